@@ -1,0 +1,106 @@
+"""What should run where: `planning.plan()` makes it from a profile and the GPUs of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gpuctl.model.profile import DockerHealth, LogRotation, Mount, Ulimit, WatchdogSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuIdentity:
+    """One GPU of the host, as planning sees it; a UUID for machines, an index for people."""
+
+    index: int
+    uuid: str
+    name: str = ""
+    memory_total_bytes: int | None = None
+    compute_capability: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What the host has; `gpus` in index order."""
+
+    gpus: tuple[GpuIdentity, ...] = ()
+    memory_total_bytes: int | None = None  # host RAM
+    cpus: int = 1
+    runtime: str = "docker"  # docker | process | simulated: where replicas run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """Exactly what the runtime gets; the labels that name a replica are added by `act`."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)  # sorted by name
+    gpus: tuple[str, ...] = ()  # UUIDs
+    host_port: int
+    container_port: int
+    network: str = "bridge"  # bridge | host; published and bound on loopback either way
+    mounts: tuple[Mount, ...] = ()
+    memory_bytes: int | None = None
+    memory_swap_bytes: int | None = None
+    shm_bytes: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    user: str | None = None
+    cap_add: tuple[str, ...] = ()
+    pids_limit: int = 4096
+    log: LogRotation = LogRotation()
+    docker_health: DockerHealth | None = None
+    stop_grace_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSpec:
+    """How one replica is asked whether it is well; addresses are on loopback."""
+
+    host: str = "127.0.0.1"
+    port: int
+    health_path: str
+    metrics_path: str | None = None  # None: the engine has no metrics
+    interval_seconds: float = 5.0
+    timeout_seconds: float = 5.0
+    canary_path: str | None = None  # None: no canary for this engine
+    canary_body: str = ""  # JSON; asks for one token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One slot of a workload, such as `chat-0`."""
+
+    name: str
+    workload: str
+    engine: str
+    gpus: tuple[GpuIdentity, ...] = ()
+    spec: ContainerSpec
+    probe: ProbeSpec
+    watchdog: WatchdogSettings  # the profile's, with this workload's own numbers in it
+    model: str = ""
+    aliases: tuple[str, ...] = ()
+    kind: str = "chat"
+    slots: int = 1
+    digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
+    spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
+
+    @property
+    def container_name(self) -> str:
+        return f"gpuctl-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    profile: str
+    watchdog: WatchdogSettings
+    replicas: tuple[Replica, ...] = ()  # in the profile's order, then by index
+    reserve: tuple[GpuIdentity, ...] = ()
+    gpus: tuple[GpuIdentity, ...] = ()  # every GPU planned with, by index
+    expected_gpus: int = 0  # what the profile says must be there
+    missing_gpus: tuple[str, ...] = ()  # UUIDs or indexes named by the profile and not on the host
+    warnings: tuple[str, ...] = ()
+
+    def replica(self, name: str) -> Replica | None:
+        return next((replica for replica in self.replicas if replica.name == name), None)

@@ -1,0 +1,171 @@
+"""What the operator wrote, resolved: `profile.load()` makes these, every other module reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+MIB = 1024**2
+GIB = 1024**3
+
+#: A GPU as a profile names it: its index on this host, or its UUID.
+GpuName = int | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedGpus:
+    """`gpus = "8x P106-100"`: how many GPUs must be there, and a part of their name."""
+
+    count: int
+    name: str = ""  # "" accepts any GPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    name: str
+    gpus: tuple[ExpectedGpus, ...] = ()
+    reserve: tuple[GpuName, ...] = ()  # run nothing until another GPU is avoided
+    runtime: Literal["auto", "docker", "process"] = "auto"
+    vram_headroom_bytes: int = 256 * MIB  # absolute, per GPU: small cards are planned full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogSettings:
+    """Every threshold of DESIGN section 5; a profile's `[watchdog]` sets any of them."""
+
+    mode: Literal["enforce", "observe"] = "enforce"
+    interval_seconds: float = 5.0
+    health_timeout_seconds: float = 5.0
+    startup_seconds: float = 600.0  # a load may take this long ...
+    startup_limit_seconds: float = 1800.0  # ... and this long while it still makes progress
+    readiness_failures: int = 2  # misses before the replica leaves the routes
+    hard_failures: int = 3  # refused, reset, 503 dead: this many in a row ...
+    hard_seconds: float = 10.0  # ... and this long
+    soft_failures: int = 6  # time-outs: this many in a row ...
+    soft_seconds: float = 120.0  # ... and this long, and no progress
+    stalled_seconds: float = 120.0  # requests in flight and nothing moving
+    vram: Literal["corroborate", "strict", "observe"] = "corroborate"
+    vram_readings: int = 3  # readings in a row before VRAM counts as lost (corroborate)
+    vram_ratio: float = 0.1  # of the learned baseline
+    vram_floor_bytes: int = 256 * MIB  # below this baseline the check cannot tell
+    vram_settle_seconds: float = 60.0  # ready for this long before a baseline is learned
+    vram_release_seconds: float = 30.0  # wait for the old process's VRAM before a start
+    backoff_seconds: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
+    crash_loop_seconds: float = 900.0  # between tries once the back-off is used up
+    ready_reset_seconds: float = 600.0  # of ready time, forgives earlier failures
+    restarts_per_hour: int = 5  # more raise an alert
+    restarts_per_day: int = 8
+    host_fault_ratio: float = 0.5  # of the replicas failing within the window; 0 turns it off
+    host_fault_replicas: int = 3  # and at least this many
+    host_fault_window_seconds: float = 60.0
+    host_fault_hold_seconds: tuple[float, ...] = (0.0, 60.0, 300.0)  # before each probe start
+    loads_at_once: int = 2  # cold loads host-wide; 0 means no limit
+    load_spacing_seconds: float = 5.0
+    stop_grace_seconds: float = 30.0  # SIGTERM, then SIGKILL after this long
+    drain_seconds: float = 30.0  # for a voluntary drain; a failed replica gets none
+    tick_gap_seconds: float = 30.0  # a longer gap between ticks forgets every failure streak
+    action_seconds: float = 60.0  # an action that takes longer is abandoned and looked at again
+    canary_seconds: float = 60.0  # an idle engine is asked for one token this often; 0 never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    source: str  # an absolute path on the host, or a volume's name
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    name: str
+    soft: int  # -1 is unlimited
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRotation:
+    max_bytes: int = 50 * MIB
+    files: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    """How a replica of this workload is asked; `None` leaves the engine's or the watchdog's own."""
+
+    path: str | None = None
+    interval_seconds: float | None = None
+    timeout_seconds: float | None = None
+    retries: int | None = None  # hard failures in a row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerHealth:
+    """Docker's own health check, off by default: gpuctl probes by itself."""
+
+    test: tuple[str, ...]
+    interval_seconds: float = 30.0
+    timeout_seconds: float = 10.0
+    retries: int = 3
+    start_period_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    name: str
+    engine: str
+    image: str = ""
+    model: str = ""
+    #: "each": one replica per GPU that is not in reserve; "none": on the CPU; else one group a replica.
+    gpus: Literal["each", "none"] | tuple[tuple[GpuName, ...], ...] = "each"
+    replicas: int = 1  # on the CPU only (`gpus = "none"`)
+    replicas_per_gpu: int = 1  # per GPU, or per group of GPUs
+    vram_bytes: int | None = None  # what to plan for where the engine cannot be asked
+    port: int
+    context: int | None = None  # tokens
+    parallel: int = 1  # requests at once, on one replica
+    kind: Literal["chat", "embedding", "rerank", "transcription", "other"] = "chat"
+    aliases: tuple[str, ...] = ()  # model names a client may use instead
+    command: tuple[str, ...] = ()  # engine "container": instead of the image's own
+    args: tuple[str, ...] = ()  # appended to what the engine builds
+    container_port: int | None = None  # engine "container": where it listens inside
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    memory_bytes: int | None = None  # host RAM
+    memory_swap_bytes: int | None = None  # RAM and swap together, as Docker counts
+    shm_bytes: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    user: str | None = None
+    cap_add: tuple[str, ...] = ()
+    network: Literal["bridge", "host"] = "bridge"
+    pids_limit: int = 4096
+    log: LogRotation = LogRotation()
+    health: HealthSettings = HealthSettings()
+    docker_health: DockerHealth | None = None
+    stop_grace_seconds: float | None = None
+    startup_seconds: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)  # the engine's own, validated by it
+    #: Canonical JSON of what the operator wrote for this workload: what the digest is made over.
+    intent: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    size: int = 100
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    listen: str = "127.0.0.1:4000"
+    max_in_flight: int | None = None  # None: as many as the replicas have slots
+    queue: QueueSettings = QueueSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    host: HostSettings
+    watchdog: WatchdogSettings = WatchdogSettings()
+    workloads: tuple[Workload, ...] = ()  # in the file's order
+    gateway: GatewaySettings | None = None
+    source: str = ""  # the file it was read from, for messages

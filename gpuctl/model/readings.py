@@ -1,0 +1,148 @@
+"""
+What was read from the host: each sampler's latest, gathered by `observe` into one Snapshot.
+
+`None` always means "the device (or engine) does not report it". `*_boot_seconds` are on
+CLOCK_BOOTTIME of the present boot; `*_at` are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuProcess:
+    """A process that holds VRAM on a GPU."""
+
+    pid: int
+    used_bytes: int | None = None
+    container: str | None = None  # id of the container (or process group) it belongs to, if known
+    name: str | None = None  # the program, for messages about strangers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    index: int
+    uuid: str
+    name: str
+    state: Literal["ok", "lost", "missing"] = "ok"  # lost: NVML answers GPU_IS_LOST
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_reserved_bytes: int | None = None
+    utilization_ratio: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    sm_clock_hertz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    compute_capability: tuple[int, int] | None = None
+    pci_bus_id: str | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    at: float  # Unix seconds
+    boot_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerReading:
+    """One container of ours, running or not; `removed` is one that vanished under our eyes."""
+
+    id: str
+    name: str
+    replica: str
+    profile: str = ""
+    state: Literal["created", "running", "paused", "exited", "dead", "removing", "removed"]
+    pid: int | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""  # the runtime's own words for a start that failed
+    gpus: tuple[str, ...] = ()  # UUIDs, from the label
+    attempt: str = ""
+    digest: str = ""
+    memory_bytes: int | None = None  # what it holds of host RAM, where the runtime tells
+    removed_by_other: bool = False  # it was removed, and not by us
+    boot_seconds: float = 0.0  # when this was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine's own metrics say; an engine that lacks one leaves it None."""
+
+    progress: float | None = None  # any number that grows while tokens are worked on
+    running: int | None = None  # requests being answered
+    waiting: int | None = None  # requests queued inside the engine
+    kv_ratio: float | None = None
+    sleeping: bool | None = None  # unloaded on purpose
+
+
+Outcome = Literal["ok", "loading", "refused", "reset", "timeout", "dead", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """One answer to one probe, as the prober saw it."""
+
+    outcome: Outcome  # dead: 503 from a ready engine or a 5xx; error: any other answer
+    status: int | None = None  # HTTP status
+    latency_seconds: float = 0.0
+    detail: str = ""
+    metrics: str | None = None  # the text of /metrics, where it was read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReading:
+    """The latest probe of a replica with what its sampler remembers of the earlier ones."""
+
+    replica: str
+    container: str  # the id it was asked as: a new container starts afresh
+    outcome: Outcome
+    status: int | None = None
+    latency_seconds: float = 0.0
+    detail: str = ""
+    stats: EngineStats | None = None  # None: unread this time
+    in_flight: int | None = None  # the last number known
+    answered: bool = False  # this container has answered ok before
+    failures: int = 0  # probes in a row of this failure's class (hard or soft)
+    failing_since: float | None = None  # boot seconds of the first of them
+    moving_at: float  # boot seconds when it was last seen idle or making progress
+    canary: bool | None = None  # outcome of the latest one-token question
+    boot_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReading:
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_free_bytes: int | None = None  # of the state directory
+    load_ratio: float | None = None  # 1-minute load average over CPUs
+    boot_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReplica:
+    in_flight: int = 0
+    last_byte_boot_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReading:
+    """gateway.json, when it is there and no older than 5 s."""
+
+    instance: str = ""  # the daemon instance the gateway last saw
+    seq: int = 0
+    replicas: Mapping[str, GatewayReplica] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeEvent:
+    """What the runtime's event stream told; a hint, the list is the truth."""
+
+    at: float  # Unix seconds, the runtime's own clock
+    action: str  # start | die | oom | kill | stop | destroy | rename | pause | unpause
+    container: str
+    replica: str
+    exit_code: int | None = None
+    signal: str | None = None

@@ -1,0 +1,103 @@
+"""
+What a one-file plug-in provides, and how it is found.
+
+A new engine is one file in `gpuctl/engines/` with a constant `ENGINE`; a new check is one file in
+`gpuctl/checks/` with a constant `CHECK`. Both are pure: data in, data out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuctl.history import History
+from gpuctl.model import (
+    Condition,
+    EngineStats,
+    GpuIdentity,
+    Plan,
+    ProbeSpec,
+    Snapshot,
+    Verdict,
+    Workload,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """Where one replica goes."""
+
+    index: int  # the replica's number within its workload
+    gpus: tuple[GpuIdentity, ...]  # empty on the CPU
+    port: int  # on the host's loopback
+    runtime: str  # docker | process | simulated
+    cpus: int = 1  # of the host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What an engine wants run; planning adds limits, mounts, GPUs and ports."""
+
+    image: str = ""
+    entrypoint: tuple[str, ...] | None = None  # None: the image's own (a process needs one)
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    container_port: int = 8080
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An inference server that gpuctl can start and ask."""
+
+    name: str  # as `engine = "…"` in a profile
+    options: type[Any]  # frozen dataclass of `[workloads.<name>.options]`; every field has a default
+    launch: Callable[[Workload, Slot], Launch]
+    probe: Callable[[Workload, Slot], ProbeSpec]
+    stats: Callable[[str], EngineStats]  # the text of /metrics → numbers; never raises
+    runtimes: frozenset[str] = frozenset({"docker", "simulated"})
+    needs_model: bool = True
+    needs_image: bool = True  # on Docker
+    groups: bool = False  # one replica may span several GPUs (tensor parallel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a check may look at."""
+
+    plan: Plan
+    now: Snapshot
+    history: History
+    before: Mapping[tuple[str, str], Condition]  # (check, subject) → the last tick's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question asked every tick, of every subject it concerns."""
+
+    name: str
+    order: int  # checks run and are listed in this order: stopped 10, vram 20, health 30 …
+    run: Callable[[Scene], Iterable[Verdict]]
+
+
+def load_engines() -> Mapping[str, Engine]:
+    """Return every engine by name; two of one name are a mistake in the package."""
+    return {engine.name: engine for engine in _load("gpuctl.engines", "ENGINE")}
+
+
+def load_checks() -> tuple[Check, ...]:
+    """Return every check in its order."""
+    return tuple(sorted(_load("gpuctl.checks", "CHECK"), key=lambda check: check.order))
+
+
+def _load(package: str, constant: str) -> list[Any]:
+    found: dict[str, Any] = {}
+    path = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(path):
+        plug_in = getattr(importlib.import_module(f"{package}.{module.name}"), constant)
+        if plug_in.name in found:
+            raise ValueError(f"{package}: two plug-ins are named {plug_in.name!r}")
+        found[plug_in.name] = plug_in
+    return list(found.values())
