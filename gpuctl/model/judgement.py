@@ -27,6 +27,7 @@ class Verdict:
     patience_seconds: float = 0.0  # how long it must hold before the remedy is due
     patience_readings: int = 1  # and over how many distinct readings
     reading_boot_seconds: float | None = None  # when its evidence was read
+    streak: str = ""  # verdicts of one streak count as one: hard failures of different kinds, say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Condition:
 class Start:
     replica: str
     reason: str
+    attempt: str = ""  # the id of an attempt that was interrupted, to be taken up again
     evidence: Evidence = field(default_factory=dict)
 
 
@@ -85,6 +87,7 @@ class EventKind(StrEnum):
     DAEMON = "daemon"  # reason started | stopped
     INTENT = "intent"  # reason run | stop | renew | cordon | uncordon | up | down
     ATTEMPT = "attempt"  # an action begins; evidence: attempt, action, container
+    EVIDENCE = "evidence"  # what a container left behind: its last log lines, its exit
     DONE = "done"  # an action ended well; evidence: attempt, seconds, container
     UNDONE = "undone"  # an action ended badly; reason says how
     ADOPTED = "adopted"  # a container that ran before this daemon did

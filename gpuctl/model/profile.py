@@ -63,6 +63,7 @@ class WatchdogSettings:
     loads_at_once: int = 2  # cold loads host-wide; 0 means no limit
     load_spacing_seconds: float = 5.0
     stop_grace_seconds: float = 30.0  # SIGTERM, then SIGKILL after this long
+    failed_grace_seconds: float = 5.0  # the same for a replica that has failed
     drain_seconds: float = 30.0  # for a voluntary drain; a failed replica gets none
     tick_gap_seconds: float = 30.0  # a longer gap between ticks forgets every failure streak
     action_seconds: float = 60.0  # an action that takes longer is abandoned and looked at again

@@ -108,7 +108,10 @@ class ProbeReading:
     failures: int = 0  # probes in a row of this failure's class (hard or soft)
     failing_since: float | None = None  # boot seconds of the first of them
     moving_at: float  # boot seconds when it was last seen idle or making progress
+    progress_at: float | None = None  # boot seconds when its progress counter last grew
+    slowest_seconds: float = 0.0  # the longest standstill under load that ended by itself
     canary: bool | None = None  # outcome of the latest one-token question
+    canary_failures: int = 0  # in a row
     boot_seconds: float
 
 
