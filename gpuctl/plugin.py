@@ -35,6 +35,7 @@ class Slot:
     port: int  # on the host's loopback
     runtime: str  # docker | process | simulated
     cpus: int = 1  # of the host
+    python: str = "python3"  # the interpreter that runs gpuctl, for engines that are its own programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class Launch:
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     container_port: int = 8080
+    shm_bytes: int | None = None  # what the engine needs in /dev/shm; None: the runtime's default
+    slots: int | None = None  # requests it takes at once; None: the workload's `parallel`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ class Inventory:
     memory_total_bytes: int | None = None  # host RAM
     cpus: int = 1
     runtime: str = "docker"  # docker | process | simulated: where replicas run
+    python: str = "python3"  # the interpreter that runs gpuctl: engines that are its own programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class ContainerSpec:
     user: str | None = None
     cap_add: tuple[str, ...] = ()
     pids_limit: int = 4096
-    log: LogRotation = LogRotation()
+    log: LogRotation = field(default_factory=LogRotation)
     docker_health: DockerHealth | None = None
     stop_grace_seconds: float = 30.0
 
@@ -83,6 +84,7 @@ class Replica:
     aliases: tuple[str, ...] = ()
     kind: str = "chat"
     slots: int = 1
+    vram_bytes: int | None = None  # what the profile says it takes, over all its GPUs
     digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
     spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
 
@@ -99,6 +101,7 @@ class Plan:
     reserve: tuple[GpuIdentity, ...] = ()
     gpus: tuple[GpuIdentity, ...] = ()  # every GPU planned with, by index
     expected_gpus: int = 0  # what the profile says must be there
+    vram_headroom_bytes: int = 0  # of each GPU, left to others
     missing_gpus: tuple[str, ...] = ()  # UUIDs or indexes named by the profile and not on the host
     warnings: tuple[str, ...] = ()
 
