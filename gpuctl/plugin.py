@@ -35,7 +35,7 @@ class Slot:
     port: int  # on the host's loopback
     runtime: str  # docker | process | simulated
     cpus: int = 1  # of the host
-    python: str = "python3"  # the interpreter that runs gpuctl, for engines that are its own programs
+    python: str = "python3"  # the interpreter that runs gpuctl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Engine:
     """An inference server that gpuctl can start and ask."""
 
     name: str  # as `engine = "…"` in a profile
-    options: type[Any]  # frozen dataclass of `[workloads.<name>.options]`; every field has a default
+    options: type[Any]  # frozen dataclass of `[workloads.<name>.options]`; all have defaults
     launch: Callable[[Workload, Slot], Launch]
     probe: Callable[[Workload, Slot], ProbeSpec]
     stats: Callable[[str], EngineStats]  # the text of /metrics → numbers; never raises
