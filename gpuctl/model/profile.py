@@ -1,4 +1,4 @@
-"""What the operator wrote, resolved: `profile.load()` makes these, every other module reads them."""
+"""What the operator wrote, resolved: `profile.load()` makes these, every module reads them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Workload:
     engine: str
     image: str = ""
     model: str = ""
-    #: "each": one replica per GPU that is not in reserve; "none": on the CPU; else one group a replica.
+    #: "each": a replica per GPU that is not in reserve; "none": on the CPU; else one per group.
     gpus: Literal["each", "none"] | tuple[tuple[GpuName, ...], ...] = "each"
     replicas: int = 1  # on the CPU only (`gpus = "none"`)
     replicas_per_gpu: int = 1  # per GPU, or per group of GPUs
@@ -140,8 +140,8 @@ class Workload:
     cap_add: tuple[str, ...] = ()
     network: Literal["bridge", "host"] = "bridge"
     pids_limit: int = 4096
-    log: LogRotation = LogRotation()
-    health: HealthSettings = HealthSettings()
+    log: LogRotation = field(default_factory=LogRotation)
+    health: HealthSettings = field(default_factory=HealthSettings)
     docker_health: DockerHealth | None = None
     stop_grace_seconds: float | None = None
     startup_seconds: float | None = None
@@ -160,13 +160,13 @@ class QueueSettings:
 class GatewaySettings:
     listen: str = "127.0.0.1:4000"
     max_in_flight: int | None = None  # None: as many as the replicas have slots
-    queue: QueueSettings = QueueSettings()
+    queue: QueueSettings = field(default_factory=QueueSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     host: HostSettings
-    watchdog: WatchdogSettings = WatchdogSettings()
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
     workloads: tuple[Workload, ...] = ()  # in the file's order
     gateway: GatewaySettings | None = None
     source: str = ""  # the file it was read from, for messages

@@ -63,7 +63,6 @@ class ContainerReading:
     attempt: str = ""
     digest: str = ""
     memory_bytes: int | None = None  # what it holds of host RAM, where the runtime tells
-    removed_by_other: bool = False  # it was removed, and not by us
     boot_seconds: float = 0.0  # when this was read
 
 
@@ -104,15 +103,13 @@ class ProbeReading:
     detail: str = ""
     stats: EngineStats | None = None  # None: unread this time
     in_flight: int | None = None  # the last number known
-    answered: bool = False  # this container has answered ok before
-    failures: int = 0  # probes in a row of this failure's class (hard or soft)
-    failing_since: float | None = None  # boot seconds of the first of them
     moving_at: float  # boot seconds when it was last seen idle or making progress
     progress_at: float | None = None  # boot seconds when its progress counter last grew
     slowest_seconds: float = 0.0  # the longest standstill under load that ended by itself
     canary: bool | None = None  # outcome of the latest one-token question
+    canary_at: float | None = None  # boot seconds of that answer
     canary_failures: int = 0  # in a row
-    boot_seconds: float
+    boot_seconds: float  # when it was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

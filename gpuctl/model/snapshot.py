@@ -35,20 +35,36 @@ class Snapshot:
     boot_id: str
     boot_seconds: float  # CLOCK_BOOTTIME
     gap: bool = False  # the last tick is too long ago: forget every failure streak
-    gpus: tuple[GpuReading, ...] = ()  # by index
+    gpus: Mapping[str, GpuReading] = field(default_factory=dict)  # by UUID, in index order
     gpus_boot_seconds: float | None = None  # when they were read; None: never yet
-    containers: tuple[ContainerReading, ...] = ()
+    #: The container under a replica's fixed name, or the last trace of it; by replica.
+    owned: Mapping[str, ContainerReading] = field(default_factory=dict)
+    #: Those that a start renamed aside; by replica.
+    aside: Mapping[str, tuple[ContainerReading, ...]] = field(default_factory=dict)
+    runtime_boot_seconds: float | None = None  # when all containers were last listed; None: never
     probes: Mapping[str, ProbeReading] = field(default_factory=dict)  # by replica
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None
     errors: Mapping[str, SourceError] = field(default_factory=dict)  # runtime | gpus | host
 
     def own(self, replica: str) -> ContainerReading | None:
-        """Return the container that carries the replica's fixed name, or the last trace of it."""
-        name = f"gpuctl-{replica}"
-        return next((c for c in self.containers if c.replica == replica and c.name == name), None)
+        return self.owned.get(replica)
 
-    def aside(self, replica: str) -> tuple[ContainerReading, ...]:
-        """Return the replica's containers that were renamed aside by a start."""
-        name = f"gpuctl-{replica}"
-        return tuple(c for c in self.containers if c.replica == replica and c.name != name)
+    def vram_bytes(self, container: ContainerReading, uuids: tuple[str, ...]) -> int | None:
+        """
+        Return the VRAM that the container's own processes hold on these GPUs.
+
+        `None` where a GPU is unread or lost, or does not report its processes and what they use.
+        """
+        total = 0
+        for uuid in uuids:
+            gpu = self.gpus.get(uuid)
+            if gpu is None or gpu.state != "ok" or gpu.processes is None:
+                return None
+            for process in gpu.processes:
+                if process.container != container.id and process.pid != container.pid:
+                    continue
+                if process.used_bytes is None:
+                    return None
+                total += process.used_bytes
+        return total

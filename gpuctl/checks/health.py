@@ -1,0 +1,166 @@
+"""
+Does the engine answer?
+
+1. it was never ready: it may load, for as long as it gets on with it
+2. it answers: ok
+3. refused, reset or 503: a hard failure, and a few in a row are enough
+4. time-outs: a soft failure, and only where nothing moves: busy is not dead
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gpuctl.history import ReplicaHistory
+from gpuctl.model import (
+    ContainerReading,
+    Evidence,
+    ProbeReading,
+    Replica,
+    State,
+    Verdict,
+)
+from gpuctl.plugin import Check, Scene
+
+_HARD = {
+    "refused": "health_refused",
+    "reset": "health_reset",
+    "dead": "health_dead",
+    "loading": "health_dead",  # 503 from an engine that was ready
+}
+#: A load that grew by less than this ...
+_GROWTH_BYTES = 1024**2
+#: ... for this share of the time it may take is not getting on.
+_STANDSTILL_RATIO = 0.1
+
+
+def run(scene: Scene) -> Iterable[Verdict]:
+    """Judge every replica whose container runs."""
+    for replica in scene.plan.replicas:
+        container = scene.now.own(replica.name)
+        if container is None or container.state != "running":
+            continue
+        if "runtime" in scene.now.errors:
+            yield _verdict(replica, "unknown", "runtime_unread")
+            continue
+        history = scene.history.replica(replica.name)
+        probe = scene.now.probes.get(replica.name)
+        if probe is not None and probe.container != container.id:
+            probe = None
+        if history.ready_container != container.id:
+            yield _loading(replica, container, probe, history, scene)
+        elif probe is None:
+            yield _verdict(replica, "unknown", "not_probed_yet")
+        else:
+            yield _answering(replica, probe, scene)
+
+
+def _loading(
+    replica: Replica,
+    container: ContainerReading,
+    probe: ProbeReading | None,
+    history: ReplicaHistory,
+    scene: Scene,
+) -> Verdict:
+    if probe is not None and probe.outcome == "ok":
+        return _verdict(replica, "ok", "", probe=probe)
+    now = scene.now.boot_seconds
+    age = now - history.container_at
+    held = container.memory_bytes or 0
+    held += scene.now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus)) or 0
+    grown_bytes, grown_at = _growth(scene, replica, container, held)
+    evidence: Evidence = {
+        "container": container.id,
+        "loading_seconds": round(age, 1),
+        "held_bytes": grown_bytes,
+        "grown_at": grown_at,
+        "answer": probe.detail or probe.outcome if probe else "none yet",
+    }
+    settings = replica.watchdog
+    stands_still = now - grown_at >= _STANDSTILL_RATIO * settings.startup_seconds
+    over = age >= settings.startup_seconds and stands_still
+    if not over and age < settings.startup_limit_seconds:
+        return _verdict(replica, "ok", "loading", evidence)
+    return replace(_verdict(replica, "failed", "startup_timeout", evidence), remedy="restart")
+
+
+def _growth(
+    scene: Scene, replica: Replica, container: ContainerReading, held: int
+) -> tuple[int, float]:
+    """Return the most memory it has held so far, and when that last grew."""
+    before = scene.before.get(("health", replica.name))
+    now = scene.now.boot_seconds
+    if before is None or before.verdict.evidence.get("container") != container.id:
+        return held, now
+    most = before.verdict.evidence.get("held_bytes")
+    at = before.verdict.evidence.get("grown_at")
+    if not isinstance(most, int) or not isinstance(at, float) or held > most + _GROWTH_BYTES:
+        return held, now
+    return most, at
+
+
+def _answering(replica: Replica, probe: ProbeReading, scene: Scene) -> Verdict:
+    settings = replica.watchdog
+    if probe.outcome == "ok":
+        return _verdict(replica, "ok", "", probe=probe)
+    evidence: Evidence = {
+        "container": probe.container,
+        "answer": probe.detail or probe.outcome,
+        "status": probe.status,
+        "in_flight": probe.in_flight,
+    }
+    if probe.outcome in _HARD:
+        return _failed(
+            replica, probe, _HARD[probe.outcome], evidence,
+            seconds=settings.hard_seconds, readings=settings.hard_failures, streak="hard",
+        )  # fmt: skip
+    if probe.outcome == "error":
+        return _verdict(replica, "degraded", "health_error", evidence, probe=probe)
+    if scene.now.boot_seconds - probe.moving_at < settings.soft_seconds:
+        slow = _verdict(replica, "degraded", "health_slow", evidence, probe=probe)
+        return replace(slow, streak="soft")
+    return _failed(
+        replica, probe, "health_timeout", evidence,
+        seconds=settings.soft_seconds, readings=settings.soft_failures, streak="soft",
+    )  # fmt: skip
+
+
+def _failed(
+    replica: Replica,
+    probe: ProbeReading,
+    reason: str,
+    evidence: Evidence,
+    *,
+    seconds: float,
+    readings: int,
+    streak: str,
+) -> Verdict:
+    return replace(
+        _verdict(replica, "failed", reason, evidence, probe=probe),
+        remedy="restart",
+        patience_seconds=seconds,
+        patience_readings=readings,
+        streak=streak,
+    )
+
+
+def _verdict(
+    replica: Replica,
+    state: State,
+    reason: str,
+    evidence: Evidence | None = None,
+    *,
+    probe: ProbeReading | None = None,
+) -> Verdict:
+    return Verdict(
+        check="health",
+        subject=replica.name,
+        state=state,
+        reason=reason,
+        evidence=evidence or {},
+        reading_boot_seconds=probe.boot_seconds if probe else None,
+    )
+
+
+CHECK = Check(name="health", order=30, run=run)

@@ -1,0 +1,44 @@
+"""Every check over this tick and the last one: a Scene in, Conditions out. The daemon calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from gpuctl.model import Condition, Verdict
+from gpuctl.plugin import Check, Scene
+
+Conditions = Mapping[tuple[str, str], Condition]  # (check, subject) → what holds
+
+
+def judge(checks: Sequence[Check], scene: Scene) -> Conditions:
+    """
+    Return what every check says, with how long it has said so.
+
+    After a gap between ticks every streak starts again: what was seen before says little.
+    """
+    if scene.now.gap:
+        scene = replace(scene, before={})
+    return {
+        (verdict.check, verdict.subject): _condition(verdict, scene)
+        for check in checks
+        for verdict in check.run(scene)
+    }
+
+
+def _condition(verdict: Verdict, scene: Scene) -> Condition:
+    before = scene.before.get((verdict.check, verdict.subject))
+    now, read = scene.now, verdict.reading_boot_seconds
+    if before is None or _streak(before.verdict) != _streak(verdict):
+        since = now.boot_seconds if read is None else read
+        return Condition(
+            verdict=verdict,
+            since=now.at - (now.boot_seconds - since),
+            since_boot_seconds=since,
+        )
+    fresh = read is not None and read != before.verdict.reading_boot_seconds
+    return replace(before, verdict=verdict, readings=before.readings + fresh)
+
+
+def _streak(verdict: Verdict) -> str:
+    return verdict.streak or f"{verdict.state} {verdict.reason}"

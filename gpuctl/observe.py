@@ -1,0 +1,72 @@
+"""
+The samplers' latest readings → one Snapshot. Never waits, never raises.
+
+`Latest` is the board that samplers write on, each its own field, whole values only: an assignment
+is atomic, so no lock is needed and a sampler that hangs holds up nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gpuctl.model import (
+    ContainerReading,
+    GatewayReading,
+    GpuReading,
+    HostReading,
+    ProbeReading,
+    Snapshot,
+    SourceError,
+)
+from gpuctl.ports import Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Latest:
+    """What each sampler last read."""
+
+    containers: Mapping[str, ContainerReading] = field(default_factory=dict)  # by id
+    runtime_boot_seconds: float | None = None
+    gpus: tuple[GpuReading, ...] = ()
+    gpus_boot_seconds: float | None = None
+    probes: Mapping[str, ProbeReading] = field(default_factory=dict)
+    host: HostReading = field(default_factory=HostReading)
+    gateway: GatewayReading | None = None
+    errors: dict[str, SourceError] = field(default_factory=dict)
+
+
+def observe(latest: Latest, clock: Clock, *, gap: bool = False) -> Snapshot:
+    """Gather the board into a Snapshot of this moment."""
+    owned, aside = _by_replica(latest.containers.values())
+    return Snapshot(
+        at=clock.now(),
+        boot_id=clock.boot_id,
+        boot_seconds=clock.boot_seconds(),
+        gap=gap,
+        gpus={gpu.uuid: gpu for gpu in latest.gpus},
+        gpus_boot_seconds=latest.gpus_boot_seconds,
+        owned=owned,
+        aside=aside,
+        runtime_boot_seconds=latest.runtime_boot_seconds,
+        probes=latest.probes,
+        host=latest.host,
+        gateway=latest.gateway,
+        errors=dict(latest.errors),
+    )
+
+
+def _by_replica(
+    containers: Iterable[ContainerReading],
+) -> tuple[dict[str, ContainerReading], dict[str, tuple[ContainerReading, ...]]]:
+    owned: dict[str, ContainerReading] = {}
+    aside: dict[str, tuple[ContainerReading, ...]] = {}
+    for container in containers:
+        name = container.replica
+        if container.name == f"gpuctl-{name}":
+            # A removed one is only a trace: whatever else carries the name counts for more.
+            if name not in owned or container.state != "removed":
+                owned[name] = container
+        elif container.state != "removed":
+            aside[name] = (*aside.get(name, ()), container)
+    return owned, aside

@@ -1,0 +1,156 @@
+"""
+What became of the replicas since the last tick: Snapshot and Conditions in, Events out. PURE.
+
+The daemon stores these before it decides, so that a decision rests on nothing that could be
+forgotten: a container is adopted, becomes ready, settles at its VRAM, or has failed, each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gpuctl.history import History, ReplicaHistory
+from gpuctl.model import (
+    Condition,
+    ContainerReading,
+    Event,
+    EventKind,
+    Evidence,
+    Plan,
+    Replica,
+    Snapshot,
+)
+
+Conditions = Mapping[tuple[str, str], Condition]
+
+#: The checks whose remedy for a replica is a restart, in the order in which they are asked.
+_FATAL = ("stopped", "vram", "health", "stalled")
+
+
+def transitions(
+    plan: Plan, now: Snapshot, conditions: Conditions, history: History
+) -> tuple[Event, ...]:
+    """Return what happened to each replica, and whether the host as a whole has failed."""
+    if "runtime" in now.errors or now.runtime_boot_seconds is None:
+        return ()
+    events = [
+        event
+        for replica in plan.replicas
+        for event in _of_replica(replica, now, conditions, history.replica(replica.name))
+    ]
+    return (*events, *_of_host(plan, now, history, events))
+
+
+def event(now: Snapshot, kind: EventKind, subject: str, reason: str, evidence: Evidence) -> Event:
+    """Return an Event of this moment."""
+    return Event(
+        kind=kind,
+        subject=subject,
+        reason=reason,
+        evidence=evidence,
+        at=now.at,
+        boot_id=now.boot_id,
+        boot_seconds=now.boot_seconds,
+    )
+
+
+def _of_replica(
+    replica: Replica, now: Snapshot, conditions: Conditions, history: ReplicaHistory
+) -> Iterator[Event]:
+    if history.attempt is not None:
+        return  # what is being done to it is not its own doing
+    container = now.own(replica.name)
+    running = container is not None and container.state == "running"
+    if container is not None and running and container.id != history.container:
+        told = {"container": container.id, "attempt": container.attempt}
+        yield event(now, EventKind.ADOPTED, replica.name, "running", told)
+        return
+    due = _due(replica, now, conditions)
+    if due is not None and not _counted(due, history):
+        yield _failed(replica, now, due, history)
+    elif container is not None and running:
+        yield from _settling(replica, container, now, history)
+
+
+def _due(replica: Replica, now: Snapshot, conditions: Conditions) -> Condition | None:
+    for check in _FATAL:
+        condition = conditions.get((check, replica.name))
+        if condition is None or condition.verdict.remedy != "restart":
+            continue
+        if condition.due(now.boot_seconds):
+            return condition
+    return None
+
+
+def _counted(due: Condition, history: ReplicaHistory) -> bool:
+    container = due.verdict.evidence.get("container")
+    return history.failure is not None and history.failure.container == container
+
+
+def _failed(replica: Replica, now: Snapshot, due: Condition, history: ReplicaHistory) -> Event:
+    evidence: dict[str, object] = {
+        **due.verdict.evidence,
+        "check": due.verdict.check,
+        "seen_at": due.since,
+        "readings": due.readings,
+        "failures": failures(replica, now, history),
+    }
+    if history.ready_container and history.ready_container == history.container:
+        evidence["ready_seconds"] = round(now.boot_seconds - history.ready_at, 1)
+    return event(now, EventKind.FAILED, replica.name, due.verdict.reason, evidence)  # type: ignore[arg-type]
+
+
+def failures(replica: Replica, now: Snapshot, history: ReplicaHistory) -> int:
+    """Return how many failures in a row a failure of this moment makes."""
+    ready = bool(history.ready_container) and history.ready_container == history.container
+    streak = now.boot_seconds - history.ready_at if ready else 0.0
+    if streak >= replica.watchdog.ready_reset_seconds or history.failure is None:
+        return 1
+    return history.failure.count + 1
+
+
+def _settling(
+    replica: Replica, container: ContainerReading, now: Snapshot, history: ReplicaHistory
+) -> Iterator[Event]:
+    probe = now.probes.get(replica.name)
+    answers = probe is not None and probe.container == container.id and probe.outcome == "ok"
+    if history.ready_container != container.id:
+        if answers:
+            seconds = round(now.boot_seconds - history.container_at, 3)
+            told = {"container": container.id, "seconds": seconds}
+            yield event(now, EventKind.READY, replica.name, "", told)
+        return
+    if history.baseline_bytes is not None or not replica.gpus or "gpus" in now.errors:
+        return
+    read_at = now.gpus_boot_seconds or 0.0
+    if not answers or read_at - history.ready_at < replica.watchdog.vram_settle_seconds:
+        return
+    held = now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus))
+    if held:
+        told = {"container": container.id, "vram_bytes": held}
+        yield event(now, EventKind.BASELINE, replica.name, "settled", told)
+
+
+def _of_host(plan: Plan, now: Snapshot, history: History, events: list[Event]) -> Iterator[Event]:
+    settings = plan.watchdog
+    if history.host_fault_at is not None:
+        if any(e.kind is EventKind.READY for e in events) or _ready_since(history):
+            yield event(now, EventKind.HOST_OK, "host", "a replica is ready again", {})
+        return
+    fresh = {e.subject for e in events if e.kind is EventKind.FAILED}
+    start = now.boot_seconds - settings.host_fault_window_seconds
+    recent = {
+        name
+        for name, replica in history.replicas.items()
+        if replica.failure is not None and replica.failure.count and replica.failure.at > start
+    }
+    failed = sorted(fresh | recent)
+    needed = max(settings.host_fault_replicas, settings.host_fault_ratio * len(plan.replicas))
+    if fresh and settings.host_fault_ratio > 0 and len(failed) >= needed:
+        told: Evidence = {"replicas": tuple(failed), "of": len(plan.replicas)}
+        yield event(now, EventKind.HOST_FAULT, "host", "many_failed_at_once", told)
+
+
+def _ready_since(history: History) -> bool:
+    since = history.host_fault_at or 0.0
+    return any(replica.ready_at > since for replica in history.replicas.values())
