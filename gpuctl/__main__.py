@@ -1,0 +1,36 @@
+"""
+The program `gpuctl`: `status` goes the fast path, every other command through typer.
+
+`python -m gpuctl` and the installed script both call `main`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    from gpuctl import fast_status
+
+    options = fast_status.options(sys.argv[1:])
+    if options is None:
+        from gpuctl.cli.app import run
+
+        return run(sys.argv[1:], os.environ)
+    as_json, simulate = options
+    if simulate is None:
+        simulate = os.environ.get("GPUCTL_SIMULATE", "")
+    try:
+        code = fast_status.main(as_json, simulate, os.environ)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`, `grep -q`) has what it wanted; keep the exit's own flush quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file per verb group; `compose` is the only place that knows an adapter."""

@@ -1,0 +1,162 @@
+"""
+`gpuctl status`, in the time of a few bare interpreters: reads status.json, prints it, judges it.
+
+Called by `__main__` before typer is imported, so nothing heavy may be imported here: the test
+on `-X importtime` names what. `read` and `alive` serve the other commands as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from gpuctl import paths
+from gpuctl.errors import DaemonDown, GpuctlError
+from gpuctl.views import summary, words
+
+TYPE_CHECKING = False  # `typing` would cost 4 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gpuctl.model.status import Status
+
+_HEADINGS = (
+    "REPLICA", "PHASE", "GPU", "PORT", "SINCE", "RESTARTS 1h/24h", "IN FLIGHT", "RAM", "VRAM", "WHY"
+)  # fmt: skip
+
+
+def options(arguments: Sequence[str]) -> tuple[bool, str | None] | None:
+    """Return (--json, --simulate) of a plain `status` call, `None` for any other command line."""
+    as_json, simulate, command = False, None, None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--simulate":
+            simulate = next(rest, None)
+            if simulate is None:
+                return None
+        elif argument.startswith("--simulate="):
+            simulate = argument.partition("=")[2]
+        elif argument == "--json" and command:
+            as_json = True
+        elif argument == "status" and command is None:
+            command = argument
+        else:
+            return None
+    return (as_json, simulate) if command else None
+
+
+def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
+    """Print the status, and return the exit code: 0 all ready, 3 otherwise or no daemon."""
+    directories = paths.reading(environment, root=os.geteuid() == 0, simulate=simulate)
+    if simulate:
+        sys.stderr.write(f"gpuctl: simulated host {simulate}: none of this is real\n")
+    try:
+        text, status = read(directories.status)
+    except GpuctlError as error:
+        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        return error.exit_code
+    now, living = time.time(), alive(status)
+    if as_json:
+        sys.stdout.write(text.rstrip() + "\n")
+    elif sys.stdout.isatty():
+        _rich(status, living, now)
+    else:
+        sys.stdout.write(plain(status, alive=living, now=now) + "\n")
+    return exit_code(status, alive=living, now=now)
+
+
+def read(path: str) -> tuple[str, Status]:
+    """
+    Return status.json as text and as a document.
+
+    Raises:
+        DaemonDown: nothing has published one here.
+        GpuctlError: it is there, and cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        return text, json.loads(text)
+    except FileNotFoundError:
+        raise DaemonDown(
+            f"nothing is supervised here: there is no {path}",
+            "start with `gpuctl up`, or see it work with `gpuctl demo`",
+        ) from None
+    except PermissionError:
+        raise GpuctlError(
+            f"{path}: permission denied", "join the group `gpuctl`, or use sudo"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise GpuctlError(f"{path}: {error}", "restart the daemon, which writes it anew") from None
+
+
+def alive(status: Status) -> bool:
+    """
+    Return True while the daemon that published *status* runs.
+
+    The daemon holds a file lock for life, so a process of its number without any lock is another
+    program that got the number later. Source: /proc/locks, proc_locks(5).
+    """
+    pid = status["daemon"]["pid"]
+    if status.get("stopping") or not os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            return any(line.split()[4] == str(pid) for line in file if "->" not in line)
+    except OSError:
+        return True
+
+
+def exit_code(status: Status, *, alive: bool, now: float) -> int:
+    """Return 0 when all is ready and somebody looks after it, else 3."""
+    return 0 if alive and not summary.stale(status, now) and summary.all_well(status) else 3
+
+
+def plain(status: Status, *, alive: bool, now: float) -> str:
+    """Return the status as aligned plain text, one line a replica, conditions below."""
+    lines = [summary.header(status, alive=alive, now=now)]
+    lines += _aligned([_HEADINGS, *(_row(status, index, now) for index in _indexes(status))])
+    for condition in status["conditions"]:
+        since = words.age(now - condition["since"])
+        lines.append(
+            f"{condition['state']}: {condition['subject']}: {condition['reason']} for {since}"
+        )
+    lines += [f"warning: {warning}" for warning in status["warnings"]]
+    return "\n".join(lines)
+
+
+def _indexes(status: Status) -> range:
+    return range(len(status["replicas"]))
+
+
+def _row(status: Status, index: int, now: float) -> tuple[str, ...]:
+    replica = status["replicas"][index]
+    since = replica["since"]
+    return (
+        replica["name"],
+        replica["phase"],
+        summary.names(replica),
+        str(replica["port"]),
+        words.short_age(None if since is None else now - since),
+        summary.restarts(replica),
+        words.number(replica["in_flight"]),
+        words.size(replica["memory_bytes"]),
+        words.size(replica["vram_bytes"]),
+        summary.why(replica, now),
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _rich(status: Status, living: bool, now: float) -> None:
+    from gpuctl.views.terminal import show_status
+
+    show_status(status, alive=living, now=now)

@@ -1,0 +1,135 @@
+"""
+The rich tables: replicas, GPUs, conditions, plan. Data in, renderables out.
+
+Readable without colour: every colour only repeats a word that stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gpuctl.model.status import ConditionStatus, GpuStatus, ReplicaStatus, Status
+from gpuctl.views import summary, words
+
+PHASE_STYLES = {
+    "pending": "dim",
+    "loading": "cyan",
+    "ready": "green",
+    "busy": "green",
+    "degraded": "yellow",
+    "draining": "yellow",
+    "backoff": "red",
+    "failed": "bold red",
+    "stopped": "dim",
+}
+STATE_STYLES = {
+    "ok": "green", "degraded": "yellow", "unknown": "yellow", "failed": "red",
+    "lost": "bold red", "missing": "bold red", "reserve": "cyan",
+}  # fmt: skip
+
+#: A card this warm is near the slowdown temperature of most (83 °C on Pascal, Ampere 3090).
+_WARM_CELSIUS = 80.0
+_FULL_RATIO = 0.95
+
+
+def table(*headings: str) -> Table:
+    """Return an empty table in the house's plain shape; headings ending in `>` align right."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        right = heading.endswith(">")
+        made.add_column(
+            heading.removesuffix(">"),
+            justify="right" if right else "left",
+            no_wrap=heading not in ("why", "reason"),
+            overflow="fold",
+        )
+    return made
+
+
+def replicas(status: Status, now: float) -> Table:
+    """Return one line a replica, in the profile's order."""
+    made = table(
+        "replica", "phase", "gpu", "port>", "since>", "1h/24h>",
+        "in flight>", "ram>", "vram>", "why",
+    )  # fmt: skip
+    for replica in status["replicas"]:
+        made.add_row(*_replica(replica, now))
+    return made
+
+
+def gpus(readings: Iterable[GpuStatus], now: float) -> Table:
+    """Return one line a GPU, by index; what a card does not report is a dash."""
+    made = table(
+        "gpu>", "name", "state", "vram>", "of>", "used>", "busy>", "temp>", "power>",
+        "throttled", "read>",
+    )  # fmt: skip
+    for gpu in readings:
+        made.add_row(*_gpu(gpu, now))
+    return made
+
+
+def conditions(found: Iterable[ConditionStatus], names: Mapping[str, str], now: float) -> Table:
+    """Return one line for each thing that is not as it should be; *names* gives GPUs a name."""
+    made = table("condition", "subject", "state", "reason", "for>")
+    for condition in found:
+        made.add_row(
+            condition["check"],
+            names.get(condition["subject"], condition["subject"]),
+            styled(condition["state"], STATE_STYLES),
+            condition["reason"],
+            words.age(now - condition["since"]),
+        )
+    return made
+
+
+def styled(word: str, styles: Mapping[str, str]) -> Text:
+    return Text(word, style=styles.get(word, ""))
+
+
+def gpu_names(status: Status) -> dict[str, str]:
+    """Return what to call each GPU: `gpu 3` for its UUID."""
+    return {gpu["uuid"]: f"gpu {gpu['index']}" for gpu in status["gpus"]}
+
+
+def vram_ratio(gpu: GpuStatus) -> float | None:
+    """Return the part of the VRAM in use (0-1)."""
+    used, total = gpu["memory_used_bytes"], gpu["memory_total_bytes"]
+    return None if used is None or not total else used / total
+
+
+def _replica(replica: ReplicaStatus, now: float) -> tuple[Any, ...]:
+    since = replica["since"]
+    return (
+        replica["name"],
+        styled(replica["phase"], PHASE_STYLES),
+        summary.names(replica),
+        str(replica["port"]),
+        words.short_age(None if since is None else now - since),
+        Text(summary.restarts(replica), style="yellow" if replica["restarts_1h"] else ""),
+        words.number(replica["in_flight"]),
+        words.size(replica["memory_bytes"]),
+        words.size(replica["vram_bytes"]),
+        summary.why(replica, now),
+    )
+
+
+def _gpu(gpu: GpuStatus, now: float) -> tuple[Any, ...]:
+    ratio, celsius = vram_ratio(gpu), gpu["temperature_celsius"]
+    throttled = gpu["throttle_reasons"]
+    return (
+        str(gpu["index"]),
+        gpu["name"],
+        styled(gpu["state"], STATE_STYLES),
+        words.size(gpu["memory_used_bytes"]),
+        words.size(gpu["memory_total_bytes"]),
+        Text(words.share(ratio), style="yellow" if (ratio or 0) >= _FULL_RATIO else ""),
+        words.share(gpu["utilization_ratio"]),
+        Text(words.degrees(celsius), style="red" if (celsius or 0) >= _WARM_CELSIUS else ""),
+        words.watts(gpu["power_watts"]),
+        words.NONE if throttled is None else ", ".join(throttled) or "no",
+        words.short_age(now - gpu["at"]),
+    )

@@ -1,0 +1,36 @@
+"""The views that print: what `status` shows on a terminal. Called by the fast path and by `cli`."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from gpuctl.model.status import Status
+from gpuctl.views import summary, tables
+
+
+def show_status(status: Status, *, alive: bool, now: float, console: Console | None = None) -> None:
+    """Print the whole status: header, replicas, GPUs, conditions, warnings."""
+    (console or Console(highlight=False, markup=False)).print(whole(status, alive=alive, now=now))
+
+
+def whole(status: Status, *, alive: bool, now: float) -> Group:
+    """Return header, replicas, GPUs, conditions and warnings, an empty line between them."""
+    parts: list[RenderableType] = [
+        heading(status, alive=alive, now=now),
+        tables.replicas(status, now),
+    ]
+    if status["gpus"]:
+        parts += [Text(), tables.gpus(status["gpus"], now)]
+    if status["conditions"]:
+        names = tables.gpu_names(status)
+        parts += [Text(), tables.conditions(status["conditions"], names, now)]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in status["warnings"]]
+    return Group(*parts)
+
+
+def heading(status: Status, *, alive: bool, now: float) -> Text:
+    """Return the line above everything, red when nobody looks after the replicas."""
+    trusted = alive and not summary.stale(status, now)
+    line = summary.header(status, alive=alive, now=now)
+    return Text(line, style="bold" if trusted else "bold red")
