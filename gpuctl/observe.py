@@ -28,6 +28,7 @@ class Latest:
 
     containers: Mapping[str, ContainerReading] = field(default_factory=dict)  # by id
     runtime_boot_seconds: float | None = None
+    runtime_back_boot_seconds: float | None = None
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
     probes: Mapping[str, ProbeReading] = field(default_factory=dict)
@@ -49,6 +50,7 @@ def observe(latest: Latest, clock: Clock, *, gap: bool = False) -> Snapshot:
         owned=owned,
         aside=aside,
         runtime_boot_seconds=latest.runtime_boot_seconds,
+        runtime_back_boot_seconds=latest.runtime_back_boot_seconds,
         probes=latest.probes,
         host=latest.host,
         gateway=latest.gateway,

@@ -16,6 +16,7 @@ from gpuctl.model import (
     Event,
     EventKind,
     Evidence,
+    Json,
     Plan,
     Replica,
     Snapshot,
@@ -25,6 +26,8 @@ Conditions = Mapping[tuple[str, str], Condition]
 
 #: The checks whose remedy for a replica is a restart, in the order in which they are asked.
 _FATAL = ("stopped", "vram", "health", "stalled")
+#: What is found dead this soon after the runtime came back went down with it.
+_OUTAGE_SECONDS = 15.0
 
 
 def transitions(
@@ -62,8 +65,8 @@ def _of_replica(
     container = now.own(replica.name)
     running = container is not None and container.state == "running"
     if container is not None and running and container.id != history.container:
-        told = {"container": container.id, "attempt": container.attempt}
-        yield event(now, EventKind.ADOPTED, replica.name, "running", told)
+        adopted = {"container": container.id, "attempt": container.attempt}
+        yield event(now, EventKind.ADOPTED, replica.name, "running", adopted)
         return
     due = _due(replica, now, conditions)
     if due is not None and not _counted(due, history):
@@ -88,16 +91,30 @@ def _counted(due: Condition, history: ReplicaHistory) -> bool:
 
 
 def _failed(replica: Replica, now: Snapshot, due: Condition, history: ReplicaHistory) -> Event:
-    evidence: dict[str, object] = {
+    reason = _outage(now, due, history) or due.verdict.reason
+    excused = reason != due.verdict.reason
+    evidence: dict[str, Json] = {
         **due.verdict.evidence,
         "check": due.verdict.check,
         "seen_at": due.since,
         "readings": due.readings,
-        "failures": failures(replica, now, history),
+        "failures": 0 if excused else failures(replica, now, history),
     }
     if history.ready_container and history.ready_container == history.container:
         evidence["ready_seconds"] = round(now.boot_seconds - history.ready_at, 1)
-    return event(now, EventKind.FAILED, replica.name, due.verdict.reason, evidence)  # type: ignore[arg-type]
+    return event(now, EventKind.FAILED, replica.name, reason, evidence)
+
+
+def _outage(now: Snapshot, due: Condition, history: ReplicaHistory) -> str:
+    """Name the known cause outside the replica, for which it is not held to account."""
+    if due.verdict.check != "stopped":
+        return ""
+    if history.container_at < 0.0:
+        return "host_rebooted"
+    back = now.runtime_back_boot_seconds
+    if back is not None and due.since_boot_seconds - back < _OUTAGE_SECONDS:
+        return "runtime_restarted"
+    return ""
 
 
 def failures(replica: Replica, now: Snapshot, history: ReplicaHistory) -> int:
@@ -117,8 +134,8 @@ def _settling(
     if history.ready_container != container.id:
         if answers:
             seconds = round(now.boot_seconds - history.container_at, 3)
-            told = {"container": container.id, "seconds": seconds}
-            yield event(now, EventKind.READY, replica.name, "", told)
+            loaded: Evidence = {"container": container.id, "seconds": seconds}
+            yield event(now, EventKind.READY, replica.name, "", loaded)
         return
     if history.baseline_bytes is not None or not replica.gpus or "gpus" in now.errors:
         return
@@ -127,8 +144,8 @@ def _settling(
         return
     held = now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus))
     if held:
-        told = {"container": container.id, "vram_bytes": held}
-        yield event(now, EventKind.BASELINE, replica.name, "settled", told)
+        settled: Evidence = {"container": container.id, "vram_bytes": held}
+        yield event(now, EventKind.BASELINE, replica.name, "settled", settled)
 
 
 def _of_host(plan: Plan, now: Snapshot, history: History, events: list[Event]) -> Iterator[Event]:

@@ -52,6 +52,7 @@ class Condition:
 class Start:
     replica: str
     reason: str
+    restart: bool = False  # after a failure that is held against it
     attempt: str = ""  # the id of an attempt that was interrupted, to be taken up again
     evidence: Evidence = field(default_factory=dict)
 

@@ -42,6 +42,7 @@ class Snapshot:
     #: Those that a start renamed aside; by replica.
     aside: Mapping[str, tuple[ContainerReading, ...]] = field(default_factory=dict)
     runtime_boot_seconds: float | None = None  # when all containers were last listed; None: never
+    runtime_back_boot_seconds: float | None = None  # when it was last read again after a failure
     probes: Mapping[str, ProbeReading] = field(default_factory=dict)  # by replica
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None

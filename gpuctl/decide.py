@@ -1,0 +1,285 @@
+"""
+What to do now: (Plan, Snapshot, Conditions, History) → Actions. PURE; the daemon calls it.
+
+One decision per replica, on the first rung that applies:
+
+ 0. the runtime could not be read → nothing
+ 1. an attempt is under way → nothing; one that a daemon before us left open is taken up again
+ 2. a container was renamed aside → kill it if it still runs, remove it when it has ended
+ 3. not wanted and not running → nothing; after a `down`, remove what is left
+ 4. not running, and something speaks against a start → nothing (`waiting` says what)
+ 5. not running → Start
+ 6. running as wanted → nothing
+ 7. it must go and is not draining → Drain (at most one voluntary per workload), or straight to 8
+ 8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace
+
+A container of a replica that is no longer in the plan goes the same way, and is then removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gpuctl.gates import StartGates, Wait, renewed_since
+from gpuctl.history import History, ReplicaHistory
+from gpuctl.model import (
+    Action,
+    Condition,
+    ContainerReading,
+    Drain,
+    Plan,
+    Replica,
+    Snapshot,
+    Start,
+    Stop,
+)
+
+Conditions = Mapping[tuple[str, str], Condition]
+Step = Literal["terminate", "kill", "remove"]
+
+#: A container aside that would not die or go is tried again this often.
+ASIDE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    actions: tuple[Action, ...] = ()
+    waits: Mapping[str, Wait]  # by replica
+
+
+def decide(
+    plan: Plan, now: Snapshot, conditions: Conditions, history: History, instance: str
+) -> Decision:
+    """Return what to begin now, and what each replica that is not started waits for."""
+    if now.runtime_boot_seconds is None or "runtime" in now.errors:  # 0
+        return Decision(waits={r.name: Wait(reason="runtime_unread") for r in plan.replicas})
+    return _Deciding(plan, now, conditions, history, instance).decide()
+
+
+def desired(plan: Plan, history: History, replica: Replica, *, running: bool) -> bool:
+    """Return whether a replica should run: the latest intent that concerns it, else yes."""
+    intent = history.wanted(replica.name, replica.workload)
+    if intent is None:
+        return running or not history.cautious
+    if history.cautious and not running:
+        return False
+    return intent.verb in ("run", "up")
+
+
+class _Deciding:
+    """One tick's decision; what replicas must know of each other is counted along the way."""
+
+    def __init__(
+        self, plan: Plan, now: Snapshot, conditions: Conditions, history: History, instance: str
+    ) -> None:
+        self.plan, self.now, self.conditions = plan, now, conditions
+        self.history, self.instance = history, instance
+        self.waits: dict[str, Wait] = {}
+        self.gates = StartGates(plan, now, conditions, history)
+        self.unsettled = {r.workload for r in plan.replicas if self._unsettled(r)}
+
+    def decide(self) -> Decision:
+        actions = [action for replica in self.plan.replicas for action in self._replica(replica)]
+        planned = {replica.name for replica in self.plan.replicas}
+        strangers = sorted({*self.now.owned, *self.now.aside} - planned)
+        actions += [action for name in strangers for action in self._stranger(name)]
+        return Decision(actions=tuple(actions), waits=self.waits)
+
+    def _replica(self, replica: Replica) -> Iterator[Action]:
+        history = self.history.replica(replica.name)
+        if history.attempt is not None:  # 1
+            if history.attempt.instance != self.instance:
+                yield self._resumed(replica.name, history)
+            return
+        aside = _aside(replica.name, self.now, history)
+        if aside is not None:  # 2
+            yield aside
+            return
+        container = self.now.own(replica.name)
+        if container is not None and container.state == "paused":
+            return  # an operator's doing; the condition says so
+        running = container is not None and container.state == "running"
+        wanted = desired(self.plan, self.history, replica, running=running)
+        if container is not None and running:
+            yield from self._running(replica, container, history, wanted)
+        elif not wanted:
+            yield from self._left(replica, container, history)
+        else:
+            yield from self._start(replica, history)
+
+    def _resumed(self, name: str, history: ReplicaHistory) -> Action:
+        attempt = history.attempt
+        assert attempt is not None
+        match attempt.action:
+            case "terminate" | "kill" | "remove" as step:
+                return Stop(
+                    replica=name, container=attempt.container, reason=attempt.reason, step=step
+                )
+            case _:
+                return Start(replica=name, reason=attempt.reason, attempt=attempt.id)
+
+    def _left(
+        self, replica: Replica, container: ContainerReading | None, history: ReplicaHistory
+    ) -> Iterator[Action]:
+        """Rung 3: what a stopped replica leaves is kept for its log, unless it is taken down."""
+        intent = self.history.wanted(replica.name, replica.workload)
+        down = intent is not None and intent.verb == "down"
+        if container is not None and container.state != "removed" and down:
+            yield Stop(replica=replica.name, container=container.id, reason="down", step="remove")
+
+    def _start(self, replica: Replica, history: ReplicaHistory) -> Iterator[Action]:
+        wait = self.gates.waiting(replica)  # 4
+        if wait is not None:
+            self.waits[replica.name] = wait
+            return
+        self.gates.began()
+        failure = history.failure
+        if failure is not None and not renewed_since(self.history, replica, failure.at):
+            yield Start(  # 5
+                replica=replica.name,
+                reason=failure.reason,
+                restart=failure.count > 0,
+                evidence=failure.evidence,
+            )
+        else:
+            yield Start(replica=replica.name, reason=self._wanted_because(replica))
+
+    def _wanted_because(self, replica: Replica) -> str:
+        intent = self.history.wanted(replica.name, replica.workload)
+        renewal = self.history.renewed(replica.name, replica.workload)
+        if renewal is not None and (intent is None or renewal.order > intent.order):
+            return "renew"
+        return intent.verb if intent is not None else "wanted"
+
+    def _running(
+        self,
+        replica: Replica,
+        container: ContainerReading,
+        history: ReplicaHistory,
+        wanted: bool,
+    ) -> Iterator[Action]:
+        if history.container != container.id:
+            return  # not adopted yet: the runtime is a reading ahead of the history
+        if history.terminated_container == container.id:
+            yield from self._killed(replica, container, history)  # 8
+            return
+        reason, voluntary = self._must_go(replica, container, history, wanted)
+        if not reason:  # 6
+            return
+        if history.draining_container == container.id:
+            if self._drained(replica, history):
+                yield _stop(replica.name, container, reason, "terminate")  # 8
+            return
+        if not voluntary:
+            yield _stop(replica.name, container, reason, "terminate")  # 8, no time to lose
+            return
+        if reason not in ("stop", "down"):
+            if replica.workload in self.unsettled:
+                self.waits[replica.name] = Wait(reason="sibling_not_ready")
+                return
+            self.unsettled.add(replica.workload)
+        yield Drain(  # 7
+            replica=replica.name,
+            container=container.id,
+            reason=reason,
+            deadline_seconds=self.plan.watchdog.drain_seconds,
+        )
+
+    def _must_go(
+        self,
+        replica: Replica,
+        container: ContainerReading,
+        history: ReplicaHistory,
+        wanted: bool,
+    ) -> tuple[str, bool]:
+        """Return why it must go ("" if it may stay), and whether that is voluntary."""
+        failure = history.failure
+        if failure is not None and failure.container == container.id:
+            return failure.reason, False
+        if not wanted:
+            intent = self.history.wanted(replica.name, replica.workload)
+            return (intent.verb if intent is not None else "stop"), True
+        renewal = self.history.renewed(replica.name, replica.workload)
+        if renewal is not None and renewal.at > history.container_at:
+            return "renew", True
+        if container.digest != replica.digest:
+            return "profile_changed", True
+        intent = self.history.wanted(replica.name, replica.workload)
+        asked = intent is not None and intent.verb == "up" and intent.at > history.container_at
+        if asked and outdated(replica, history):
+            return "outdated", True
+        return "", True
+
+    def _drained(self, replica: Replica, history: ReplicaHistory) -> bool:
+        if self.now.boot_seconds >= history.draining_at + history.draining_seconds:
+            return True
+        gateway = self.now.gateway
+        if gateway is not None:
+            through = gateway.replicas.get(replica.name)
+            return through is None or through.in_flight == 0
+        probe = self.now.probes.get(replica.name)
+        if probe is None or probe.outcome != "ok" or probe.in_flight is None:
+            return True
+        return probe.in_flight == 0 and probe.boot_seconds >= history.draining_at
+
+    def _killed(
+        self, replica: Replica, container: ContainerReading, history: ReplicaHistory
+    ) -> Iterator[Action]:
+        failed = history.failure is not None and history.failure.container == container.id
+        settings = replica.watchdog
+        grace = settings.failed_grace_seconds if failed else settings.stop_grace_seconds
+        since = max(history.terminated_at, history.closed_at)
+        tried = history.closed_at > history.terminated_at
+        if self.now.boot_seconds >= since + (ASIDE_SECONDS if tried else grace):
+            yield _stop(replica.name, container, "grace_over", "kill")
+
+    def _stranger(self, name: str) -> Iterator[Action]:
+        """A container of a replica that the plan does not know: an earlier profile's."""
+        history = self.history.replica(name)
+        if history.attempt is not None and history.attempt.instance == self.instance:
+            return
+        aside = _aside(name, self.now, history)
+        container = self.now.own(name)
+        if aside is not None:
+            yield aside
+        elif container is None or container.state == "removed":
+            return
+        elif container.state not in ("running", "paused"):
+            yield _stop(name, container, "not_in_profile", "remove")
+        elif history.terminated_container != container.id:
+            yield _stop(name, container, "not_in_profile", "terminate")
+        elif self.now.boot_seconds >= history.closed_at + self.plan.watchdog.stop_grace_seconds:
+            yield _stop(name, container, "grace_over", "kill")
+
+    def _unsettled(self, replica: Replica) -> bool:
+        """True when a sibling's voluntary drain must wait for this one."""
+        history = self.history.replica(replica.name)
+        container = self.now.own(replica.name)
+        if container is None or container.state != "running":
+            return desired(self.plan, self.history, replica, running=False)
+        draining = history.draining_container == container.id
+        return draining or history.ready_container != container.id
+
+
+def outdated(replica: Replica, history: ReplicaHistory) -> bool:
+    """True when its container was started with other defaults than today's."""
+    return bool(history.spec_digest) and history.spec_digest != replica.spec_digest
+
+
+def _aside(name: str, now: Snapshot, history: ReplicaHistory) -> Action | None:
+    """Rung 2: one at a time, and not again too soon where the runtime would not do it."""
+    containers = now.aside.get(name, ())
+    if not containers:
+        return None
+    container = containers[0]
+    tried = container.id in (history.removed_container, history.terminated_container)
+    if tried and now.boot_seconds < history.closed_at + ASIDE_SECONDS:
+        return None
+    running = container.state in ("running", "paused")
+    return _stop(name, container, "replaced", "kill" if running else "remove")
+
+
+def _stop(name: str, container: ContainerReading, reason: str, step: Step) -> Stop:
+    return Stop(replica=name, container=container.id, reason=reason, step=step)
