@@ -64,6 +64,7 @@ class Engine:
     needs_model: bool = True
     needs_image: bool = True  # on Docker
     groups: bool = False  # one replica may span several GPUs (tensor parallel)
+    owns: frozenset[str] = frozenset()  # flags `launch` sets: a profile's `args` may not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
