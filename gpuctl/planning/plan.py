@@ -1,0 +1,162 @@
+"""
+Profile, host and engines in, Plan out: called by `up`, `plan`, `check`, and by the daemon.
+
+Every mistake is found before any is reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from gpuctl.errors import PlanRefused
+from gpuctl.model import Inventory, Plan, Profile, Replica, Workload
+from gpuctl.planning import specs
+from gpuctl.planning.capacity import check_host_memory, check_ports, check_vram
+from gpuctl.planning.mistakes import Mistakes
+from gpuctl.planning.placement import Placement
+from gpuctl.planning.workloads import engine_of
+from gpuctl.plugin import Engine, Slot
+
+
+def plan(
+    profile: Profile,
+    inventory: Inventory,
+    engines: Mapping[str, Engine],
+    *,
+    strict: bool = True,
+) -> Plan:
+    """
+    Return what should run where.
+
+    Not *strict* is for a daemon on a host that has lost something since `up`: what the host lacks
+    becomes a warning, and replicas on missing GPUs stay in the plan, on a GPU whose UUID begins
+    with `missing:` (or is the profile's own).
+
+    Raises:
+        PlanRefused: the profile cannot be carried; one line for each mistake.
+    """
+    mistakes = Mistakes(source=profile.source, strict=strict)
+    placement = Placement(profile.host, inventory, mistakes)
+    aliases = _aliases(profile, mistakes)
+    planner = _Planner(
+        profile=profile,
+        inventory=inventory,
+        engines=engines,
+        placement=placement,
+        aliases=aliases,
+        mistakes=mistakes,
+    )
+    replicas = tuple(replica for w in profile.workloads for replica in planner.replicas(w))
+    headroom = profile.host.vram_headroom_bytes
+    check_ports(profile, replicas, mistakes)
+    check_host_memory(replicas, inventory.memory_total_bytes, mistakes)
+    check_vram(replicas, inventory.gpus, headroom, mistakes)
+    return Plan(
+        profile=profile.host.name,
+        watchdog=profile.watchdog,
+        replicas=replicas,
+        reserve=placement.reserve,
+        gpus=placement.gpus,
+        expected_gpus=sum(entry.count for entry in profile.host.gpus),
+        missing_gpus=placement.missing,
+        vram_headroom_bytes=headroom,
+        warnings=mistakes.settle(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planner:
+    """What every workload of one plan is planned with."""
+
+    profile: Profile
+    inventory: Inventory
+    engines: Mapping[str, Engine]
+    placement: Placement
+    aliases: Mapping[str, tuple[str, ...]]
+    mistakes: Mistakes
+
+    def replicas(self, workload: Workload) -> Iterator[Replica]:
+        """Yield the workload's replicas by index; none when a mistake stands in the way."""
+        groups = self.placement.place(workload)
+        engine = engine_of(workload, groups, self.inventory, self.engines, self.mistakes)
+        if engine is None:
+            return
+        for index, gpus in enumerate(groups):
+            slot = Slot(
+                index=index,
+                gpus=gpus,
+                port=workload.port + index,
+                runtime=self.inventory.runtime,
+                cpus=self.inventory.cpus,
+                python=self.inventory.python,
+            )
+            try:
+                yield self._replica(workload, engine, slot)
+            except PlanRefused as refusal:
+                self.mistakes.profile(refusal.message, refusal.hint)
+                return
+
+    def _replica(self, workload: Workload, engine: Engine, slot: Slot) -> Replica:
+        name = f"{workload.name}-{slot.index}"
+        launch = engine.launch(workload, slot)
+        watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
+        spec = specs.container_spec(workload, slot, launch, watchdog)
+        if spec.network == "host" and spec.container_port != spec.host_port:
+            raise PlanRefused(
+                f"workloads.{workload.name}.network: on the host's network {name} must listen on "
+                f"{spec.host_port}, and its container_port is {spec.container_port}",
+                'use network = "bridge", or one replica whose container_port is its port',
+            )
+        return Replica(
+            name=name,
+            workload=workload.name,
+            engine=engine.name,
+            gpus=slot.gpus,
+            spec=spec,
+            probe=specs.probe_spec(workload, engine.probe(workload, slot), watchdog),
+            watchdog=watchdog,
+            model=workload.name,
+            aliases=self.aliases[workload.name],
+            kind=workload.kind,
+            slots=launch.slots or workload.parallel,
+            vram_bytes=workload.vram_bytes,
+            digest=specs.intent_digest(workload, slot, name),
+            spec_digest=specs.spec_digest(spec),
+        )
+
+
+def _aliases(profile: Profile, mistakes: Mistakes) -> Mapping[str, tuple[str, ...]]:
+    """
+    Return by workload the names a client may use besides the workload's own.
+
+    The model's own name is one of them, unless two workloads serve that model: then it would not
+    tell which is meant.
+    """
+    owners: dict[str, str] = {workload.name: workload.name for workload in profile.workloads}
+    for workload in profile.workloads:
+        for alias in workload.aliases:
+            owner = owners.setdefault(alias, workload.name)
+            if owner != workload.name:
+                mistakes.profile(
+                    f"workloads.{workload.name}.aliases: {alias!r} names workload {owner} already",
+                    "choose another alias: a client's request must lead to one workload",
+                )
+    shared = Counter(_model_name(workload) for workload in profile.workloads)
+    found: dict[str, tuple[str, ...]] = {}
+    for workload in profile.workloads:
+        model = _model_name(workload)
+        own = bool(model) and shared[model] == 1 and owners.get(model) is None
+        names = (*workload.aliases, *((model,) if own else ()))
+        found[workload.name] = tuple(dict.fromkeys(n for n in names if n != workload.name))
+    return found
+
+
+def _model_name(workload: Workload) -> str:
+    """Return a model file's name without its ending, or a hub's name as it is."""
+    path = PurePosixPath(workload.model)
+    if path.suffix == ".gguf" or path.is_absolute():
+        return path.name.removesuffix(".gguf")
+    return workload.model
