@@ -93,6 +93,9 @@ class _Deciding:
             if history.attempt.instance != self.instance:
                 yield self._resumed(replica.name, history)
             return
+        if _too_soon(self.plan, self.now, history):
+            self.waits[replica.name] = Wait(reason="action_failed")
+            return
         aside = _aside(replica.name, self.now, history)
         if aside is not None:  # 2
             yield aside
@@ -238,7 +241,11 @@ class _Deciding:
     def _stranger(self, name: str) -> Iterator[Action]:
         """A container of a replica that the plan does not know: an earlier profile's."""
         history = self.history.replica(name)
-        if history.attempt is not None and history.attempt.instance == self.instance:
+        if history.attempt is not None:
+            if history.attempt.instance != self.instance and history.attempt.action != "start":
+                yield self._resumed(name, history)
+            return
+        if _too_soon(self.plan, self.now, history):
             return
         aside = _aside(name, self.now, history)
         container = self.now.own(name)
@@ -266,6 +273,13 @@ class _Deciding:
 def outdated(replica: Replica, history: ReplicaHistory) -> bool:
     """True when its container was started with other defaults than today's."""
     return bool(history.spec_digest) and history.spec_digest != replica.spec_digest
+
+
+def _too_soon(plan: Plan, now: Snapshot, history: ReplicaHistory) -> bool:
+    """What the runtime would not do is tried again on a later tick, not in a hot loop."""
+    if history.undone_at is None:
+        return False
+    return now.boot_seconds < history.undone_at + plan.watchdog.interval_seconds
 
 
 def _aside(name: str, now: Snapshot, history: ReplicaHistory) -> Action | None:

@@ -59,6 +59,7 @@ class ReplicaHistory:
     removed_container: str = ""  # by us
     attempt: Attempt | None = None
     closed_at: float = 0.0  # when the last attempt ended
+    undone_at: float | None = None  # the same, if it ended badly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
     if attempt is None or attempt.id != event.evidence.get("attempt"):
         return before
     container = str(event.evidence.get("container", ""))
-    closed = replace(before, attempt=None, closed_at=at)
+    closed = replace(before, attempt=None, closed_at=at, undone_at=None)
     match attempt.action:
         case "start":
             return _started(closed, container, at, str(event.evidence.get("spec_digest", "")))
@@ -191,7 +192,7 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
 def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
     if before.attempt is None or before.attempt.id != event.evidence.get("attempt"):
         return before
-    closed = replace(before, attempt=None, closed_at=at)
+    closed = replace(before, attempt=None, closed_at=at, undone_at=at)
     if before.attempt.action != "start" or "failures" not in event.evidence:
         return closed
     return replace(closed, failure=_failure(event, at))

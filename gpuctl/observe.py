@@ -2,7 +2,8 @@
 The samplers' latest readings → one Snapshot. Never waits, never raises.
 
 `Latest` is the board that samplers write on, each its own field, whole values only: an assignment
-is atomic, so no lock is needed and a sampler that hangs holds up nobody.
+(and setting or copying one key of a dict) is atomic, so no lock is needed and a sampler that hangs
+holds up nobody.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Latest:
     runtime_back_boot_seconds: float | None = None
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
-    probes: Mapping[str, ProbeReading] = field(default_factory=dict)
+    probes: dict[str, ProbeReading] = field(default_factory=dict)  # written by many threads
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None
     errors: dict[str, SourceError] = field(default_factory=dict)
@@ -51,7 +52,7 @@ def observe(latest: Latest, clock: Clock, *, gap: bool = False) -> Snapshot:
         aside=aside,
         runtime_boot_seconds=latest.runtime_boot_seconds,
         runtime_back_boot_seconds=latest.runtime_back_boot_seconds,
-        probes=latest.probes,
+        probes=dict(latest.probes),
         host=latest.host,
         gateway=latest.gateway,
         errors=dict(latest.errors),

@@ -49,13 +49,13 @@ def parse_bytes(value: object) -> int:
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         size = Fraction(match[1]) * 1024 ** _POWERS[match[2].lower()]
     else:
-        raise ValueError(f"{_show(value)} is not a size; {_BYTES_FORMS}")
+        raise ValueError(f"{show(value)} is not a size; {_BYTES_FORMS}")
     if size < 0:
-        raise ValueError(f"{_show(value)} is negative; {_BYTES_FORMS}")
+        raise ValueError(f"{show(value)} is negative; {_BYTES_FORMS}")
     if size.denominator != 1:
-        raise ValueError(f"{_show(value)} is not a whole number of bytes; {_BYTES_FORMS}")
+        raise ValueError(f"{show(value)} is not a whole number of bytes; {_BYTES_FORMS}")
     if size > _MOST_BYTES:
-        raise ValueError(f"{_show(value)} is more than a 64-bit number of bytes; {_BYTES_FORMS}")
+        raise ValueError(f"{show(value)} is more than a 64-bit number of bytes; {_BYTES_FORMS}")
     return int(size)
 
 
@@ -69,7 +69,7 @@ def parse_seconds(value: object) -> float:
         ValueError: it is none of these, negative, not finite, or over ten years.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{_show(value)} is not a duration; {_SECONDS_FORMS}")
+        raise ValueError(f"{show(value)} is not a duration; {_SECONDS_FORMS}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = Fraction(value)
     elif isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
@@ -78,11 +78,11 @@ def parse_seconds(value: object) -> float:
             (Fraction(number) * _UNIT_SECONDS[unit] for unit, number in parts), Fraction()
         )
     else:
-        raise ValueError(f"{_show(value)} is not a duration; {_SECONDS_FORMS}")
+        raise ValueError(f"{show(value)} is not a duration; {_SECONDS_FORMS}")
     if seconds < 0:
-        raise ValueError(f"{_show(value)} is negative; {_SECONDS_FORMS}")
+        raise ValueError(f"{show(value)} is negative; {_SECONDS_FORMS}")
     if seconds > _MOST_SECONDS:
-        raise ValueError(f"{_show(value)} is more than ten years; {_SECONDS_FORMS}")
+        raise ValueError(f"{show(value)} is more than ten years; {_SECONDS_FORMS}")
     return float(seconds)
 
 
@@ -98,9 +98,9 @@ def parse_ratio(value: object) -> float:
     elif isinstance(value, str) and (match := _PERCENT.fullmatch(value)):
         ratio = float(Fraction(match[1]) / 100)
     else:
-        raise ValueError(f"{_show(value)} is not a ratio; {_RATIO_FORMS}")
+        raise ValueError(f"{show(value)} is not a ratio; {_RATIO_FORMS}")
     if not 0 <= ratio <= 1:
-        raise ValueError(f"{_show(value)} is not between 0 and 1; {_RATIO_FORMS}")
+        raise ValueError(f"{show(value)} is not between 0 and 1; {_RATIO_FORMS}")
     return ratio
 
 
@@ -135,19 +135,19 @@ def format_ratio(ratio: float) -> str:
     return f"{_decimal(ratio * 100)} %"
 
 
-def _pair(large: int, unit: str, small: int, small_unit: str) -> str:
-    return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
-
-
-def _decimal(number: float) -> str:
-    return f"{number:.1f}".removesuffix(".0")
-
-
-def _show(value: object) -> str:
-    """Return a value as it stands in TOML, cut where it is long."""
+def show(value: object) -> str:
+    """Return a value as it stands in TOML, for messages; cut where it is long."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and abs(value) > 10**40:
         return "that number"  # Python refuses to print one of thousands of digits
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _pair(large: int, unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
+
+
+def _decimal(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")

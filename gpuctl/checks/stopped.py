@@ -43,8 +43,8 @@ def _judge(
             state="degraded" if container.state == "paused" else "ok",
             reason="paused" if container.state == "paused" else "",
         )
-    if container.state == "created" and history.attempt is not None:
-        return None  # it is being started
+    if container.state == "created":
+        return None  # it is being started, or its start was refused, which has its own event
     return _failed(replica, _reason(container), _evidence(container), container.boot_seconds)
 
 

@@ -131,6 +131,7 @@ class Workload:
     args: tuple[str, ...] = ()  # appended to what the engine builds
     container_port: int | None = None  # engine "container": where it listens inside
     environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)  # variable → the file that holds it
     mounts: tuple[Mount, ...] = ()
     memory_bytes: int | None = None  # host RAM
     memory_swap_bytes: int | None = None  # RAM and swap together, as Docker counts

@@ -1,60 +1,39 @@
 """
-Numbers as people read them. Imports nothing: the fast path of `gpuctl status` uses it too.
+Numbers as people read them, a dash for what a device does not report (`None`).
 
-A value the device does not report is `None`, and is shown as a dash.
+The fast path of `gpuctl status` uses it too, so it imports nothing but `quantities`.
 """
 
 from __future__ import annotations
 
-NONE = "-"
+from gpuctl.quantities import format_bytes, format_ratio, format_seconds
 
-_AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+NONE = "-"
 
 
 def age(seconds: float | None) -> str:
-    """Return a length of time in its two largest units: `42 s`, `3 min 20 s`, `2 d 4 h`."""
-    if seconds is None:
-        return NONE
-    whole = max(0, int(seconds))
-    for position, (length, unit) in enumerate(_AGES):
-        if whole >= length:
-            text = f"{whole // length} {unit}"
-            rest = whole % length
-            if position + 1 < len(_AGES):
-                smaller, smaller_unit = _AGES[position + 1]
-                if rest // smaller:
-                    text += f" {rest // smaller} {smaller_unit}"
-            return text
-    return "0 s"
+    """Return how long ago something was, in whole seconds: `42 s`, `3 m 20 s`, `2 d 4 h`."""
+    return NONE if seconds is None else format_seconds(max(0, int(seconds)))
 
 
 def short_age(seconds: float | None) -> str:
-    """Return a length of time in its largest unit, for a column: `42s`, `3min`, `2d`."""
-    return age(seconds) if seconds is None else "".join(age(seconds).split()[:2])
+    """Return how long ago something was in its largest unit, for a column: `42 s`, `2 d`."""
+    return " ".join(age(seconds).split()[:2])
 
 
 def lasted(seconds: float | None) -> str:
-    """Return how long something took, with tenths below ten seconds: `0.3 s`, `12 s`."""
-    if seconds is None or seconds >= 10:
-        return age(seconds)
-    return f"{seconds:.1f} s"
+    """Return how long something took: `250 ms`, `3.1 s`, `2 m 5 s`."""
+    return NONE if seconds is None else format_seconds(max(0.0, seconds))
 
 
 def size(count: float | None) -> str:
-    """Return bytes in binary units with three digits: `512 MiB`, `5.8 GiB`."""
-    if count is None:
-        return NONE
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+    """Return bytes: `512 MiB`, `5.8 GiB`."""
+    return NONE if count is None else format_bytes(int(count))
 
 
 def share(ratio: float | None) -> str:
-    """Return a ratio (0-1) in per cent."""
-    return NONE if ratio is None else f"{ratio * 100:.0f} %"
+    """Return a ratio (0-1) in whole per cent."""
+    return NONE if ratio is None else format_ratio(round(ratio, 2))
 
 
 def degrees(celsius: float | None) -> str:

@@ -1,0 +1,217 @@
+"""
+An Action, carried out through the Runtime: one Outcome out. The daemon's workers call it.
+
+Every step can be repeated: an attempt that was cut off anywhere is taken up again with the same
+id and ends in the same place. Names are unique, so a second create is a conflict, never a twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from gpuctl.errors import ContainerMissing, GpuctlError, NameTaken, StartRefused
+from gpuctl.model import ContainerReading, Drain, Evidence, Json, Replica, Start, Stop
+from gpuctl.ports import Runtime
+
+#: Kept from a container before it goes.
+LOG_LINES = 200
+LINE_CHARACTERS = 500
+#: How often an old container that was sent SIGKILL is looked at before it counts as stuck.
+KILL_LOOKS = 20
+
+#: Called at every named step, between two writes: tests kill the daemon there.
+FaultPoint = Callable[[str], None]
+Pause = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An Action with what it needs from the plan and the history."""
+
+    action: Action
+    attempt: str
+    replica: Replica | None  # None for a Stop of what is not in the plan
+    previous: str = ""  # id of the container before this start
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How it ended; `left` is what old containers left behind, each for an Event of its own."""
+
+    done: bool
+    reason: str = ""
+    counts: bool = False  # a failed start that is held against the replica
+    evidence: Evidence = field(default_factory=dict)
+    left: tuple[Evidence, ...] = ()
+
+
+Action = Start | Drain | Stop
+
+
+def act(order: Order, runtime: Runtime, fault: FaultPoint, pause: Pause) -> Outcome:
+    """
+    Carry out one order; what goes wrong is an Outcome, not an exception.
+
+    *pause* waits a fraction of a second between looks at a container that is being killed.
+    """
+    try:
+        match order.action:
+            case Start():
+                return _Starting(order, runtime, fault, pause).start()
+            case Stop() as stop:
+                return _stop(stop, runtime, fault)
+            case Drain():
+                return Outcome(done=True)
+            case _:
+                assert_never(order.action)
+    except StartRefused as error:
+        return _undone(error, reason="start_refused", counts=True)
+    except GpuctlError as error:
+        return _undone(error, reason=_REASONS.get(type(error).__name__, "runtime_error"))
+
+
+_REASONS = {"RuntimeTimeout": "runtime_timeout", "NameTaken": "name_taken"}
+
+
+def _undone(error: GpuctlError, *, reason: str, counts: bool = False) -> Outcome:
+    told: Evidence = {"error": error.message, "hint": error.hint}
+    return Outcome(done=False, reason=reason, counts=counts, evidence=told)
+
+
+class _Starting:
+    """The one way a replica comes up: rename aside, create, start, then clear the old one away."""
+
+    def __init__(self, order: Order, runtime: Runtime, fault: FaultPoint, pause: Pause) -> None:
+        assert order.replica is not None
+        self.order, self.replica = order, order.replica
+        self.runtime, self.fault, self.pause = runtime, fault, pause
+
+    def start(self) -> Outcome:
+        self.fault("start.reserved")
+        spec = self.replica.spec
+        container = self._made()
+        self.fault("start.created")
+        self.runtime.start(container)
+        self.fault("start.started")
+        told: dict[str, Json] = {
+            "container": container,
+            "spec_digest": self.replica.spec_digest,
+            "gpus": tuple(gpu.uuid for gpu in self.replica.gpus),
+            "port": spec.host_port,
+        }
+        left = self._clear(told)
+        self.fault("start.cleared")
+        return Outcome(done=True, evidence=told, left=left)
+
+    def _made(self) -> str:
+        """Return the id of this attempt's container, created now or before an interruption."""
+        name = self.replica.container_name
+        there = self.runtime.inspect(name)
+        if there is not None and there.attempt == self.order.attempt:
+            return there.id
+        if there is not None:
+            self._put_aside(there)
+        elif not self.runtime.has_image(self.replica.spec.image):
+            self.runtime.pull(self.replica.spec.image, lambda _line, _ratio: None)
+        self.fault("start.renamed")
+        try:
+            return self.runtime.create(name, self.replica.spec, self.order.labels)
+        except NameTaken:
+            # A create whose answer was lost made it after all.
+            there = self.runtime.inspect(name)
+            if there is None or there.attempt != self.order.attempt:
+                raise
+            return there.id
+
+    def _put_aside(self, old: ContainerReading) -> None:
+        self.runtime.rename(old.id, _aside_name(old))
+        if old.state not in ("running", "paused"):
+            return
+        if self._killed(old):
+            return
+        self.runtime.disconnect(old.id)
+        ours = {gpu.uuid for gpu in self.replica.gpus}
+        if not ours or ours & set(old.gpus):
+            # Never two of one replica running in one place.
+            self.runtime.rename(old.id, self.replica.container_name)
+            raise StartRefused(
+                f"the old container {old.id[:12]} of {self.replica.name} cannot be killed",
+                "its processes hang in the kernel, as on a lost GPU: a reboot clears them",
+            )
+
+    def _killed(self, old: ContainerReading) -> bool:
+        self.runtime.signal(old.id, "SIGKILL")
+        for _ in range(KILL_LOOKS):
+            there = self.runtime.inspect(old.id)
+            if there is None or there.state not in ("running", "paused"):
+                return True
+            self.pause(0.1)
+        return False
+
+    def _clear(self, told: dict[str, Json]) -> tuple[Evidence, ...]:
+        """Save what the old container said and remove it; one that will not go stays aside."""
+        old = self.runtime.inspect(self.order.previous) if self.order.previous else None
+        if old is None or old.name == self.replica.container_name or old.state == "running":
+            return ()
+        left = legacy(self.runtime, old)
+        self.fault("start.logs_saved")
+        try:
+            self.runtime.remove(old.id)
+        except GpuctlError as error:
+            told["not_removed"] = error.message
+        return (left,)
+
+
+def legacy(runtime: Runtime, container: ContainerReading) -> Evidence:
+    """Return what a container leaves behind: how it ended and the last lines it wrote."""
+    try:
+        lines = runtime.logs(container.id, LOG_LINES)
+    except GpuctlError as error:
+        lines = (f"(its log could not be read: {error.message})",)
+    return {
+        "container": container.id,
+        "state": container.state,
+        "exit_code": container.exit_code,
+        "oom_killed": container.oom_killed,
+        "error": container.error,
+        "started_at": container.started_at,
+        "finished_at": container.finished_at,
+        "log": tuple(line[:LINE_CHARACTERS] for line in lines),
+    }
+
+
+def _stop(stop: Stop, runtime: Runtime, fault: FaultPoint) -> Outcome:
+    fault(f"stop.{stop.step}")
+    told: Evidence = {"container": stop.container}
+    left: tuple[Evidence, ...] = ()
+    match stop.step:
+        case "terminate":
+            runtime.signal(stop.container, "SIGTERM")
+        case "kill":
+            runtime.signal(stop.container, "SIGKILL")
+        case "remove":
+            left = _removed(stop.container, runtime, fault)
+        case _:
+            assert_never(stop.step)
+    fault(f"stop.{stop.step}.asked")
+    return Outcome(done=True, evidence=told, left=left)
+
+
+def _removed(container: str, runtime: Runtime, fault: FaultPoint) -> tuple[Evidence, ...]:
+    there = runtime.inspect(container)
+    if there is None:
+        return ()
+    left = legacy(runtime, there)
+    fault("stop.remove.logs_saved")
+    try:
+        runtime.remove(container)
+    except ContainerMissing:
+        return (left,)
+    return (left,)
+
+
+def _aside_name(old: ContainerReading) -> str:
+    return f"{old.name}.old-{old.id[:12]}"

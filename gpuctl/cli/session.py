@@ -1,0 +1,75 @@
+"""What every command knows: the environment, the simulated host if any, and where files are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuctl import fast_status, paths
+from gpuctl.errors import DaemonDown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gpuctl.model.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One call of the program."""
+
+    environment: Mapping[str, str]
+    simulate: str = ""  # a host-state file or its shipped name
+    debug: bool = False
+
+    @property
+    def own(self) -> paths.Directories:
+        """Where this user's daemon keeps its files."""
+        return paths.directories(self.environment, root=_root(), simulate=self.simulate)
+
+    @property
+    def seen(self) -> paths.Directories:
+        """Where to look at a daemon: this user's, or the system's."""
+        return paths.reading(self.environment, root=_root(), simulate=self.simulate)
+
+    def status(self) -> Status:
+        """Return the published Status. Raises `DaemonDown` when there is none."""
+        return fast_status.read(self.seen.status)[1]
+
+    def running(self) -> Status | None:
+        """Return the Status of a daemon that lives, `None` when none does."""
+        try:
+            status = fast_status.read(self.own.status)[1]
+        except DaemonDown:
+            return None
+        return status if fast_status.alive(status) else None
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return time.time()
+
+    def say(self, words: str) -> None:
+        """Print words (not data) on stderr."""
+        print(words, file=sys.stderr, flush=True)
+
+
+def out() -> Console:
+    """Return the console for data, on stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
+
+
+def err() -> Console:
+    """Return the console for words and progress, on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+def _root() -> bool:
+    return os.geteuid() == 0

@@ -1,0 +1,257 @@
+"""
+One source, one thread: each keeps its latest reading on the board and wakes the loop when it
+matters. `sample()` is one pass of a source, for the threads here and for tests without any.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from gpuctl.errors import GpuctlError
+from gpuctl.model import (
+    ContainerReading,
+    GpuProcess,
+    GpuReading,
+    RuntimeEvent,
+    SourceError,
+)
+from gpuctl.observe import Latest
+from gpuctl.ports import Clock, Gateway, Gpus, Host, Runtime
+
+Wake = Callable[[str], None]
+
+#: Events that change what a list would show; others (exec, attach, health) do not.
+_TELLING = frozenset({"start", "die", "oom", "stop", "destroy", "pause", "unpause"})
+#: Between tries to reach an event stream that ended.
+_RECONNECT_SECONDS = 1.0
+#: A replica whose VRAM fell below this share of the last reading is looked at again at once.
+_SUSPICION_RATIO = 0.5
+
+
+class Sampler:
+    """A thread that calls *sample* every *seconds*, or at once when hurried."""
+
+    def __init__(self, name: str, sample: Callable[[], None], seconds: float) -> None:
+        self._name, self._sample, self._seconds = name, sample, seconds
+        self._hurry = threading.Event()
+        self._ended = False
+
+    def begin(self) -> None:
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def hurry(self) -> None:
+        self._hurry.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._hurry.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._sample()
+            self._hurry.wait(self._seconds)
+            self._hurry.clear()
+
+
+class RuntimeSource:
+    """The containers: a full list every interval, and one inspection per telling event."""
+
+    def __init__(self, runtime: Runtime, clock: Clock, latest: Latest, wake: Wake) -> None:
+        self._runtime, self._clock, self._latest, self._wake = runtime, clock, latest, wake
+        self._lock = threading.Lock()
+        self._touched: dict[str, float] = {}  # replica → when an action last changed it
+        self._ended = threading.Event()
+
+    def sample(self) -> None:
+        """Read the full list: the truth, where events are only hints."""
+        began = self._clock.boot_seconds()
+        try:
+            listed = self._runtime.list()
+        except GpuctlError as error:
+            _failed(self._latest, "runtime", error, self._clock, self._wake)
+            return
+        with self._lock:
+            merged = self._merged({reading.id: reading for reading in listed}, began)
+            changed = _essence(merged) != _essence(self._latest.containers)
+            self._latest.containers = merged
+            first = self._latest.runtime_boot_seconds is None
+            self._latest.runtime_boot_seconds = began
+        if self._latest.errors.pop("runtime", None) is not None:
+            self._latest.runtime_back_boot_seconds = self._clock.boot_seconds()
+            changed = True
+        if changed or first:
+            self._wake("runtime")
+
+    def refresh(self, replica: str) -> None:
+        """Look again at one replica, right after an action on it; older lists are then void."""
+        self._touched[replica] = self._clock.boot_seconds()
+        name = f"gpuctl-{replica}"
+        try:
+            reading = self._runtime.inspect(name)
+        except GpuctlError:
+            return  # the next list tells
+        with self._lock:
+            kept = {
+                id_: other
+                for id_, other in self._latest.containers.items()
+                if other.replica != replica or other.name != name
+            }
+            if reading is not None:
+                kept[reading.id] = reading
+            self._latest.containers = kept
+
+    def watch(self) -> None:
+        """Follow the event stream until `end()`; it is taken up again wherever it breaks off."""
+        since: float | None = None
+        while not self._ended.is_set():
+            try:
+                for event in self._runtime.watch(since):
+                    since = event.at
+                    if event.action in _TELLING:
+                        self._tell(event)
+            except GpuctlError as error:
+                _failed(self._latest, "runtime", error, self._clock, self._wake)
+            self._wake("stream")
+            self._ended.wait(_RECONNECT_SECONDS)
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _tell(self, event: RuntimeEvent) -> None:
+        known = self._latest.containers.get(event.container)
+        try:
+            reading = self._runtime.inspect(event.container)
+        except GpuctlError:
+            return
+        if reading is None and known is not None:
+            # Removed before it could be read: what the event said of its end is all there is.
+            code = event.exit_code if event.exit_code is not None else known.exit_code
+            reading = replace(
+                known, state="removed", exit_code=code, boot_seconds=self._clock.boot_seconds()
+            )
+        if reading is None:
+            return
+        with self._lock:
+            self._latest.containers = {**self._latest.containers, reading.id: reading}
+        self._wake(f"{event.action} {reading.replica}")
+
+    def _merged(
+        self, listed: dict[str, ContainerReading], began: float
+    ) -> dict[str, ContainerReading]:
+        names = {reading.name for reading in listed.values()}
+        merged = dict(listed)
+        for id_, known in self._latest.containers.items():
+            if self._touched.get(known.replica, -1.0) >= began:
+                merged[id_] = known  # this list began before an action on it ended
+            elif id_ not in listed and known.name not in names and not _is_aside(known):
+                merged[id_] = replace(known, state="removed", boot_seconds=began)
+        for id_, reading in listed.items():
+            touched = self._touched.get(reading.replica, -1.0) >= began
+            if touched and id_ not in self._latest.containers:
+                del merged[id_]
+        return merged
+
+
+class GpuSource:
+    """The GPUs, with each process joined to the container it belongs to."""
+
+    def __init__(self, gpus: Gpus, host: Host, clock: Clock, latest: Latest, wake: Wake) -> None:
+        self._gpus, self._host, self._clock = gpus, host, clock
+        self._latest, self._wake = latest, wake
+        self._owners: dict[int, tuple[str | None, str | None]] = {}  # pid → container, name
+        self.hurried = False  # the loop waits for this reading
+
+    def sample(self) -> None:
+        hurried, self.hurried = self.hurried, False
+        began = self._clock.boot_seconds()
+        try:
+            read = self._gpus.read()
+        except GpuctlError as error:
+            _failed(self._latest, "gpus", error, self._clock, self._wake)
+            return
+        before = self._latest.gpus
+        self._latest.gpus = self._joined(read)
+        self._latest.gpus_boot_seconds = began
+        back = self._latest.errors.pop("gpus", None) is not None
+        if hurried or back or _suspicious(before, self._latest.gpus):
+            self._wake("gpus")
+
+    def _joined(self, read: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
+        pids = {process.pid for gpu in read for process in gpu.processes or ()}
+        # A pid keeps its owner while it stays listed: a process that hangs on its way out may
+        # not tell any more whose it was.
+        self._owners = {
+            pid: self._owners.get(pid) or (self._host.container_of(pid), self._host.name_of(pid))
+            for pid in pids
+        }
+        return tuple(
+            replace(gpu, processes=tuple(self._owned(process) for process in gpu.processes))
+            if gpu.processes is not None
+            else gpu
+            for gpu in read
+        )
+
+    def _owned(self, process: GpuProcess) -> GpuProcess:
+        container, name = self._owners[process.pid]
+        return replace(process, container=process.container or container, name=process.name or name)
+
+
+class HostSource:
+    """The machine itself, and the gateway's file beside it."""
+
+    def __init__(
+        self, host: Host, gateway: Gateway, clock: Clock, latest: Latest, wake: Wake
+    ) -> None:
+        self._host, self._gateway, self._clock = host, gateway, clock
+        self._latest, self._wake = latest, wake
+
+    def sample(self) -> None:
+        try:
+            self._latest.host = self._host.read()
+            self._latest.errors.pop("host", None)
+        except GpuctlError as error:
+            _failed(self._latest, "host", error, self._clock, self._wake)
+        self.sample_gateway()
+
+    def sample_gateway(self) -> None:
+        self._latest.gateway = self._gateway.read()
+
+
+def _failed(latest: Latest, source: str, error: GpuctlError, clock: Clock, wake: Wake) -> None:
+    before = latest.errors.get(source)
+    since = before.since_boot_seconds if before else clock.boot_seconds()
+    latest.errors[source] = SourceError(message=error.message, since_boot_seconds=since)
+    if before is None:
+        wake(source)
+
+
+def _is_aside(reading: ContainerReading) -> bool:
+    return reading.name != f"gpuctl-{reading.replica}"
+
+
+def _essence(containers: Mapping[str, ContainerReading]) -> dict[str, tuple[object, ...]]:
+    """What of the containers a decision could turn on: not when they were read."""
+    return {
+        id_: (reading.state, reading.pid, reading.name, reading.exit_code)
+        for id_, reading in containers.items()
+    }
+
+
+def _suspicious(before: tuple[GpuReading, ...], now: tuple[GpuReading, ...]) -> bool:
+    """True when a GPU was lost or came back, or a container holds much less than it did."""
+    if [(gpu.uuid, gpu.state) for gpu in before] != [(gpu.uuid, gpu.state) for gpu in now]:
+        return True
+    held = _held(now)
+    return any(held.get(key, 0) < _SUSPICION_RATIO * used for key, used in _held(before).items())
+
+
+def _held(gpus: tuple[GpuReading, ...]) -> dict[tuple[str, str], int]:
+    held: dict[tuple[str, str], int] = {}
+    for gpu in gpus:
+        for process in gpu.processes or ():
+            if process.container and process.used_bytes:
+                key = (gpu.uuid, process.container)
+                held[key] = held.get(key, 0) + process.used_bytes
+    return held

@@ -1,0 +1,138 @@
+"""
+`why`: the chain behind the last thing done to a subject, from its events.
+
+A chain begins with what was seen or asked for, and ends when the replica is ready again, or
+with whatever was last known. Read at three in the morning: what, why, how long, then the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import tzinfo
+
+from gpuctl.model import Event, EventKind
+from gpuctl.views import journal, words
+
+_CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED})
+_DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
+_SIGNS = frozenset({EventKind.CONDITION, EventKind.RUNTIME})
+
+#: A sign this long before a failure belongs to it: the longest a failure is watched by default.
+_SIGN_SECONDS = 120.0
+
+_LABELS = {
+    EventKind.FAILED: "seen",
+    EventKind.CONDITION: "seen",
+    EventKind.RUNTIME: "seen",
+    EventKind.ADOPTED: "seen",
+    EventKind.INTENT: "asked",
+    EventKind.ATTEMPT: "decided",
+    EventKind.DONE: "done",
+    EventKind.UNDONE: "not done",
+    EventKind.READY: "ready",
+}
+
+
+def last(events: Sequence[Event]) -> tuple[Event, ...]:
+    """
+    Return the newest chain among the events of one subject, oldest first.
+
+    The newest cause with a deed after it begins it; without one, the newest cause of all.
+    """
+    deed = max((i for i, event in enumerate(events) if event.kind in _DEEDS), default=-1)
+    causes = [i for i, event in enumerate(events) if event.kind in _CAUSES]
+    failures = [i for i in causes if events[i].kind is EventKind.FAILED]
+    before = [i for i in causes if i <= deed]
+    newest = max(failures, default=-1)
+    start = max(newest, max(before, default=-1)) if before or failures else max(deed, 0)
+    while start > 0 and _is_sign(events[start - 1], events[start]):
+        start -= 1
+    return tuple(_until_ready(events[start:]))
+
+
+def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> Iterator[str]:
+    """Yield the chain for reading: a headline, then each link with its time and evidence."""
+    if not chain:
+        yield f"{subject}: nothing has happened to it yet"
+        return
+    yield headline(subject, chain)
+    first = chain[0]
+    for position, event in enumerate(chain):
+        when = journal.moment(event.at, zone) if position == 0 else _after(first, event)
+        yield ""
+        yield f"{_LABELS.get(event.kind, str(event.kind)):9}{when:20} {_sentence(event)}"
+        for name, value in journal.details(event.evidence, zone):
+            if name not in ("action", "reason"):
+                yield f"{'':30}{name}: {value}"
+        told = journal.log_lines(event.evidence)
+        if told:
+            yield f"{'':30}last lines of its log:"
+            yield from (f"{'':30}| {text}" for text in told)
+
+
+def headline(subject: str, chain: Sequence[Event]) -> str:
+    """Return the whole story in one line."""
+    cause = next((event for event in chain if event.kind in _CAUSES), chain[0])
+    ready = next((event for event in chain if event.kind is EventKind.READY), None)
+    story = f"{subject}: {_cause(cause)}"
+    if ready is not None:
+        return f"{story}; ready {'again ' if _failed(cause) else ''}after {_took(cause, ready)}"
+    undone = [event for event in chain if event.kind is EventKind.UNDONE]
+    if undone:
+        return f"{story}; what was tried did not work: {undone[-1].reason}"
+    return f"{story}; not ready since"
+
+
+def _cause(cause: Event) -> str:
+    match cause.kind:
+        case EventKind.FAILED:
+            return f"failed: {cause.reason}"
+        case EventKind.INTENT:
+            return f"an operator asked for `{cause.reason}`"
+        case EventKind.ADOPTED:
+            return "was running when the daemon started, and was adopted"
+    return f"{cause.kind}: {cause.reason}" if cause.reason else str(cause.kind)
+
+
+def _sentence(event: Event) -> str:
+    action = str(event.evidence.get("action", ""))
+    match event.kind:
+        case EventKind.ATTEMPT:
+            return f"{action}, because {event.reason}" if event.reason else action
+        case EventKind.DONE:
+            return f"{action or event.reason or 'it'} ended well"
+        case EventKind.UNDONE:
+            return f"{action or 'it'} ended badly: {event.reason}"
+        case EventKind.READY:
+            return "it answers, its model is loaded"
+    return _cause(event)
+
+
+def _until_ready(events: Sequence[Event]) -> Iterator[Event]:
+    for event in events:
+        yield event
+        if event.kind is EventKind.READY:
+            return
+
+
+def _is_sign(earlier: Event, later: Event) -> bool:
+    return earlier.kind in _SIGNS and _seconds(earlier, later) <= _SIGN_SECONDS
+
+
+def _failed(cause: Event) -> bool:
+    return cause.kind is EventKind.FAILED
+
+
+def _after(first: Event, event: Event) -> str:
+    return f"+ {_took(first, event)}"
+
+
+def _took(first: Event, event: Event) -> str:
+    return words.lasted(_seconds(first, event))
+
+
+def _seconds(first: Event, event: Event) -> float:
+    # The boot's clock is never stepped; across a reboot only the wall clock is left.
+    if first.boot_id == event.boot_id:
+        return event.boot_seconds - first.boot_seconds
+    return event.at - first.at
