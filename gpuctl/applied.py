@@ -1,0 +1,226 @@
+"""
+The applied profile: what `up` and `reload` store in the state directory and the daemon reads back.
+
+A Profile with the environment's overrides resolved goes out as JSON text and comes in again equal.
+Imports nothing heavy: the daemon needs no TOML reader and no validator to start.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from gpuctl.errors import ProfileError, StoreError
+from gpuctl.model import Profile, WatchdogSettings
+from gpuctl.quantities import parse_seconds
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """An environment variable that stands above a number of the profile."""
+
+    variable: str
+    field: str  # of WatchdogSettings
+    read: Callable[[object], float]
+
+
+#: The names that the shell watchdogs gpuctl replaces are configured by.
+OVERRIDES = (
+    Override(variable="POLL_INTERVAL", field="interval_seconds", read=parse_seconds),
+    Override(variable="HEALTH_CHECK_TIMEOUT", field="health_timeout_seconds", read=parse_seconds),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A profile as it will run."""
+
+    profile: Profile
+    overrides: Mapping[str, str] = field(default_factory=dict)  # variable → its text, where set
+
+
+def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
+    """
+    Return the profile with the environment's overrides in it; a variable that is "" is not set.
+
+    Raises:
+        ProfileError: a variable is not what it should be; all of them are named.
+    """
+    overrides = {o.variable: environment[o.variable] for o in OVERRIDES if _is_set(o, environment)}
+    numbers: dict[str, float] = {}
+    mistakes: list[tuple[str, str]] = []
+    for override in OVERRIDES:
+        if override.variable not in overrides:
+            continue
+        try:
+            numbers[override.field] = override.read(_number(overrides[override.variable]))
+        except ValueError as error:
+            what, _, hint = str(error).rpartition("; ")
+            mistakes.append((f"environment: {override.variable}: {what}", hint))
+    watchdog = replace(profile.watchdog, **numbers)  # type: ignore[arg-type]  # names are fields
+    if overrides and not mistakes:
+        names = " and ".join(overrides)
+        mistakes += [(f"environment: {names}: {what}", hint) for _, what, hint in doubts(watchdog)]
+    if mistakes:
+        raise ProfileError(tuple(mistakes))
+    return Applied(profile=replace(profile, watchdog=watchdog), overrides=overrides)
+
+
+def doubts(watchdog: WatchdogSettings) -> tuple[tuple[str, str, str], ...]:
+    """Return what cannot work together, as (key in `[watchdog]`, what is wrong, hint)."""
+    found: list[tuple[str, str, str]] = []
+    interval, timeout = watchdog.interval_seconds, watchdog.health_timeout_seconds
+    if interval <= 0:
+        found.append(("interval", "0 is not an interval", 'the usual one is "5s"'))
+    if timeout <= 0:
+        found.append(("health_timeout", "0 is not a time-out", 'the usual one is "5s"'))
+    if interval >= watchdog.tick_gap_seconds:
+        gap = f"{watchdog.tick_gap_seconds:g}s"
+        what = f"{interval:g}s reaches tick_gap ({gap}): every failure streak would be forgotten"
+        found.append(("interval", what, "set tick_gap to several intervals"))
+    if watchdog.startup_limit_seconds < watchdog.startup_seconds:
+        limit, startup = f"{watchdog.startup_limit_seconds:g}s", f"{watchdog.startup_seconds:g}s"
+        what = f"{limit} is less than startup ({startup})"
+        found.append(("startup_limit", what, "set it to startup or more"))
+    return tuple(found)
+
+
+def dump(profile: Profile, *, source: str, overrides: Mapping[str, str], at: float) -> str:
+    """
+    Return the applied profile as JSON; the same arguments give the same bytes.
+
+    *source* is the file it was read from, *at* is in Unix seconds.
+    """
+    document = {
+        "schema": SCHEMA,
+        "at": at,
+        "source": source,
+        "overrides": dict(overrides),
+        "profile": encode(profile),
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def load(text: str) -> Profile:
+    """
+    Return the profile that `dump` wrote; a field it lacks has its default.
+
+    Raises:
+        StoreError: it is damaged, or of another gpuctl's making.
+    """
+    try:
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise _Mismatch(f"its schema is not {SCHEMA}")
+        profile = decode(Profile, document.get("profile"), "profile")
+    except (ValueError, RecursionError) as error:
+        hint = "run `gpuctl up` with the profile again"
+        raise StoreError(f"the applied profile cannot be read: {error}", hint) from error
+    assert isinstance(profile, Profile)
+    return profile
+
+
+class _Mismatch(ValueError):
+    """A stored value that does not fit its field."""
+
+
+def encode(value: object) -> Any:
+    """Return a frozen dataclass, tuple, mapping or scalar as what `json` writes."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(hint: Any, value: Any, where: str) -> Any:
+    """
+    Return what `encode` was given, by the type it had; *where* names it in a message.
+
+    Raises:
+        ValueError: the value does not fit the type.
+    """
+    origin = get_origin(hint)
+    if hint is Any or hint is object:
+        return _frozen(value)
+    if is_dataclass(hint):
+        return _decode_dataclass(hint, value, where)
+    if origin is tuple:
+        return _decode_tuple(get_args(hint), value, where)
+    if origin in (Union, types.UnionType):
+        return _decode_union(get_args(hint), value, where)
+    if origin is Literal and value in get_args(hint):
+        return value
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
+        inner = get_args(hint)[1]
+        return {key: decode(inner, item, f"{where}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise _Mismatch(f"{where} is not what it should be")
+
+
+def _decode_dataclass(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _Mismatch(f"{where} is not a table")
+    hints = get_type_hints(hint)
+    if unknown := sorted(value.keys() - {item.name for item in fields(hint)}):
+        raise _Mismatch(f"{where}.{unknown[0]} is not known to this gpuctl")
+    missing = [item.name for item in fields(hint) if _required(item) and item.name not in value]
+    if missing:
+        raise _Mismatch(f"{where}.{missing[0]} is missing")
+    return hint(**{key: decode(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def _decode_tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _Mismatch(f"{where} is not a list")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        hints = hints[:1] * len(value)
+    if len(hints) != len(value):
+        raise _Mismatch(f"{where} is not a list of {len(hints)}")
+    return tuple(
+        decode(hint, item, f"{where}[{index}]")
+        for index, (hint, item) in enumerate(zip(hints, value, strict=True))
+    )
+
+
+def _decode_union(hints: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Return the value as the first member it fits: no two members of a field fit one value."""
+    mismatches: list[_Mismatch] = []
+    for hint in hints:
+        try:
+            return decode(hint, value, where)
+        except _Mismatch as error:
+            mismatches.append(error)
+    raise mismatches[-1]
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+def _required(item: Any) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _is_set(override: Override, environment: Mapping[str, str]) -> bool:
+    return bool(environment.get(override.variable))
+
+
+def _number(text: str) -> object:
+    """Return digits as the number they are: `POLL_INTERVAL=5` has always meant seconds."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

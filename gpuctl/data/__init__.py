@@ -1,0 +1,1 @@
+"""Files shipped with the package: the profile schema, and in a wheel the profiles and units."""
