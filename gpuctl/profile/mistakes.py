@@ -88,11 +88,9 @@ def from_validation(error: Mapping[str, Any], path: Path, known: Iterable[str]) 
         what, hint = _TYPES[kind]
         return Mistake(path=path, what=f"{show(value)} is not {what}", hint=hint)
     if kind in _LIMITS:
-        words_, key = _LIMITS[kind]
-        limit = limits[key]
-        return Mistake(
-            path=path, what=f"{show(value)} {words_} {limit:g}", hint="change the number"
-        )
+        relation, key, side = _LIMITS[kind]
+        what = f"{show(value)} is {relation} than {limits[key]}"
+        return Mistake(path=path, what=what, hint=f"write {limits[key]} or {side}")
     return Mistake(path=path, what=f"{show(value)}: {error['msg']}")
 
 
