@@ -52,6 +52,7 @@ class Options:
     flash_attention: Literal["on", "off", "auto"] | None = None
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None  # None: the model's
     cache_ram_mib: int | None = None  # host prompt cache; None: a share of the memory limit
 
     def __post_init__(self) -> None:
@@ -130,6 +131,7 @@ def _sizes(workload: Workload, slot: Slot, options: Options) -> tuple[str, ...]:
         ("-ctk", options.cache_type_k),
         ("-ctv", options.cache_type_v),
         ("--cache-ram", _cache_mib(workload, options)),
+        ("--pooling", options.pooling),
     )
     given = ((flag, str(value)) for flag, value in flags if value is not None)
     return tuple(part for pair in given for part in pair)
