@@ -38,6 +38,7 @@ class ContainerSpec:
     command: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)  # sorted by name
+    secrets: Mapping[str, str] = field(default_factory=dict)  # variable → the file read at a start
     gpus: tuple[str, ...] = ()  # UUIDs
     host_port: int
     container_port: int

@@ -52,7 +52,7 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "port": spec.host_port,
         "image": spec.image,
         "command": _command((*(spec.entrypoint or ()), *spec.command)),
-        "environment": masked(spec.environment),
+        "environment": masked(spec.environment) | dict.fromkeys(spec.secrets, MASK),
         "memory_bytes": spec.memory_bytes,
         "vram": {
             "weights_bytes": None,

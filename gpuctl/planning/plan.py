@@ -81,7 +81,7 @@ class _Planner:
     def replicas(self, workload: Workload) -> Iterator[Replica]:
         """Yield the workload's replicas by index; none when a mistake stands in the way."""
         groups = self.placement.place(workload)
-        engine = engine_of(workload, groups, self.inventory, self.engines, self.mistakes)
+        engine = engine_of(workload, self.inventory, self.engines, self.mistakes)
         if engine is None:
             return
         for index, gpus in enumerate(groups):

@@ -25,6 +25,7 @@ def container_spec(
         command=launch.command,
         entrypoint=launch.entrypoint,
         environment=environment(workload, slot, launch),
+        secrets=dict(sorted(workload.secrets.items())),
         gpus=tuple(gpu.uuid for gpu in slot.gpus),
         host_port=slot.port,
         container_port=launch.container_port,

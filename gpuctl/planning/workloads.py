@@ -1,10 +1,14 @@
-"""Can a workload's engine run it here: a workload and its GPUs in, its engine or mistakes out."""
+"""
+Can a workload's engine run it here: a workload in, its engine or mistakes out.
+
+What the profile alone can tell was checked when it was read; this is what the host decides.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gpuctl.model import GpuIdentity, Inventory, Workload
+from gpuctl.model import Inventory, Workload
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.plugin import Engine
 
@@ -14,7 +18,6 @@ _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 def engine_of(
     workload: Workload,
-    groups: tuple[tuple[GpuIdentity, ...], ...],
     inventory: Inventory,
     engines: Mapping[str, Engine],
     mistakes: Mistakes,
@@ -33,14 +36,9 @@ def engine_of(
             f"{where}.engine: {engine.name} does not run in runtime {inventory.runtime!r}",
             f"it runs in {', '.join(sorted(engine.runtimes))}",
         )
-    _check_needs(workload, engine, inventory, mistakes)
+    _check_launch(workload, engine, inventory, mistakes)
     _check_mounts(workload, inventory, mistakes)
     _check_variables(workload, mistakes)
-    if not engine.groups and any(len(group) > 1 for group in groups):
-        mistakes.profile(
-            f"{where}.gpus: a replica of {engine.name} takes one GPU, not a group",
-            "name the GPUs one by one: [0, 1] instead of [[0, 1]]",
-        )
     try:
         engine.options(**workload.options)
     except (TypeError, ValueError) as error:
@@ -49,12 +47,10 @@ def engine_of(
     return engine
 
 
-def _check_needs(
+def _check_launch(
     workload: Workload, engine: Engine, inventory: Inventory, mistakes: Mistakes
 ) -> None:
     where = f"workloads.{workload.name}"
-    if engine.needs_model and not workload.model:
-        mistakes.profile(f"{where}.model: {engine.name} needs a model", "name one")
     if engine.needs_image and not workload.image and inventory.runtime == "docker":
         mistakes.profile(f"{where}.image: {engine.name} needs an image on Docker", "name one")
     flags = {argument.partition("=")[0] for argument in workload.args if argument.startswith("-")}
