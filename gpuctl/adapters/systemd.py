@@ -1,0 +1,89 @@
+"""
+What the daemon tells systemd about itself: ready, alive, stopping, and one line for people.
+
+Outside a unit with `Type=notify` every call does nothing. The protocol is one datagram of
+`NAME=value` lines to a Unix socket; it needs no library.
+
+Source: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+#: A full queue of PID 1 must not stop the loop; a word lost is said again at the next tick.
+SEND_SECONDS = 1.0
+
+
+class Systemd:
+    """The connection to the service manager; makes no use of the environment once it is made."""
+
+    def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
+        """
+        Speak to the socket at *address*, `@` in front for an abstract one; `None`: to nobody.
+
+        *watchdog_seconds* is how long systemd waits for a sign of life; `None`: for ever.
+        """
+        self._address = address
+        self.watchdog_seconds = watchdog_seconds
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> Systemd:
+        """
+        Return the connection that *environment* names, and remove it from there.
+
+        An engine or a tool that we start must not speak, or be waited for, in our name.
+        """
+        address = environment.pop("NOTIFY_SOCKET", None)
+        microseconds = environment.pop("WATCHDOG_USEC", None)
+        pid = environment.pop("WATCHDOG_PID", None)
+        ours = microseconds is not None and pid in (None, str(os.getpid()))
+        return cls(address, int(microseconds) / 1e6 if ours and microseconds else None)
+
+    @property
+    def listening(self) -> bool:
+        """True when somebody is told."""
+        return self._address is not None
+
+    def ready(self, status: str = "") -> None:
+        """Say that start-up, or a reload, is complete."""
+        self._send("READY=1", f"STATUS={status}" if status else "")
+
+    def status(self, status: str) -> None:
+        """Show one line in `systemctl status`."""
+        self._send(f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Feed the watchdog: systemd kills what has not done so for `watchdog_seconds`."""
+        if self.watchdog_seconds is not None:
+            self._send("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        """
+        Say that the configuration is being read again; `ready()` ends it.
+
+        The time goes into the same datagram, as `Type=notify-reload` asks.
+        """
+        self._send(
+            "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+        )
+
+    def stopping(self, status: str = "") -> None:
+        self._send("STOPPING=1", f"STATUS={status}" if status else "")
+
+    def _send(self, *lines: str) -> None:
+        """Send one datagram; a service manager that does not take it is no reason to fail."""
+        if self._address is None:
+            return
+        # A line break inside a value would begin another assignment.
+        words = "\n".join(" ".join(line.splitlines()) for line in lines if line)
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(SEND_SECONDS)
+            try:
+                sender.sendto(words.encode(), address)
+            except OSError:
+                return
