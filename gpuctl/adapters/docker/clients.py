@@ -1,0 +1,82 @@
+"""
+Connections to the Docker Engine: one client per thread, each with one connection.
+
+`requests.Session` is not safe to share between threads (docker-py#619, docker-py#3229).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+
+class Clients:
+    """Opens clients on `DOCKER_HOST`, or on `/var/run/docker.sock`; never on the CLI's context."""
+
+    def __init__(self, environment: Mapping[str, str], timeout_seconds: int) -> None:
+        # Imported when a runtime is made: `status` must not pay for the SDK.
+        from docker.utils import kwargs_from_env
+
+        names = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+        known = {name: environment[name] for name in names if name in environment}
+        # An empty mapping would make the SDK read the process's own environment.
+        self._arguments = kwargs_from_env(known) if known else {}
+        self._timeout_seconds = timeout_seconds
+        self._own = threading.local()
+        self._open: weakref.WeakSet[APIClient] = weakref.WeakSet()
+
+    @contextmanager
+    def use(self, timeout_seconds: int | None = None) -> Iterator[APIClient]:
+        """Lend this thread's client, with a deadline for each answer where the usual is wrong."""
+        client: APIClient | None = getattr(self._own, "client", None)
+        if client is None:
+            client = self._own.client = self.open()
+        client.timeout = timeout_seconds or self._timeout_seconds
+        yield client
+
+    def forget(self) -> None:
+        """Close this thread's client; the next use opens another."""
+        client: APIClient | None = self._own.__dict__.pop("client", None)
+        if client is not None:
+            client.close()
+
+    def open(self) -> APIClient:
+        """Return a new client; asks the engine for its API version, so a hung one is noticed."""
+        from docker import APIClient
+
+        client = APIClient(version="auto", timeout=self._timeout_seconds, **self._arguments)
+        # Netrc and proxy look-ups cost more than the request, and a socket has neither.
+        client.trust_env = False
+        _keep_one_connection(client)
+        self._open.add(client)
+        return client
+
+    def close(self) -> None:
+        """Close the idle connections of every thread's client."""
+        for client in tuple(self._open):
+            client.close()
+        self._own = threading.local()
+
+
+def _keep_one_connection(client: APIClient) -> None:
+    """
+    Make every request of *client* share one pool of connections.
+
+    The SDK's adapter keeps a pool, and so an open socket, for each distinct URL, 25 at most; with
+    16 containers inspected that is a new connection each and descriptors without end.
+    """
+    from docker.transport import UnixHTTPAdapter
+    from docker.transport.unixconn import UnixHTTPConnectionPool
+
+    adapter = client.adapters.get("http+docker://")
+    if not isinstance(adapter, UnixHTTPAdapter):
+        return
+    pool = UnixHTTPConnectionPool(client.base_url, adapter.socket_path, adapter.timeout)
+    adapter.pools[client.base_url] = pool
+    adapter.get_connection = lambda url, proxies=None: pool  # type: ignore[method-assign]
