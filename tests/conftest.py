@@ -1,0 +1,65 @@
+"""Fixtures of the rig, and the rule for what this machine cannot run: skip it and say why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig import dockerd, images
+from tests.rig.dockerd import PrivateEngine
+
+
+def _systemd_missing() -> str:
+    if not Path("/lib/systemd/systemd").exists():
+        return "systemd is not installed"
+    return dockerd.missing()
+
+
+def _engine_missing() -> str:
+    return "" if importlib.util.find_spec("xllamacpp") else "xllamacpp is not installed"
+
+
+def _compiler_missing() -> str:
+    return "" if shutil.which("cc") else "cc is not installed"
+
+
+#: Marker → why its tests cannot run here, "" when they can.
+NEEDS: dict[str, Callable[[], str]] = {
+    "docker": dockerd.missing,
+    "systemd": _systemd_missing,
+    "engine": _engine_missing,
+    "nvml": _compiler_missing,
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose marker names what is not here."""
+    for marker, missing in NEEDS.items():
+        if item.get_closest_marker(marker) and (reason := missing()):
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With CI set, a skipped test has failed: a machine that tests must be able to."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped with CI set: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[PrivateEngine]:
+    """A private Docker Engine with the rig's image; tests that stop it make one of their own."""
+    with PrivateEngine() as started:
+        client = started.client()
+        images.build(client)
+        client.close()
+        yield started
