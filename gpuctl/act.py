@@ -7,12 +7,13 @@ id and ends in the same place. Names are unique, so a second create is a conflic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from gpuctl.errors import ContainerMissing, GpuctlError, NameTaken, StartRefused
-from gpuctl.model import ContainerReading, Drain, Evidence, Json, Replica, Start, Stop
+from gpuctl.model import ContainerReading, Drain, Evidence, Json, Start, Stop
+from gpuctl.orders import Order
 from gpuctl.ports import Runtime
 
 #: Kept from a container before it goes.
@@ -27,17 +28,6 @@ Pause = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """An Action with what it needs from the plan and the history."""
-
-    action: Action
-    attempt: str
-    replica: Replica | None  # None for a Stop of what is not in the plan
-    previous: str = ""  # id of the container before this start
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How it ended; `left` is what old containers left behind, each for an Event of its own."""
 
@@ -46,9 +36,6 @@ class Outcome:
     counts: bool = False  # a failed start that is held against the replica
     evidence: Evidence = field(default_factory=dict)
     left: tuple[Evidence, ...] = ()
-
-
-Action = Start | Drain | Stop
 
 
 def act(order: Order, runtime: Runtime, fault: FaultPoint, pause: Pause) -> Outcome:

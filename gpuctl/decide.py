@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gpuctl.gates import StartGates, Wait, renewed_since
+from gpuctl.gates import StartGates, Wait
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Action,
@@ -35,6 +35,7 @@ from gpuctl.model import (
     Start,
     Stop,
 )
+from gpuctl.wanted import desired, outdated, renewed_since
 
 Conditions = Mapping[tuple[str, str], Condition]
 Step = Literal["terminate", "kill", "remove"]
@@ -56,16 +57,6 @@ def decide(
     if now.runtime_boot_seconds is None or "runtime" in now.errors:  # 0
         return Decision(waits={r.name: Wait(reason="runtime_unread") for r in plan.replicas})
     return _Deciding(plan, now, conditions, history, instance).decide()
-
-
-def desired(plan: Plan, history: History, replica: Replica, *, running: bool) -> bool:
-    """Return whether a replica should run: the latest intent that concerns it, else yes."""
-    intent = history.wanted(replica.name, replica.workload)
-    if intent is None:
-        return running or not history.cautious
-    if history.cautious and not running:
-        return False
-    return intent.verb in ("run", "up")
 
 
 class _Deciding:
@@ -104,7 +95,7 @@ class _Deciding:
         if container is not None and container.state == "paused":
             return  # an operator's doing; the condition says so
         running = container is not None and container.state == "running"
-        wanted = desired(self.plan, self.history, replica, running=running)
+        wanted = desired(self.history, replica, running=running)
         if container is not None and running:
             yield from self._running(replica, container, history, wanted)
         elif not wanted:
@@ -265,14 +256,9 @@ class _Deciding:
         history = self.history.replica(replica.name)
         container = self.now.own(replica.name)
         if container is None or container.state != "running":
-            return desired(self.plan, self.history, replica, running=False)
+            return desired(self.history, replica, running=False)
         draining = history.draining_container == container.id
         return draining or history.ready_container != container.id
-
-
-def outdated(replica: Replica, history: ReplicaHistory) -> bool:
-    """True when its container was started with other defaults than today's."""
-    return bool(history.spec_digest) and history.spec_digest != replica.spec_digest
 
 
 def _too_soon(plan: Plan, now: Snapshot, history: ReplicaHistory) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import Condition, Evidence, Plan, Replica, Snapshot
+from gpuctl.wanted import renewed_since
 
 Conditions = Mapping[tuple[str, str], Condition]
 
@@ -128,12 +129,3 @@ class StartGates:
         if container is None or container.state != "running":
             return False
         return history.ready_container != container.id
-
-
-def renewed_since(history: History, replica: Replica, at: float) -> bool:
-    """True when an operator asked for it again since: that wipes the slate."""
-    intents = (
-        history.wanted(replica.name, replica.workload),
-        history.renewed(replica.name, replica.workload),
-    )
-    return any(i is not None and i.at > at and i.verb in ("run", "up", "renew") for i in intents)

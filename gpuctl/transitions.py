@@ -44,6 +44,15 @@ def transitions(
     return (*events, *_of_host(plan, now, history, events))
 
 
+def changes(before: Conditions, after: Conditions, now: Snapshot) -> tuple[Event, ...]:
+    """Return an Event per condition that appeared, changed its reason, or went."""
+    return tuple(
+        _changed(key, before.get(key), after.get(key), now)
+        for key in {**before, **after}
+        if _bad(before.get(key)) != _bad(after.get(key))
+    )
+
+
 def event(now: Snapshot, kind: EventKind, subject: str, reason: str, evidence: Evidence) -> Event:
     """Return an Event of this moment."""
     return Event(
@@ -55,6 +64,23 @@ def event(now: Snapshot, kind: EventKind, subject: str, reason: str, evidence: E
         boot_id=now.boot_id,
         boot_seconds=now.boot_seconds,
     )
+
+
+def _bad(condition: Condition | None) -> str:
+    """Return the reason of a condition that is not ok."""
+    if condition is None or condition.verdict.state == "ok":
+        return ""
+    return condition.verdict.reason
+
+
+def _changed(
+    key: tuple[str, str], before: Condition | None, after: Condition | None, now: Snapshot
+) -> Event:
+    check, subject = key
+    told: dict[str, Json] = {"check": check, "was": _bad(before)}
+    if after is not None:
+        told |= {**after.verdict.evidence, "state": after.verdict.state}
+    return event(now, EventKind.CONDITION, subject, _bad(after) or "ok", told)
 
 
 def _of_replica(

@@ -20,6 +20,7 @@ from gpuctl.model import Event, EventKind
 SCHEMA = 1
 #: Events kept: at 16 replicas and a bad day of 8 restarts each, more than a month.
 EVENTS_KEPT = 50_000
+_PRUNE_EVERY = 1_000
 STATUS_MODE = 0o640
 
 _CREATE = """
@@ -48,6 +49,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, status_path: Path) -> None:
         self._path, self._status_path = path, status_path
+        self._appended = 0
         with _translated(path):
             self._database, set_aside = _opened(path)
             if set_aside is not None:
@@ -62,8 +64,13 @@ class SqliteStore:
             return row is not None
 
     def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        with _translated(self._path), self._database:
-            return tuple(self._inserted(event) for event in events)
+        with _translated(self._path):
+            with self._database:
+                stored = tuple(self._inserted(event) for event in events)
+            self._appended += len(stored)
+            if self._appended >= _PRUNE_EVERY:
+                self._prune()
+        return stored
 
     def events(self, *, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         with _translated(self._path):
@@ -112,6 +119,7 @@ class SqliteStore:
             self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def _prune(self) -> None:
+        self._appended = 0
         with self._database:
             self._database.execute(
                 "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,)
@@ -156,7 +164,7 @@ def _select(
     if subject is not None:
         where.append("subject = ?")
         parameters.append(subject)
-    query = f"SELECT {_COLUMNS} FROM event WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    query = f"SELECT {_COLUMNS} FROM event WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
     rows = database.execute(query, (*parameters, -1 if limit is None else limit)).fetchall()
     return tuple(_event(row) for row in reversed(rows))
 

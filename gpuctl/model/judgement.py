@@ -98,7 +98,7 @@ class EventKind(StrEnum):
     HOST_FAULT = "host_fault"  # many failed at once: starts are held
     HOST_OK = "host_ok"
     CONDITION = "condition"  # a condition appeared, changed or went
-    RUNTIME = "runtime"  # what another client did to a container of ours
+    PEAK = "peak"  # the highest readings of a GPU within an hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,395 @@
+"""
+The loop: observe, judge, record, decide, act, publish. Begin reading the code at `tick`.
+
+One thread decides; samplers and workers run beside it and wake it through one queue. `cli`
+composes the World and calls `run`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import queue
+import signal
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import gpuctl
+from gpuctl.act import Outcome, act
+from gpuctl.decide import Decision, decide
+from gpuctl.errors import GpuctlError, NotFound
+from gpuctl.gates import Wait
+from gpuctl.journal import Journal
+from gpuctl.judge import Conditions, judge
+from gpuctl.model import Action, Drain, Event, EventKind, Evidence, Json, Plan, Profile, Snapshot
+from gpuctl.model import Start as StartAction
+from gpuctl.model.status import DaemonStatus, Status
+from gpuctl.observe import Latest, observe
+from gpuctl.orders import Order, attempt, order
+from gpuctl.peaks import Peaks
+from gpuctl.plugin import Scene, load_checks
+from gpuctl.ports import World
+from gpuctl.sources import Sources
+from gpuctl.status import Header, status
+from gpuctl.timing import gpus_wanted, next_tick
+from gpuctl.transitions import changes, event, failures, transitions
+from gpuctl.workers import Workers
+
+log = logging.getLogger("gpuctl")
+
+#: Actions carried out at once.
+_WORKERS = 4
+#: First starts have a lane of their own, because they may have to fetch an image ...
+_PULLS = 2
+#: ... which may take this long.
+_PULL_SECONDS = 3600.0
+#: The loop turns at least this often, so that systemd's watchdog (30 s) sees it live.
+_TURN_SECONDS = 10.0
+#: The first Status waits this long for every source to have said something.
+_FIRST_SECONDS = 10.0
+#: An intent is answered within one turn; a client is not kept waiting for ever.
+_ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the daemon works on: the applied profile and the plan made from it."""
+
+    profile: Profile
+    plan: Plan
+
+
+Load = Callable[[], Setting]
+Notify = Callable[[str], None]  # "READY=1", "WATCHDOG=1" …, to systemd
+Fault = Callable[[str], None]
+Body = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """An intent from the control socket, with the place for its answer."""
+
+    body: Body
+    answer: Future[Body]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finished:
+    attempt: str
+    outcome: Outcome
+
+
+_Message = str | _Request | _Finished
+
+
+class Daemon:
+    """The supervisor of one host."""
+
+    def __init__(
+        self,
+        world: World,
+        load: Load,
+        *,
+        notify: Notify = lambda _: None,
+        fault: Fault = lambda _: None,
+        simulated: bool = False,
+    ) -> None:
+        clock = world.clock
+        self._world, self._load, self._notify, self._fault = world, load, notify, fault
+        self._simulated = simulated
+        self._setting = load()
+        self._checks = load_checks()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._workers: Workers[Outcome] = Workers(
+            "worker", _WORKERS, self._finished, clock.boot_seconds
+        )
+        self._pulls: Workers[Outcome] = Workers("pull", _PULLS, self._finished, clock.boot_seconds)
+        self._attempts: dict[str, tuple[Action, float]] = {}  # under way, by id
+        self._conditions: Conditions = {}
+        self._peaks = Peaks(since=clock.boot_seconds())
+        self._before: Status | None = None
+        self._sequence = itertools.count(1)
+        self._started_at = clock.now()
+        self._last_tick: float | None = None
+        self._next_tick = 0.0
+        self._stopping = False
+        self.instance = uuid.uuid4().hex
+        self.journal = Journal(world.store, clock)
+        self.latest = Latest()
+        interval = self._setting.plan.watchdog.interval_seconds
+        self.sources = Sources(world, self.latest, self._inbox.put, interval)
+
+    def run(self) -> None:
+        """Supervise until `stop`."""
+        told: Evidence = {
+            "pid": os.getpid(),
+            "version": gpuctl.__version__,
+            "instance": self.instance,
+        }
+        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "started", told)])
+        self.sources.begin()
+        self._await_sources()
+        self.turn()
+        self._notify("READY=1")
+        while not self._stopping:
+            self.turn()
+        self._notify("STOPPING=1")
+
+    def end(self) -> None:
+        """Leave everything running, say so, and let go."""
+        told: Evidence = {"pid": os.getpid()}
+        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "stopped", told)])
+        if self._before is not None:
+            self._world.store.publish(json.dumps({**self._before, "stopping": True}, default=dict))
+        self.sources.end()
+        self._workers.close()
+        self._pulls.close()
+        self._world.runtime.close()
+        self._world.gpus.close()
+        self._world.store.close()
+
+    def stop(self) -> None:
+        """Ask the loop to end; from any thread or a signal handler."""
+        self._stopping = True
+        self._inbox.put("stop")
+
+    def reload(self) -> None:
+        """Ask the loop to read the applied profile again."""
+        self._inbox.put("reload")
+
+    def handle(self, body: Body) -> Body:
+        """Answer one request of the control socket; called on its thread."""
+        request = _Request(body=body, answer=Future())
+        self._inbox.put(request)
+        return request.answer.result(timeout=_ANSWER_SECONDS)
+
+    def turn(self) -> None:
+        """Wait for whatever comes first, take it in, and tick."""
+        messages = self._received()
+        try:
+            self._take_in(messages)
+            self.tick()
+        except GpuctlError as error:
+            log.error("event=tick_failed error=%s", json.dumps(error.message))
+            self._next_tick = self._world.clock.boot_seconds() + 1.0
+        except Exception:  # noqa: BLE001 - one bad tick must not end the watch over all the rest
+            log.exception("event=tick_failed")
+            self._next_tick = self._world.clock.boot_seconds() + 1.0
+        self._notify("WATCHDOG=1")
+
+    def tick(self) -> None:
+        """One fold, and the only place where anything is decided."""
+        began = time.perf_counter()
+        plan = self._setting.plan
+        now = self._observed(plan)
+        scene = Scene(plan=plan, now=now, history=self.journal.history, before=self._conditions)
+        conditions = judge(self._checks, scene)
+        self.journal.record(
+            [
+                *transitions(plan, now, conditions, self.journal.history),
+                *changes(self._conditions, conditions, now),
+                *self._hourly(now),
+            ]
+        )
+        self._conditions = conditions
+        decision = decide(plan, now, conditions, self.journal.history, self.instance)
+        waits = self._act(decision, now)
+        if gpus_wanted(conditions, waits, now):
+            self.sources.hurry_gpus(wake=True)
+        self._publish(now, waits, began)
+        self._next_tick = next_tick(plan, now, conditions, self.journal.history, waits)
+
+    def _await_sources(self) -> None:
+        """Wait until every source has spoken, so that the first Status is no guess."""
+        end = self._world.clock.boot_seconds() + _FIRST_SECONDS
+        while not self.sources.spoken() and not self._stopping:
+            left = end - self._world.clock.boot_seconds()
+            if left <= 0:
+                return
+            try:
+                message = self._inbox.get(timeout=left)
+            except queue.Empty:
+                return
+            if not isinstance(message, str):
+                self._take_in([message])
+
+    def _received(self) -> list[_Message]:
+        """Return everything in the inbox; waits for the first message or the next tick's time."""
+        wait = max(0.0, self._next_tick - self._world.clock.boot_seconds())
+        messages: list[_Message] = []
+        try:
+            messages.append(self._inbox.get(timeout=min(wait, _TURN_SECONDS)))
+            while True:
+                messages.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def _take_in(self, messages: list[_Message]) -> None:
+        for message in messages:
+            match message:
+                case _Finished():
+                    self._close(message.attempt, message.outcome)
+                case _Request():
+                    self._answer(message)
+                case "reload":
+                    self._setting = self._load()
+                case str() if message.startswith("die "):
+                    self.sources.hurry_gpus(wake=False)
+        for late in (*self._workers.overdue(), *self._pulls.overdue()):
+            self._close(late, Outcome(done=False, reason="action_timeout"))
+
+    def _observed(self, plan: Plan) -> Snapshot:
+        boot, last = self._world.clock.boot_seconds(), self._last_tick
+        gap = last is not None and boot - last > plan.watchdog.tick_gap_seconds
+        self._last_tick = boot
+        now = observe(self.latest, self._world.clock, gap=gap)
+        self.sources.probes.follow(plan, now.owned)
+        return now
+
+    def _hourly(self, now: Snapshot) -> tuple[Event, ...]:
+        self._peaks = self._peaks.with_reading(now)
+        if not self._peaks.over(now):
+            return ()
+        full, self._peaks = self._peaks, Peaks(since=now.boot_seconds)
+        return tuple(
+            event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.gpus.items()
+        )
+
+    def _answer(self, request: _Request) -> None:
+        try:
+            request.answer.set_result(self._intend(request.body))
+        except GpuctlError as error:
+            request.answer.set_result({"ok": False, "error": error.message, "hint": error.hint})
+
+    def _intend(self, body: Body) -> Body:
+        """Commit one intent; it is acted on by the tick that follows."""
+        verb, subject = str(body["verb"]), str(body.get("subject", ""))
+        if verb in ("up", "reload"):
+            self._setting = self._load()
+        plan = self._setting.plan
+        if subject and subject not in {n for r in plan.replicas for n in (r.name, r.workload)}:
+            raise NotFound(
+                f"{subject!r} is no replica or workload of the profile {plan.profile!r}",
+                "`gpuctl status` lists them",
+            )
+        told: Evidence = {"uid": _whole(body.get("uid")), "pid": _whole(body.get("pid"))}
+        stored = self.journal.record([self.journal.event(EventKind.INTENT, subject, verb, told)])
+        return {"ok": True, "event": stored[0].id}
+
+    def _act(self, decision: Decision, now: Snapshot) -> Mapping[str, Wait]:
+        """Commit what is decided, then begin it; return what the replicas wait for."""
+        plan = self._setting.plan
+        if plan.watchdog.mode == "observe":
+            return dict(decision.waits) | {
+                action.replica: Wait(reason=f"observe_only: {action.reason}")
+                for action in decision.actions
+            }
+        replicas = {replica.name: replica for replica in plan.replicas}
+        orders = [
+            order(
+                action,
+                plan,
+                replicas.get(action.replica),
+                self.journal.history,
+                lambda: uuid.uuid4().hex,
+            )
+            for action in decision.actions
+        ]
+        self.journal.record([attempt(item, self.instance, now) for item in orders])
+        for item in orders:
+            self._dispatch(item)
+        return decision.waits
+
+    def _dispatch(self, item: Order) -> None:
+        action = item.action
+        if isinstance(action, Drain):
+            self._inbox.put("drain")  # nothing to carry out: the next turn looks at it
+            return
+        self._attempts[item.attempt] = (action, self._world.clock.boot_seconds())
+        first = isinstance(action, StartAction) and not item.previous
+        lane = self._pulls if first else self._workers
+        seconds = _PULL_SECONDS if first else self._setting.plan.watchdog.action_seconds
+        lane.submit(item.attempt, lambda: self._carried_out(item), seconds)
+
+    def _carried_out(self, item: Order) -> Outcome:
+        outcome = act(item, self._world.runtime, self._fault, time.sleep)
+        self.sources.runtime.refresh(item.action.replica)
+        return outcome
+
+    def _finished(self, attempt_id: str, outcome: Outcome) -> None:
+        self._inbox.put(_Finished(attempt=attempt_id, outcome=outcome))
+
+    def _close(self, attempt_id: str, outcome: Outcome) -> None:
+        """Commit how an attempt ended, with what it left behind."""
+        action, began = self._attempts.pop(attempt_id)
+        seconds = round(self._world.clock.boot_seconds() - began, 3)
+        told: dict[str, Json] = {"attempt": attempt_id, "seconds": seconds, **outcome.evidence}
+        replica = self._setting.plan.replica(action.replica)
+        if outcome.counts and replica is not None:
+            now = observe(self.latest, self._world.clock)
+            told["failures"] = failures(replica, now, self.journal.history.replica(replica.name))
+        kind = EventKind.DONE if outcome.done else EventKind.UNDONE
+        reason = action.reason if outcome.done else outcome.reason
+        make = self.journal.event
+        left = [
+            make(EventKind.EVIDENCE, action.replica, action.reason, each) for each in outcome.left
+        ]
+        self.journal.record([*left, make(kind, action.replica, reason, told)])
+
+    def _publish(self, now: Snapshot, waits: Mapping[str, Wait], began: float) -> None:
+        plan = self._setting.plan
+        header = Header(
+            seq=next(self._sequence),
+            instance=self.instance,
+            simulated=self._simulated,
+            daemon=DaemonStatus(
+                pid=os.getpid(),
+                version=gpuctl.__version__,
+                tick_seconds=round(time.perf_counter() - began, 6),
+                started_at=self._started_at,
+                interval_seconds=plan.watchdog.interval_seconds,
+            ),
+            gateway=self._setting.profile.gateway,
+        )
+        history = self.journal.history
+        document = status(plan, now, self._conditions, history, waits, self._before, header)
+        self._world.store.publish(json.dumps(document, separators=(",", ":"), default=dict))
+        self._before = document
+
+
+def run(daemon: Daemon) -> None:
+    """Run a daemon until SIGTERM or SIGINT; SIGHUP has it read the applied profile again."""
+    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+    signal.signal(signal.SIGINT, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
+    try:
+        daemon.run()
+    finally:
+        daemon.end()
+
+
+def fault_from(environment: Mapping[str, str]) -> Fault:
+    """
+    Return a fault point that kills this process at the step GPUCTL_FAULT names, for tests.
+
+    `start.created:3` kills it the third time it gets there.
+    """
+    name, _, nth = environment.get("GPUCTL_FAULT", "").partition(":")
+    if not name:
+        return lambda _: None
+    seen = itertools.count(1)
+
+    def fault(step: str) -> None:
+        if step == name and next(seen) >= int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return fault
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

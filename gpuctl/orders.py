@@ -1,0 +1,81 @@
+"""Actions → orders for the workers, and the Event that commits each before it begins. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gpuctl.history import History
+from gpuctl.model import (
+    Action,
+    Drain,
+    Event,
+    EventKind,
+    Json,
+    Plan,
+    Replica,
+    Snapshot,
+    Start,
+    Stop,
+)
+
+#: Of the labels below; one that is not known is not ours to touch.
+LABEL_SCHEMA = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An Action with what it needs from the plan and the history."""
+
+    action: Action
+    attempt: str
+    replica: Replica | None  # None for a Stop of what is not in the plan
+    previous: str = ""  # id of the container before this start
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def order(
+    action: Action, plan: Plan, replica: Replica | None, history: History, new_id: Callable[[], str]
+) -> Order:
+    """Return an action with what carrying it out needs; an interrupted one keeps its id."""
+    resumed = action.attempt if isinstance(action, Start) else ""
+    attempt = resumed or new_id()
+    return Order(
+        action=action,
+        attempt=attempt,
+        replica=replica,
+        previous=history.replica(action.replica).container,
+        labels={
+            "gpuctl.schema": LABEL_SCHEMA,
+            "gpuctl.profile": plan.profile,
+            "gpuctl.replica": action.replica,
+            "gpuctl.gpus": ",".join(gpu.uuid for gpu in replica.gpus) if replica else "",
+            "gpuctl.attempt": attempt,
+            "gpuctl.digest": replica.digest if replica else "",
+        },
+    )
+
+
+def attempt(order: Order, instance: str, now: Snapshot) -> Event:
+    """Return the Event that says an order begins; *instance* is the daemon that carries it out."""
+    action = order.action
+    told: dict[str, Json] = {"attempt": order.attempt, "instance": instance}
+    match action:
+        case Start():
+            told |= {"action": "start", "restart": action.restart}
+            if action.attempt:
+                told["resumed"] = True
+        case Drain():
+            told |= {"action": "drain", "container": action.container}
+            told["deadline_seconds"] = action.deadline_seconds
+        case Stop():
+            told |= {"action": action.step, "container": action.container}
+    return Event(
+        kind=EventKind.ATTEMPT,
+        subject=action.replica,
+        reason=action.reason,
+        evidence=told,
+        at=now.at,
+        boot_id=now.boot_id,
+        boot_seconds=now.boot_seconds,
+    )

@@ -1,0 +1,71 @@
+"""
+Every source of readings with its thread, for the daemon to begin, hurry and end as one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from gpuctl.observe import Latest
+from gpuctl.plugin import load_engines
+from gpuctl.ports import World
+from gpuctl.probing import ProbeSource
+from gpuctl.samplers import GpuSource, HostSource, RuntimeSource, Sampler
+
+#: How often a gateway writes its file.
+_GATEWAY_SECONDS = 1.0
+
+
+class Sources:
+    """The samplers of one host, all writing on one board."""
+
+    def __init__(
+        self, world: World, latest: Latest, wake: Callable[[str], None], interval_seconds: float
+    ) -> None:
+        clock = world.clock
+        self._latest = latest
+        self.runtime = RuntimeSource(world.runtime, clock, latest, wake)
+        self.gpus = GpuSource(world.gpus, world.host, clock, latest, wake)
+        self.host = HostSource(world.host, world.gateway, clock, latest, wake)
+        stats = {engine.name: engine.stats for engine in load_engines().values()}
+        self.probes = ProbeSource(world.prober, clock, latest, wake, stats)
+        self._gpus = Sampler("gpus", self.gpus.sample, interval_seconds)
+        self._samplers = (
+            Sampler("runtime", self.runtime.sample, interval_seconds),
+            self._gpus,
+            Sampler("host", self.host.sample, interval_seconds),
+            Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS),
+        )
+
+    def begin(self) -> None:
+        """Start the threads."""
+        for sampler in self._samplers:
+            sampler.begin()
+        self.probes.begin()
+        threading.Thread(target=self.runtime.watch, name="events", daemon=True).start()
+
+    def end(self) -> None:
+        for sampler in self._samplers:
+            sampler.end()
+        self.probes.end()
+        self.runtime.end()
+
+    def sample(self) -> None:
+        """Read every source once, on this thread: for a host without threads of its own."""
+        self.runtime.sample()
+        self.gpus.sample()
+        self.host.sample()
+        self.probes.sample()
+
+    def hurry_gpus(self, *, wake: bool) -> None:
+        """Read the GPUs now; *wake* the loop with the reading even if it shows nothing new."""
+        self.gpus.hurried = self.gpus.hurried or wake
+        self._gpus.hurry()
+
+    def spoken(self) -> bool:
+        """Return whether the runtime and the GPUs have been read, or failed to be."""
+        latest = self._latest
+        runtime = latest.runtime_boot_seconds is not None or "runtime" in latest.errors
+        gpus = latest.gpus_boot_seconds is not None or "gpus" in latest.errors
+        return runtime and gpus

@@ -1,0 +1,275 @@
+"""One tick folded into the Status document: what the world may see. PURE; the daemon publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gpuctl.gates import Wait
+from gpuctl.history import History, ReplicaHistory
+from gpuctl.model import (
+    Condition,
+    GatewaySettings,
+    GpuReading,
+    Plan,
+    Replica,
+    Snapshot,
+)
+from gpuctl.model.status import (
+    ConditionStatus,
+    DaemonStatus,
+    GpuStatus,
+    Phase,
+    ReplicaStatus,
+    Route,
+    RouteReplica,
+    Status,
+)
+from gpuctl.wanted import desired, outdated
+
+Conditions = Mapping[tuple[str, str], Condition]
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+#: Weight of a replica that serves but not as it should.
+_DEGRADED_WEIGHT = 0.5
+_WAITING: dict[str, Phase] = {
+    "backoff": "backoff",
+    "crash_loop": "backoff",
+    "host_fault": "backoff",
+    "gpu_avoided": "failed",
+}
+_CHECKS_OF_A_REPLICA = ("stopped", "vram", "health", "stalled", "restarts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What of a Status does not come from the tick."""
+
+    seq: int
+    instance: str
+    simulated: bool
+    daemon: DaemonStatus
+    gateway: GatewaySettings | None
+
+
+def status(
+    plan: Plan,
+    now: Snapshot,
+    conditions: Conditions,
+    history: History,
+    waits: Mapping[str, Wait],
+    before: Status | None,
+    header: Header,
+) -> Status:
+    """Return the document of this tick; *before* tells since when a phase has held."""
+    known = {row["name"]: row for row in before["replicas"]} if before else {}
+    fold = _Fold(now, conditions, history, waits)
+    rows = [fold.row(replica, known.get(replica.name)) for replica in plan.replicas]
+    reserve = {gpu.uuid for gpu in plan.reserve}
+    return Status(
+        schema=1,
+        at=now.at,
+        profile=plan.profile,
+        seq=header.seq,
+        instance=header.instance,
+        mode=plan.watchdog.mode,
+        simulated=header.simulated,
+        daemon=header.daemon,
+        replicas=rows,
+        gpus=[_gpu(gpu, reserve) for gpu in now.gpus.values()],
+        conditions=[
+            _condition(condition)
+            for condition in conditions.values()
+            if condition.verdict.state != "ok"
+        ],
+        gateway=_gateway(header.gateway),
+        routes=_routes(plan, rows, fold),
+        warnings=list(plan.warnings),
+    )
+
+
+class _Fold:
+    """The phase of each replica, and what belongs to it."""
+
+    def __init__(
+        self,
+        now: Snapshot,
+        conditions: Conditions,
+        history: History,
+        waits: Mapping[str, Wait],
+    ) -> None:
+        self.now, self.conditions, self.history, self.waits = now, conditions, history, waits
+
+    def row(self, replica: Replica, before: ReplicaStatus | None) -> ReplicaStatus:
+        history = self.history.replica(replica.name)
+        container = self.now.own(replica.name)
+        running = container is not None and container.state in ("running", "paused")
+        phase, reason = self.phase(replica)
+        same = before is not None and before["phase"] == phase
+        wait = self.waits.get(replica.name)
+        uuids = tuple(gpu.uuid for gpu in replica.gpus)
+        boot = self.now.boot_seconds
+        return ReplicaStatus(
+            name=replica.name,
+            workload=replica.workload,
+            engine=replica.engine,
+            phase=phase,
+            gpus=[{"index": gpu.index, "uuid": gpu.uuid} for gpu in replica.gpus],
+            port=replica.spec.host_port,
+            container=container.id if container is not None and running else None,
+            since=before["since"] if same and before is not None else self.now.at,
+            restarts_1h=sum(at > boot - HOUR for at in history.restarts),
+            restarts_24h=sum(at > boot - DAY for at in history.restarts),
+            reason=reason,
+            next_attempt_at=self._wall(wait.until) if wait is not None else None,
+            in_flight=self._in_flight(replica) if running else None,
+            memory_bytes=container.memory_bytes if container is not None and running else None,
+            vram_bytes=self.now.vram_bytes(container, uuids)
+            if container is not None and running and uuids
+            else None,
+            outdated=running and outdated(replica, history),
+        )
+
+    def phase(self, replica: Replica) -> tuple[Phase, str]:
+        """Return the phase and why ("" where there is nothing to say)."""
+        history = self.history.replica(replica.name)
+        container = self.now.own(replica.name)
+        running = container is not None and container.state in ("running", "paused")
+        if container is None or not running:
+            return self._down(replica, history)
+        if history.draining_container == container.id:
+            return "draining", self._draining_because(history)
+        if history.terminated_container == container.id:
+            return "draining", self._draining_because(history)
+        if history.ready_container != container.id:
+            bad = self._worst(replica)
+            return "loading", bad
+        bad = self._worst(replica)
+        if bad:
+            return "degraded", bad
+        busy = (self._in_flight(replica) or 0) >= replica.slots
+        return ("busy" if busy else "ready"), ""
+
+    def _down(self, replica: Replica, history: ReplicaHistory) -> tuple[Phase, str]:
+        if not desired(self.history, replica, running=False):
+            intent = self.history.wanted(replica.name, replica.workload)
+            return "stopped", intent.verb if intent is not None else "events_lost"
+        if history.attempt is not None and history.attempt.action == "start":
+            return "pending", history.attempt.reason
+        wait = self.waits.get(replica.name)
+        if wait is None:
+            return "pending", history.failure.reason if history.failure is not None else ""
+        phase: Phase = _WAITING.get(wait.reason, "pending")
+        failure = history.failure
+        if wait.reason in ("backoff", "crash_loop") and failure is not None:
+            loop = wait.reason == "crash_loop"
+            return phase, f"crash_loop: {failure.reason}" if loop else failure.reason
+        return phase, wait.reason
+
+    def _draining_because(self, history: ReplicaHistory) -> str:
+        if history.failure is not None and history.failure.container == history.container:
+            return history.failure.reason
+        return history.attempt.reason if history.attempt is not None else "stopping"
+
+    def _worst(self, replica: Replica) -> str:
+        """Return the reason of the first condition that takes it out of order."""
+        for check in _CHECKS_OF_A_REPLICA:
+            condition = self.conditions.get((check, replica.name))
+            if condition is not None and condition.verdict.state in ("degraded", "failed"):
+                return condition.verdict.reason
+        return ""
+
+    def routable(self, replica: Replica, phase: Phase) -> bool:
+        """Readiness: serving, and not missed so often that it leaves the routes."""
+        if phase not in ("ready", "busy", "degraded"):
+            return False
+        for check in ("health", "stalled", "vram"):
+            condition = self.conditions.get((check, replica.name))
+            if condition is None or condition.verdict.state != "failed":
+                continue
+            if condition.readings >= replica.watchdog.readiness_failures:
+                return False
+        return True
+
+    def _in_flight(self, replica: Replica) -> int | None:
+        gateway = self.now.gateway
+        if gateway is not None and replica.name in gateway.replicas:
+            return gateway.replicas[replica.name].in_flight
+        probe = self.now.probes.get(replica.name)
+        return probe.in_flight if probe is not None else None
+
+    def drain_deadline(self, replica: Replica) -> float | None:
+        history = self.history.replica(replica.name)
+        return self._wall(history.draining_at + history.draining_seconds)
+
+    def _wall(self, boot_seconds: float | None) -> float | None:
+        if boot_seconds is None:
+            return None
+        return self.now.at + boot_seconds - self.now.boot_seconds
+
+
+def _routes(plan: Plan, rows: list[ReplicaStatus], fold: _Fold) -> list[Route]:
+    routes: dict[str, Route] = {}
+    for replica, row in zip(plan.replicas, rows, strict=True):
+        route = routes.setdefault(
+            replica.workload,
+            Route(
+                model=replica.model, aliases=list(replica.aliases), kind=replica.kind, replicas=[]
+            ),
+        )
+        route["replicas"].append(_route_replica(replica, row, fold))
+    return list(routes.values())
+
+
+def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteReplica:
+    phase = row["phase"]
+    draining = phase == "draining"
+    probe = fold.now.probes.get(replica.name)
+    stats = probe.stats if probe is not None else None
+    ready = fold.routable(replica, phase)
+    return RouteReplica(
+        name=replica.name,
+        container=row["container"],
+        address=f"{replica.probe.host}:{replica.spec.host_port}",
+        slots=replica.slots,
+        weight=_DEGRADED_WEIGHT if phase == "degraded" else 1.0,
+        state="ready" if ready else "draining" if draining else "down",
+        drain_deadline=fold.drain_deadline(replica) if draining else None,
+        kv_ratio=stats.kv_ratio if stats is not None else None,
+        key_file=None,
+    )
+
+
+def _gpu(gpu: GpuReading, reserve: set[str]) -> GpuStatus:
+    state = "reserve" if gpu.state == "ok" and gpu.uuid in reserve else gpu.state
+    return GpuStatus(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        memory_total_bytes=gpu.memory_total_bytes,
+        memory_used_bytes=gpu.memory_used_bytes,
+        utilization_ratio=gpu.utilization_ratio,
+        temperature_celsius=gpu.temperature_celsius,
+        power_watts=gpu.power_watts,
+        throttle_reasons=None if gpu.throttle_reasons is None else list(gpu.throttle_reasons),
+        state=state,
+        at=gpu.at,
+    )
+
+
+def _condition(condition: Condition) -> ConditionStatus:
+    verdict = condition.verdict
+    return ConditionStatus(
+        check=verdict.check,
+        subject=verdict.subject,
+        state=verdict.state,
+        reason=verdict.reason,
+        since=condition.since,
+        evidence=dict(verdict.evidence),
+    )
+
+
+def _gateway(settings: GatewaySettings | None) -> dict[str, Any] | None:
+    return None if settings is None else asdict(settings)
