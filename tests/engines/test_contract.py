@@ -1,0 +1,148 @@
+"""What every engine keeps to, whichever `load_engines` finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuctl.model import EngineStats, GpuIdentity, Mount, Workload
+from gpuctl.plugin import Engine, Slot, load_engines
+
+from .make import slot, workload
+
+ENGINES = load_engines()
+SECRET = "hf_never-in-a-command"
+
+every_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
+
+gpus = st.integers(0, 4).map(
+    lambda count: tuple(GpuIdentity(index=i, uuid=f"GPU-{i}") for i in range(count))
+)
+slots = st.builds(
+    Slot,
+    index=st.integers(0, 7),
+    gpus=gpus,
+    port=st.integers(1024, 65535),
+    runtime=st.just("docker"),
+    cpus=st.integers(1, 64),
+)
+workloads = st.builds(
+    Workload,
+    name=st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True),
+    engine=st.just("any"),
+    image=st.just("example/server:1"),
+    model=st.sampled_from(["model.gguf", "/models/model.gguf", "org/model"]),
+    port=st.just(8081),
+    context=st.none() | st.integers(1, 131072),
+    parallel=st.integers(1, 64),
+    replicas=st.integers(1, 8),
+    kind=st.sampled_from(["chat", "embedding", "rerank", "transcription", "other"]),
+    network=st.sampled_from(["bridge", "host"]),
+    memory_bytes=st.none() | st.integers(2**23, 2**40),
+    mounts=st.just((Mount(source="models", target="/models"),)),
+    environment=st.just({"HF_TOKEN": SECRET}),
+)
+
+
+def test_the_engines() -> None:
+    """The shipped engines are found by name."""
+    assert {"llama.cpp", "vllm", "container"} <= set(ENGINES)
+
+
+@every_engine
+def test_options_have_defaults(engine: Engine) -> None:
+    """A workload without options is a valid one."""
+    assert engine.options() == engine.options()
+    assert dataclasses.is_dataclass(engine.options)
+
+
+@every_engine
+def test_unknown_option(engine: Engine) -> None:
+    """An option that the engine does not have is refused, never ignored."""
+    with pytest.raises(TypeError, match="tensor_paralel"):
+        engine.options(tensor_paralel=2)
+
+
+@every_engine
+@given(workload=workloads, slot=slots)
+def test_launch_is_deterministic(engine: Engine, workload: Workload, slot: Slot) -> None:
+    """The same workload in the same slot gives the same launch, every time."""
+    assert engine.launch(workload, slot) == engine.launch(workload, slot)
+
+
+@every_engine
+@given(workload=workloads, slot=slots)
+def test_launch_names_no_gpu_and_no_secret(engine: Engine, workload: Workload, slot: Slot) -> None:
+    """GPUs are handed over by planning, and what is in the environment stays out of the command."""
+    launch = engine.launch(workload, slot)
+    assert {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}.isdisjoint(launch.environment)
+    assert not any("VISIBLE_DEVICES" in word or SECRET in word for word in launch.command)
+    assert SECRET not in launch.environment.values()
+
+
+@every_engine
+@given(workload=workloads, slot=slots)
+def test_launch_listens(engine: Engine, workload: Workload, slot: Slot) -> None:
+    """An engine that is told an address is told it whole: the port is the container's own."""
+    launch = engine.launch(workload, slot)
+    if "--port" in launch.command:
+        word = dict(zip(launch.command, launch.command[1:], strict=False))
+        assert word["--port"] == str(launch.container_port)
+        assert word["--host"] == ("127.0.0.1" if workload.network == "host" else "0.0.0.0")
+    if workload.network == "host":
+        assert launch.container_port == slot.port
+
+
+@every_engine
+@given(workload=workloads, slot=slots)
+def test_probe(engine: Engine, workload: Workload, slot: Slot) -> None:
+    """A probe asks absolute paths of the replica's own port; a canary asks for one token."""
+    probe = engine.probe(workload, slot)
+    assert probe.port == slot.port
+    assert probe.health_path.startswith("/")
+    assert probe.metrics_path is None or probe.metrics_path.startswith("/")
+    if probe.canary_path is not None:
+        assert probe.canary_path.startswith("/")
+        assert json.loads(probe.canary_body)["max_tokens"] == 1
+
+
+@every_engine
+def test_args_come_last(engine: Engine) -> None:
+    """What the operator appends is appended, where it prevails."""
+    launch = engine.launch(workload(args=("--verbose", "x")), slot())
+    assert launch.command[-2:] == ("--verbose", "x")
+
+
+@every_engine
+def test_no_metrics(engine: Engine) -> None:
+    """An empty answer tells nothing, and that is not zero."""
+    assert engine.stats("") == EngineStats()
+
+
+@every_engine
+@given(
+    text=st.text()
+    | st.lists(
+        st.builds(
+            "{}{} {}".format,
+            st.sampled_from(
+                [
+                    "llamacpp:requests_processing",
+                    "llamacpp:n_decode_total",
+                    "vllm:num_requests_running",
+                    "vllm:kv_cache_usage_perc",
+                    "vllm:engine_sleep_state",
+                ]
+            ),
+            st.sampled_from(["", "{}", '{a="b"}', '{a="\\"}', "{", '{sleep_state="awake"}']),
+            st.text(max_size=8) | st.floats().map(str) | st.integers().map(str),
+        )
+    ).map("\n".join)
+)
+def test_stats_of_garbage(engine: Engine, text: str) -> None:
+    """Whatever an engine answers, reading it never raises."""
+    assert isinstance(engine.stats(text), EngineStats)
