@@ -6,17 +6,25 @@ import os
 import sys
 from types import TracebackType
 
-from gpuctl.errors import GpuctlError, ProfileError
+from gpuctl.errors import GpuctlError, PlanRefused, ProfileError
 
 
 def tell(error: GpuctlError) -> int:
     """Print every message with its hint on stderr; return the exit code."""
-    found = error.mistakes if isinstance(error, ProfileError) else ((error.message, error.hint),)
-    for message, hint in found:
+    for message, hint in _found(error):
         print(f"error: {message}", file=sys.stderr)
-        if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+        for line in hint.splitlines():
+            print(f"hint: {line}", file=sys.stderr)
     return error.exit_code
+
+
+def _found(error: GpuctlError) -> tuple[tuple[str, str], ...]:
+    if isinstance(error, ProfileError):
+        return error.mistakes
+    if isinstance(error, PlanRefused):  # one line a mistake, the hints once for all
+        *lines, last = error.message.splitlines()
+        return (*((line, "") for line in lines), (last, error.hint))
+    return ((error.message, error.hint),)
 
 
 def bug(kind: type[BaseException], value: BaseException, _: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from gpuctl.views import journal, words
 
 _CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
-_SIGNS = frozenset({EventKind.CONDITION, EventKind.RUNTIME})
+_SIGNS = frozenset({EventKind.CONDITION})
 
 #: A sign this long before a failure belongs to it: the longest a failure is watched by default.
 _SIGN_SECONDS = 120.0
@@ -23,13 +23,13 @@ _SIGN_SECONDS = 120.0
 _LABELS = {
     EventKind.FAILED: "seen",
     EventKind.CONDITION: "seen",
-    EventKind.RUNTIME: "seen",
     EventKind.ADOPTED: "seen",
     EventKind.INTENT: "asked",
     EventKind.ATTEMPT: "decided",
     EventKind.DONE: "done",
     EventKind.UNDONE: "not done",
     EventKind.READY: "ready",
+    EventKind.EVIDENCE: "kept",
 }
 
 
@@ -105,6 +105,8 @@ def _sentence(event: Event) -> str:
             return f"{action or 'it'} ended badly: {event.reason}"
         case EventKind.READY:
             return "it answers, its model is loaded"
+        case EventKind.EVIDENCE:
+            return "what the old container left behind"
     return _cause(event)
 
 

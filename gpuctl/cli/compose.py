@@ -1,0 +1,180 @@
+"""
+The composition root: the only module that knows an adapter. Each is imported where it is needed,
+so a command pays for what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuctl.cli.session import Session
+from gpuctl.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from gpuctl.adapters.simulated import SimulatedHost
+    from gpuctl.model import (
+        Event,
+        GpuIdentity,
+        GpuReading,
+        Inventory,
+        Profile,
+    )
+    from gpuctl.ports import Clock, Gpus, Host, Runtime, World
+
+
+def world(session: Session, profile: Profile) -> World:
+    """Return one of each adapter for supervising *profile*."""
+    from gpuctl.adapters.gateway_file import GatewayFile
+    from gpuctl.adapters.http import HttpProber
+    from gpuctl.adapters.sqlite import SqliteStore
+    from gpuctl.ports import World
+
+    own = session.own
+    simulated = _simulated(session) if session.simulate else None
+    return World(
+        runtime=simulated.runtime if simulated else runtime(session, profile),
+        gpus=simulated.gpus if simulated else _gpus(),
+        prober=simulated.prober if simulated else HttpProber(),
+        host=simulated.host if simulated else _host(session),
+        store=SqliteStore(Path(own.database), Path(own.status)),
+        clock=clock(),
+        gateway=GatewayFile(Path(own.runtime)),
+    )
+
+
+def runtime(session: Session, profile: Profile) -> Runtime:
+    """
+    Return where the profile's replicas run.
+
+    Raises:
+        RuntimeUnavailable: the profile asks for Docker, and no engine answers.
+    """
+    if session.simulate:
+        return _simulated(session).runtime
+    wanted = kind(session, profile)
+    if wanted == "process":
+        from gpuctl.adapters.process import ProcessRuntime
+
+        return ProcessRuntime(Path(session.seen.state) / "processes")
+    from gpuctl.adapters.docker import DockerRuntime
+
+    return DockerRuntime(profile=profile.host.name, environment=session.environment)
+
+
+def kind(session: Session, profile: Profile | None) -> str:
+    """
+    Return where replicas run: `docker`, `process` or `simulated`.
+
+    A profile that leaves it open gets Docker where an engine answers. What was started in one
+    runtime is not looked for in another, so a host that has Docker keeps to it.
+    """
+    if session.simulate:
+        return "simulated"
+    wanted = profile.host.runtime if profile else "auto"
+    if wanted != "auto":
+        return wanted
+    return "docker" if _docker_answers(session) else "process"
+
+
+def inventory(session: Session, profile: Profile | None) -> Inventory:
+    """Return what the host has. Raises `GpuUnavailable` when its GPUs cannot be read."""
+    from gpuctl.model import Inventory
+
+    host = _simulated(session).host if session.simulate else _host(session)
+    return Inventory(
+        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)),
+        memory_total_bytes=host.read().memory_total_bytes,
+        cpus=os.cpu_count() or 1,
+        runtime=kind(session, profile),
+        python=sys.executable,
+    )
+
+
+def read_gpus(session: Session) -> tuple[GpuReading, ...]:
+    """Return every GPU as read now, by index. Raises `GpuUnavailable`."""
+    gpus = _simulated(session).gpus if session.simulate else _gpus()
+    try:
+        return gpus.read()
+    finally:
+        gpus.close()
+
+
+def clock() -> Clock:
+    """Return the system's clock."""
+    from gpuctl.adapters.clock import SystemClock
+
+    return SystemClock()
+
+
+def events(
+    session: Session,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    kinds: Sequence[str] = (),
+    subject: str | None = None,
+) -> tuple[Event, ...]:
+    """Return stored events, oldest first. Raises `StoreError` when there is no journal."""
+    from gpuctl.adapters.sqlite import read_events
+    from gpuctl.model import EventKind
+
+    path = Path(session.seen.database)
+    wanted = tuple(EventKind(kind) for kind in kinds)
+    return read_events(path, after=after, limit=limit, kinds=wanted, subject=subject)
+
+
+def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> None:
+    """Send an Intent to the daemon. Raises `DaemonDown`, or why it was refused."""
+    from gpuctl.adapters.control import ask as send
+
+    send(Path(session.seen.socket), verb, subject, **arguments)
+
+
+def _simulated(session: Session) -> SimulatedHost:
+    from gpuctl.adapters.simulated import SimulatedHost
+
+    return SimulatedHost(session.simulate)
+
+
+def _gpus() -> Gpus:
+    from gpuctl.adapters.nvml import NvmlGpus
+
+    return NvmlGpus()
+
+
+def _host(session: Session) -> Host:
+    from gpuctl.adapters.host import SystemHost
+
+    return SystemHost(Path(session.own.state))
+
+
+def _docker_answers(session: Session) -> bool:
+    from gpuctl.adapters.docker import DockerRuntime
+
+    try:
+        engine = DockerRuntime(environment=session.environment)
+    except RuntimeUnavailable:
+        return False
+    try:
+        engine.identity()
+    except RuntimeUnavailable:
+        return False
+    finally:
+        engine.close()
+    return True
+
+
+def _identity(gpu: GpuReading) -> GpuIdentity:
+    from gpuctl.model import GpuIdentity
+
+    return GpuIdentity(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        memory_total_bytes=gpu.memory_total_bytes,
+        compute_capability=gpu.compute_capability,
+    )

@@ -1,0 +1,56 @@
+"""`why`, `events`, `logs`: what happened, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PANEL = "Explain"
+
+
+def why(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="A replica (chat-3), or a GPU (gpu3, 3, a UUID).")],
+) -> None:
+    """Print the chain behind the last action: what was seen, decided and done, and how long."""
+    from gpuctl.cli import journal
+
+    journal.why(context.obj, subject)
+
+
+def events(
+    context: typer.Context,
+    subject: Annotated[str | None, typer.Argument(help="Only this replica's or GPU's.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
+    since: Annotated[str | None, typer.Option(help="How far back: 10m, 24h.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only these kinds: failed, ready.")] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", help="Only the newest.")] = None,
+) -> None:
+    """Print the journal: every event, oldest first."""
+    from gpuctl.cli import journal
+
+    wanted = journal.Wanted(subject=subject, since=since, kinds=tuple(kind or ()), tail=tail)
+    journal.events(context.obj, wanted, as_json=json, follow=follow)
+
+
+def logs(
+    context: typer.Context,
+    replica: Annotated[str, typer.Argument(help="A replica, such as chat-3.")],
+    previous: Annotated[
+        bool, typer.Option("--previous", "-p", help="The log of the one before, kept at its end.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it comes.")] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", help="How many lines.")] = 200,
+) -> None:
+    """Print what a replica's engine wrote."""
+    from gpuctl.cli import output
+
+    if previous:
+        output.previous(context.obj, replica, tail)
+    else:
+        output.current(context.obj, replica, tail, follow=follow)
+
+
+COMMANDS = (why, events, logs)

@@ -1,0 +1,133 @@
+"""`events` and `why`: the journal, as it is and as a story."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gpuctl.cli import compose
+from gpuctl.cli.session import Session
+from gpuctl.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from gpuctl.model import Event
+    from gpuctl.model.status import Status
+
+#: An event is on the screen within this.
+_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events."""
+
+    subject: str | None = None
+    since: str | None = None  # such as "24h"
+    kinds: tuple[str, ...] = ()
+    tail: int | None = None  # only the newest
+    after: int = 0  # only ids above this
+
+
+def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> None:
+    """Print events, oldest first; with *follow*, go on until interrupted."""
+    from gpuctl.views import journal
+
+    while True:
+        for event in read(session, wanted):
+            print(
+                json.dumps(journal.document(event)) if as_json else journal.line(event),
+                flush=follow,
+            )
+            wanted = replace(wanted, after=event.id)
+        if not follow:
+            return
+        wanted = replace(wanted, tail=None)
+        time.sleep(_EVERY_SECONDS)
+
+
+def read(session: Session, wanted: Wanted) -> tuple[Event, ...]:
+    """Return the events wanted, oldest first. Raises `StoreError`, `UsageError`."""
+    start = since(session, wanted.since) if wanted.since else 0.0
+    found = compose.events(
+        session,
+        after=wanted.after,
+        kinds=kinds(wanted.kinds),
+        subject=uuid(session, wanted.subject) if wanted.subject else None,
+    )
+    recent = tuple(event for event in found if event.at >= start)
+    return recent if wanted.tail is None else recent[max(0, len(recent) - wanted.tail) :]
+
+
+def since(session: Session, text: str) -> float:
+    """Return the Unix seconds that `24h` ago was. Raises `UsageError`."""
+    from gpuctl.quantities import parse_seconds
+
+    try:
+        return session.now() - parse_seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--since: {error}", "write it as 90m, 24h or 1h30m") from None
+
+
+def kinds(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the kinds asked for. Raises `UsageError` for one that does not exist."""
+    from gpuctl.model import EventKind
+
+    known = [str(kind) for kind in EventKind]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--kind: there is no kind {name!r}", f"one of {', '.join(known)}")
+    return names
+
+
+def why(session: Session, subject: str) -> None:
+    """Print the chain behind the last thing done to a replica or GPU."""
+    from gpuctl.views import chain
+
+    name = uuid(session, subject)
+    concerned = {name, *_above(session, name)}
+    found = [event for event in compose.events(session) if event.subject in concerned]
+    if not any(event.subject == name for event in found):
+        _known(session, subject, name)
+    for line in chain.lines(subject, chain.last(found)):
+        print(line)
+
+
+def uuid(session: Session, subject: str) -> str:
+    """Return the UUID when *subject* names a GPU (`3`, `gpu3`), else the subject itself."""
+    index = subject.lower().removeprefix("gpu").strip("- ")
+    status = _status(session)
+    if status is None or not index.isdigit():
+        return subject
+    return next((g["uuid"] for g in status["gpus"] if g["index"] == int(index)), subject)
+
+
+def _above(session: Session, name: str) -> tuple[str, ...]:
+    """Return the subjects of Intents that concern a replica too: its workload, and everything."""
+    status = _status(session)
+    replicas = status["replicas"] if status else []
+    return next(((r["workload"], "") for r in replicas if r["name"] == name), ())
+
+
+def _known(session: Session, subject: str, name: str) -> None:
+    from gpuctl.cli import intents
+
+    status = _status(session)
+    if status is None or name in {gpu["uuid"] for gpu in status["gpus"]}:
+        return
+    names = intents.subjects(status, subject)
+    if names != frozenset({subject}):
+        raise NotFound(
+            f"{subject!r} is a workload of several replicas",
+            f"ask for one: {', '.join(sorted(names))}",
+        )
+
+
+def _status(session: Session) -> Status | None:
+    from gpuctl.errors import GpuctlError
+
+    try:
+        return session.status()
+    except GpuctlError:
+        return None

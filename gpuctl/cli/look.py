@@ -1,0 +1,62 @@
+"""`status`, `top`, `gpus`, `report`: how it is now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+PANEL = "Look"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a document for scripts.")]
+
+
+def status(context: typer.Context, json: AsJson = False) -> None:
+    """Show every replica and GPU, and what is wrong; exit code 3 unless all is ready."""
+    from gpuctl import fast_status
+
+    session = context.obj
+    raise typer.Exit(fast_status.main(json, session.simulate, session.environment))
+
+
+def top(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option(help="Look this often (s).")] = 1.0,
+) -> None:
+    """Watch GPUs, replicas, conditions and events live; q quits."""
+    from gpuctl.cli import watching
+
+    watching.top(context.obj, interval)
+
+
+def gpus(
+    context: typer.Context,
+    json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it live; q quits.")] = False,
+) -> None:
+    """Show the GPUs: from the daemon where one runs, else read now."""
+    from gpuctl.cli import readings, watching
+
+    if watch:
+        watching.gpus(context.obj)
+    else:
+        readings.show(context.obj, as_json=json)
+
+
+def report(
+    context: typer.Context,
+    since: Annotated[str, typer.Option(help="How far back: 1h, 24h, 90m.")] = "24h",
+    form: Annotated[Literal["text", "markdown", "json"], typer.Option("--format")] = "text",
+    json: AsJson = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing when healthy.")
+    ] = False,
+) -> None:
+    """Report health for mail or cron: uptime, restarts by reason; exit code 3 if degraded."""
+    from gpuctl.cli import reporting
+
+    form = "json" if json else form
+    raise typer.Exit(reporting.command(context.obj, since=since, form=form, quiet=quiet))
+
+
+COMMANDS = (status, top, gpus, report)

@@ -1,0 +1,81 @@
+"""How a wait ended: what is ready, what failed, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from gpuctl.cli import compose
+from gpuctl.cli.session import Session
+from gpuctl.errors import StoreError
+
+if TYPE_CHECKING:
+    from gpuctl.model import Event
+    from gpuctl.model.status import ReplicaStatus, Status
+
+#: The first retry follows at once; a replica that failed this often in the hour will not be
+#: helped by waiting at the terminal, though the daemon goes on trying.
+_TRIES = 2
+
+
+def failures(status: Status, names: Collection[str]) -> list[ReplicaStatus]:
+    """Return the replicas that failed for good, or again and again."""
+    return [
+        replica
+        for replica in status["replicas"]
+        if replica["name"] in names
+        and (
+            replica["phase"] == "failed"
+            or (replica["phase"] == "backoff" and replica["restarts_1h"] >= _TRIES)
+        )
+    ]
+
+
+def settled(status: Status, names: Collection[str]) -> bool:
+    """Return True when no replica is on its way any more: each is well, or has failed."""
+    failed = {replica["name"] for replica in failures(status, names)}
+    well = ("ready", "busy", "degraded", "stopped")
+    return all(
+        replica["phase"] in well or replica["name"] in failed
+        for replica in status["replicas"]
+        if replica["name"] in names
+    )
+
+
+def tell(session: Session, status: Status, names: Collection[str], well: str) -> int:
+    """Say how it ended on stderr; return 0 when nothing failed, else 3."""
+    from gpuctl.views import progress
+
+    failed = failures(status, names)
+    if not failed:
+        session.say(well)
+        return 0
+    for replica in failed:
+        reason, log = last_failure(session, replica["name"])
+        for line in progress.trouble(replica, reason, log):
+            session.say(line)
+    session.say("the daemon goes on trying; `gpuctl down` ends it")
+    return 3
+
+
+def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
+    """Return why a replica last failed and its last log lines, from the journal."""
+    from gpuctl.model import EventKind
+    from gpuctl.views import journal
+
+    reason, log = "", tuple[str, ...]()
+    for event in events(session, subject=replica):
+        if event.kind in (EventKind.FAILED, EventKind.UNDONE):
+            reason = ": ".join(filter(None, (event.reason, str(event.evidence.get("error", "")))))
+        log = journal.log_lines(event.evidence) or log
+    return reason, log
+
+
+def events(
+    session: Session, *, limit: int | None = None, subject: str | None = None
+) -> tuple[Event, ...]:
+    """Return stored events, oldest first; none when the journal cannot be read."""
+    try:
+        return compose.events(session, limit=limit, subject=subject)
+    except StoreError:
+        return ()

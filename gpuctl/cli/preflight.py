@@ -1,0 +1,108 @@
+"""
+What must be true before anything starts, beyond the plan: ports, mounts, models, images, disk.
+
+Every mistake is reported at once; images that are missing are pulled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gpuctl.cli.progress import bar
+from gpuctl.cli.session import Session
+from gpuctl.errors import ProfileError
+from gpuctl.quantities import format_bytes
+
+if TYPE_CHECKING:
+    from gpuctl.model import Plan, Replica
+    from gpuctl.ports import Runtime
+
+Mistake = tuple[str, str]
+
+#: The journal and eight rotated logs need this much; below it state.db may fail within a day.
+_LEAST_FREE_BYTES = 256 * 1024**2
+_MODEL_SUFFIXES = (".gguf", ".safetensors", ".bin")
+
+
+def check(session: Session, plan: Plan, runtime: Runtime) -> None:
+    """
+    Refuse what cannot start. A simulated host has neither ports nor files.
+
+    Raises:
+        ProfileError: every obstacle, with its hint.
+        RuntimeUnavailable: the runtime does not answer, or may not be asked.
+    """
+    ours = {reading.replica for reading in runtime.list() if reading.state == "running"}
+    mistakes = [*_disk(session)]
+    if runtime.kind != "simulated":
+        for replica in plan.replicas:
+            mistakes += _mounts(replica)
+            mistakes += _model(replica)
+            if replica.name not in ours:
+                mistakes += _port(replica)
+    if mistakes:
+        raise ProfileError(tuple(dict.fromkeys(mistakes)))
+
+
+def pull(session: Session, plan: Plan, runtime: Runtime) -> None:
+    """Fetch every image the runtime lacks, with progress. Raises `StartRefused`."""
+    if runtime.kind == "process":
+        return
+    for image in sorted({replica.spec.image for replica in plan.replicas} - {""}):
+        if not runtime.has_image(image):
+            with bar(session, f"pulling {image}") as show:
+                runtime.pull(image, show)
+
+
+def _disk(session: Session) -> Iterator[Mistake]:
+    state = session.own.state
+    free = shutil.disk_usage(state).free
+    if free < _LEAST_FREE_BYTES:
+        yield (
+            f"{state}: {format_bytes(free)} free on its disk",
+            f"make room: the journal needs {format_bytes(_LEAST_FREE_BYTES)} to be safe",
+        )
+
+
+def _mounts(replica: Replica) -> Iterator[Mistake]:
+    for mount in replica.spec.mounts:
+        if os.path.isabs(mount.source) and not os.path.exists(mount.source):
+            yield (
+                f"workloads.{replica.workload}.mounts: {mount.source} does not exist",
+                f"create it (`mkdir -p {mount.source}`), or correct the path",
+            )
+
+
+def _model(replica: Replica) -> Iterator[Mistake]:
+    """Look for a model file where it is mounted from; a hub's name is the engine's affair."""
+    if not replica.model.endswith(_MODEL_SUFFIXES):
+        return
+    places = [replica.model] if os.path.isabs(replica.model) else _places(replica)
+    if places and not any(os.path.exists(place) for place in places):
+        yield (
+            f"workloads.{replica.workload}.model: there is no {' or '.join(places)}",
+            "put the model file there, or correct `model` or `mounts`",
+        )
+
+
+def _places(replica: Replica) -> list[str]:
+    sources = [mount.source for mount in replica.spec.mounts if os.path.isabs(mount.source)]
+    return [os.path.join(source, replica.model) for source in sources if os.path.isdir(source)]
+
+
+def _port(replica: Replica) -> Iterator[Mistake]:
+    port = replica.spec.host_port
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As a server would: an address in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            yield (
+                f"workloads.{replica.workload}.port: {port} for {replica.name}: {error.strerror}",
+                f"see who has it with `ss -ltnp 'sport = :{port}'`, or choose another",
+            )

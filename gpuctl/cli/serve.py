@@ -1,0 +1,53 @@
+"""`up` and `down`: begin and end supervision."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PANEL = "Serve"
+
+
+def up(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, typer.Argument(help="A shipped profile's name, or a file.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait.")] = False,
+    timeout: Annotated[float, typer.Option(help="Wait this long for all to be ready (s).")] = 1800,
+) -> None:
+    """Plan, check, start and supervise; returns when every replica is ready."""
+    from gpuctl.cli import bring_up
+
+    raise typer.Exit(bring_up.command(context.obj, profile, wait=not detach, timeout=timeout))
+
+
+def down(
+    context: typer.Context,
+    timeout: Annotated[float, typer.Option(help="Wait this long for the last to end (s).")] = 300,
+) -> None:
+    """Drain, stop and remove what the profile owns; it holds until the next `up`."""
+    from gpuctl.cli import take_down
+
+    raise typer.Exit(take_down.command(context.obj, timeout=timeout))
+
+
+def daemon(context: typer.Context) -> None:
+    """Supervise the applied profile in the foreground: what the systemd unit runs."""
+    from gpuctl.cli import foreground
+
+    raise typer.Exit(foreground.command(context.obj))
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running.")] = False,
+) -> None:
+    """Show the whole thing on this machine: two CPU replicas of a real small model."""
+    from gpuctl.cli import demonstration
+
+    raise typer.Exit(demonstration.command(context.obj, keep=keep))
+
+
+COMMANDS = (up, down, daemon, demo)

@@ -1,0 +1,47 @@
+"""`down`: end everything the profile owns, and the daemon that `up` put in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuctl.cli import background, choose, compose, follow
+from gpuctl.cli.session import Session
+from gpuctl.errors import DaemonDown
+
+if TYPE_CHECKING:
+    from gpuctl.model.status import Status
+
+
+def command(session: Session, *, timeout: float) -> int:
+    """Take everything down and wait until it is gone; return the exit code."""
+    try:
+        compose.ask(session, "down")
+    except DaemonDown:
+        return _without_daemon(session, timeout)
+    follower = follow.Follower(session=session, timeout_seconds=timeout)
+    with follow.progress(session) as show:
+        status = follower.until(gone, show)
+    pid = status["daemon"]["pid"]
+    ended = background.end(session, pid)
+    session.say("all down" + ("" if ended else f"; the daemon ({pid}) stays, and starts nothing"))
+    return 0
+
+
+def gone(status: Status) -> bool:
+    """Return True when nothing is left of any replica."""
+    return all(
+        replica["phase"] == "stopped" and replica["container"] is None
+        for replica in status["replicas"]
+    )
+
+
+def _without_daemon(session: Session, timeout: float) -> int:
+    """Take the lock and run the daemon's own fold, in this process, until nothing is left."""
+    from gpuctl.daemon import run_until_down
+
+    profile = choose.applied(session)
+    session.say("no daemon runs: taking everything down from here")
+    background.prepare(session.own)
+    run_until_down(compose.world(session, profile), profile, session.own, timeout)
+    session.say("all down; it holds until the next `gpuctl up`")
+    return 0

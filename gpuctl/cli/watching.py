@@ -1,0 +1,72 @@
+"""`top` and `gpus --watch`: a screen that is drawn again and again, until q is pressed."""
+
+from __future__ import annotations
+
+import select
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gpuctl import fast_status
+from gpuctl.cli import readings
+from gpuctl.cli.outcome import events
+from gpuctl.cli.session import Session, out
+from gpuctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: The oldest event a screen can show is among these.
+_EVENTS = 20
+
+
+def top(session: Session, interval_seconds: float) -> None:
+    """Show everything the daemon publishes, live. Raises `DaemonDown` when there is nothing."""
+    from gpuctl.views import top as view
+
+    def draw() -> RenderableType:
+        status = session.status()
+        recent = events(session, limit=_EVENTS)
+        return view.screen(status, recent, alive=fast_status.alive(status), now=session.now())
+
+    session.status()
+    _watch(draw, interval_seconds)
+
+
+def gpus(session: Session) -> None:
+    """Show the GPUs, live."""
+    from gpuctl.views import top as view
+
+    _watch(lambda: view.gpus(readings.gpus(session)), 1.0)
+
+
+def _watch(draw: Callable[[], RenderableType], interval_seconds: float) -> None:
+    from rich.live import Live
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("a live view needs a terminal", "`gpuctl status` prints to a pipe or file")
+    with _keys() as pressed, Live(console=out(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(draw(), refresh=True)
+            if pressed(interval_seconds) in ("q", "Q", "\x1b"):
+                return
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """Give a way to wait for one key, for at most so many seconds; "" when none was pressed."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([sys.stdin], [], [], seconds)
+        return sys.stdin.read(1) if ready else ""
+
+    tty.setcbreak(descriptor)
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

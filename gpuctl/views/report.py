@@ -1,0 +1,199 @@
+"""
+The health report: Status and Events in, one document out, and its text and Markdown forms.
+
+Uptime counts the time in which a replica was known to serve, from its first event on; a stop on
+purpose is neither up nor down and does not count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import tzinfo
+from typing import Any
+
+from gpuctl.model import Event, EventKind
+from gpuctl.model.status import GpuStatus, ReplicaStatus, Status
+from gpuctl.views import journal, summary, words
+
+Report = dict[str, Any]
+
+
+def report(
+    status: Status, events: Sequence[Event], *, since: float, now: float, alive: bool
+) -> Report:
+    """Return what happened between *since* and *now* (Unix seconds); *events* are all there are."""
+    within = [event for event in events if event.at >= since]
+    supervised = alive and not summary.stale(status, now)
+    return {
+        "schema": 1,
+        "at": now,
+        "since": since,
+        "profile": status["profile"],
+        "simulated": status["simulated"],
+        "healthy": supervised and summary.all_well(status) and not status["conditions"],
+        "daemon": summary.daemon(status, alive=alive, now=now),
+        "replicas": [_replica(one, events, since, now) for one in status["replicas"]],
+        "gpus": [_gpu(one, within) for one in status["gpus"]],
+        "conditions": status["conditions"],
+        "host_faults": sum(event.kind is EventKind.HOST_FAULT for event in within),
+        "warnings": status["warnings"],
+    }
+
+
+def text(made: Report, zone: tzinfo | None = None) -> str:
+    """Return the report as plain text."""
+    lines = [_title(made), f"{_span(made, zone)} · {made['daemon']}", ""]
+    for replica in made["replicas"]:
+        lines.append(f"{replica['name']:12} {_line(replica)}")
+    lines += ["", *(_gpu_line(gpu) for gpu in made["gpus"])] if made["gpus"] else []
+    found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
+    return "\n".join([*lines, "", *found] if found else lines)
+
+
+def markdown(made: Report, zone: tzinfo | None = None) -> str:
+    """Return the report as Markdown, for a mail or a ticket."""
+    lines = [f"# {_title(made)}", "", f"{_span(made, zone)}. {made['daemon']}.", ""]
+    lines += ["| replica | phase | uptime | restarts | reasons |", "|---|---|---|---|---|"]
+    for replica in made["replicas"]:
+        cells = (replica["name"], replica["phase"], words.share(replica["uptime_ratio"]))
+        lines.append(f"| {' | '.join(cells)} | {replica['restarts']} | {_reasons(replica)} |")
+    if made["gpus"]:
+        lines += ["", "| GPU | name | state | peak VRAM | peak heat | peak use | peak power |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        lines += [f"| {' | '.join(_gpu_cells(gpu))} |" for gpu in made["gpus"]]
+    found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
+    return "\n".join([*lines, "", *(f"- {each}" for each in found)] if found else lines)
+
+
+def _replica(replica: ReplicaStatus, events: Sequence[Event], since: float, now: float) -> Report:
+    own = [event for event in events if event.subject == replica["name"]]
+    failures = [e for e in own if e.kind is EventKind.FAILED and e.at >= since]
+    restarts = [
+        e for e in own
+        if e.kind is EventKind.ATTEMPT and e.evidence.get("restart") and e.at >= since
+    ]  # fmt: skip
+    return {
+        "name": replica["name"],
+        "phase": replica["phase"],
+        "uptime_ratio": uptime(own, replica, since, now),
+        "restarts": len(restarts),
+        "failures": dict(Counter(event.reason for event in failures)),
+        "reason": replica["reason"],
+        "next_attempt_at": replica["next_attempt_at"],
+    }
+
+
+def uptime(
+    events: Sequence[Event], replica: ReplicaStatus, since: float, now: float
+) -> float | None:
+    """Return the part of the known time in which it served (0-1), `None` when none is known."""
+    up = down = 0.0
+    for start, end, serving in _spans(events, replica, now):
+        seconds = max(0.0, end - max(start, since))
+        if serving:
+            up += seconds
+        else:
+            down += seconds
+    return up / (up + down) if up + down else None
+
+
+def _spans(
+    events: Sequence[Event], replica: ReplicaStatus, now: float
+) -> Iterator[tuple[float, float, bool]]:
+    """Yield (start, end, serving) in Unix seconds, without the times it was stopped on purpose."""
+    serving: bool | None = None
+    at = 0.0
+    for event in events:
+        known, becomes = _turn(event)
+        if not known:
+            continue
+        if serving is not None:
+            yield at, event.at, serving
+        serving, at = becomes, event.at
+    if serving is not None:
+        yield at, now, serving
+    elif replica["phase"] in ("ready", "busy") and replica["since"] is not None:
+        yield replica["since"], now, True
+
+
+def _turn(event: Event) -> tuple[bool, bool | None]:
+    """Return whether an event changes serving, and to what; `None` is stopped on purpose."""
+    match event.kind:
+        case EventKind.READY:
+            return True, True
+        case EventKind.FAILED:
+            return True, False
+        case EventKind.INTENT if event.reason in ("stop", "down"):
+            return True, None
+        case EventKind.ATTEMPT if event.evidence.get("action") == "start":
+            return True, False
+    return False, None
+
+
+def _gpu(gpu: GpuStatus, events: Sequence[Event]) -> Report:
+    seen = [event.evidence for event in events if event.subject == gpu["uuid"]]
+
+    def peak(field: str, now: float | None) -> float | None:
+        values = (now, *(evidence.get(field) for evidence in seen))
+        return max((v for v in values if isinstance(v, int | float)), default=None)
+
+    return {
+        "index": gpu["index"],
+        "uuid": gpu["uuid"],
+        "name": gpu["name"],
+        "state": gpu["state"],
+        "memory_total_bytes": gpu["memory_total_bytes"],
+        "peaks": {
+            "memory_used_bytes": peak("memory_used_bytes", gpu["memory_used_bytes"]),
+            "temperature_celsius": peak("temperature_celsius", gpu["temperature_celsius"]),
+            "utilization_ratio": peak("utilization_ratio", gpu["utilization_ratio"]),
+            "power_watts": peak("power_watts", gpu["power_watts"]),
+        },
+    }
+
+
+def _title(made: Report) -> str:
+    verdict = "healthy" if made["healthy"] else "NOT HEALTHY"
+    simulated = " (SIMULATED)" if made["simulated"] else ""
+    return f"gpuctl report: {made['profile']}{simulated}: {verdict}"
+
+
+def _span(made: Report, zone: tzinfo | None) -> str:
+    return f"{journal.moment(made['since'], zone)} to {journal.moment(made['at'], zone)}"
+
+
+def _line(replica: Report) -> str:
+    restarts = words.counted(replica["restarts"], "restart")
+    reasons = f" ({_reasons(replica)})" if replica["failures"] else ""
+    return f"{replica['phase']:9} up {words.share(replica['uptime_ratio'])}, {restarts}{reasons}"
+
+
+def _reasons(replica: Report) -> str:
+    return ", ".join(f"{count}× {reason}" for reason, count in replica["failures"].items())
+
+
+def _gpu_line(gpu: Report) -> str:
+    index, name, state, used, celsius, busy, power = _gpu_cells(gpu)
+    return f"gpu {index:3} {name}: {state}; peaks: {used}, {celsius}, {busy} busy, {power}"
+
+
+def _gpu_cells(gpu: Report) -> tuple[str, ...]:
+    peaks = gpu["peaks"]
+    return (
+        str(gpu["index"]),
+        gpu["name"],
+        gpu["state"],
+        f"{words.size(peaks['memory_used_bytes'])} of {words.size(gpu['memory_total_bytes'])}",
+        words.degrees(peaks["temperature_celsius"]),
+        words.share(peaks["utilization_ratio"]),
+        words.watts(peaks["power_watts"]),
+    )
+
+
+def _conditions(made: Report) -> list[str]:
+    return [
+        f"{one['state']}: {one['subject']}: {one['reason']} ({one['check']}) "
+        f"for {words.age(made['at'] - one['since'])}"
+        for one in made["conditions"]
+    ]
