@@ -8,6 +8,8 @@ A tree of tables is read one by one (`tables`), then held against each other (`r
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -82,11 +84,21 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         return dict(tomlkit.parse(text).unwrap())
     except (TOMLKitError, ValueError, RecursionError) as error:
-        # tomlkit knows the line of most of its errors; ValueError is a number beyond any size.
-        line = getattr(error, "line", 1)
+        # A plain ValueError is a number of more digits than Python converts.
+        line = getattr(error, "line", None) or _refusing_line(text)
         what = str(error).partition(" at line ")[0].rstrip(".")
         hint = "see https://toml.io for how TOML is written"
         raise ProfileError(((f"{source}:{line}: not TOML: {what}", hint),)) from error
+
+
+def _refusing_line(text: str) -> int:
+    """Return the line of a syntax error that tomlkit gives none for, as tomllib sees it."""
+    try:
+        tomllib.loads(text)
+    except ValueError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        return int(found[1]) if found else 1
+    return 1
 
 
 def _resolve(

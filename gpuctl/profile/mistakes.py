@@ -95,8 +95,7 @@ def from_validation(error: Mapping[str, Any], path: Path, known: Iterable[str]) 
 
 
 _TYPES = {
-    "int_type": ("a whole number", "write digits, without quotes"),
-    "int_from_float": ("a whole number", "write digits, without quotes and without a point"),
+    "int_type": ("a whole number", "write digits, without quotes or a point"),
     "float_type": ("a number", "write digits, without quotes"),
     "finite_number": ("a number that can be used", "write digits"),
     "string_type": ("a text", "put it in quotes"),
