@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         1 when it cannot serve, said in one line; a signal ends it with 0, and one that comes while
         the model loads ends it at once (143 in a shell), because the load holds the interpreter.
     """
-    flags = _parser().parse_args(arguments)
+    flags = parser().parse_args(arguments)
     if not os.path.isfile(flags.model):
         return _fail(f"{flags.model}: there is no such model file")
     try:
@@ -45,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _leave()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the flags: those of `llama-server` that the llama.cpp engine may emit."""
+    made = argparse.ArgumentParser(
         prog="python -m gpuctl.embedded",
         description="llama.cpp's server, embedded; the flags are llama-server's.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("--version", action="version", version=f"gpuctl {__version__}")
     add("-m", "--model", required=True, help="GGUF file")
     add("-a", "--alias", help="model name in responses")
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pooling", choices=POOLINGS)
     add("--metrics", action="store_true")
     add("--offline", action="store_true")
-    return parser
+    return made
 
 
 def _parameters(xllamacpp: ModuleType, flags: argparse.Namespace) -> Any:
