@@ -1,5 +1,5 @@
 """
-What the daemon tells systemd about itself: ready, alive, stopping, and one line for people.
+What the daemon tells systemd about itself: ready, alive, reloading, stopping.
 
 Outside a unit with `Type=notify` every call does nothing. The protocol is one datagram of
 `NAME=value` lines to a Unix socket; it needs no library.
@@ -48,38 +48,24 @@ class Systemd:
         """True when somebody is told."""
         return self._address is not None
 
-    def ready(self, status: str = "") -> None:
-        """Say that start-up, or a reload, is complete."""
-        self._send("READY=1", f"STATUS={status}" if status else "")
-
-    def status(self, status: str) -> None:
-        """Show one line in `systemctl status`."""
-        self._send(f"STATUS={status}")
-
-    def alive(self) -> None:
-        """Feed the watchdog: systemd kills what has not done so for `watchdog_seconds`."""
-        if self.watchdog_seconds is not None:
-            self._send("WATCHDOG=1")
-
-    def reloading(self) -> None:
+    def tell(self, *assignments: str) -> None:
         """
-        Say that the configuration is being read again; `ready()` ends it.
+        Send assignments such as `READY=1` and `STATUS=16 replicas` in one datagram.
 
-        The time goes into the same datagram, as `Type=notify-reload` asks.
+        `WATCHDOG=1` is sent only where it is waited for, `RELOADING=1` with the time that
+        `Type=notify-reload` asks for in the same datagram. What the service manager does not
+        take is no reason to fail.
         """
-        self._send(
-            "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
-        )
+        lines = [line for line in assignments if line != "WATCHDOG=1" or self.watchdog_seconds]
+        if "RELOADING=1" in lines:
+            lines.append(f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if lines:
+            # A line break inside a value would begin another assignment.
+            self._send("\n".join(" ".join(line.splitlines()) for line in lines))
 
-    def stopping(self, status: str = "") -> None:
-        self._send("STOPPING=1", f"STATUS={status}" if status else "")
-
-    def _send(self, *lines: str) -> None:
-        """Send one datagram; a service manager that does not take it is no reason to fail."""
+    def _send(self, words: str) -> None:
         if self._address is None:
             return
-        # A line break inside a value would begin another assignment.
-        words = "\n".join(" ".join(line.splitlines()) for line in lines if line)
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(SEND_SECONDS)

@@ -36,10 +36,10 @@ def _heard(manager: socket.socket) -> list[str]:
 def test_each_word_is_one_datagram(manager: socket.socket) -> None:
     """What belongs together, READY and its STATUS, arrives together."""
     systemd = Systemd(_address(manager), watchdog_seconds=30.0)
-    systemd.ready("16 replicas")
-    systemd.alive()
-    systemd.status("15 of 16 ready")
-    systemd.stopping("bye")
+    systemd.tell("READY=1", "STATUS=16 replicas")
+    systemd.tell("WATCHDOG=1")
+    systemd.tell("STATUS=15 of 16 ready")
+    systemd.tell("STOPPING=1", "STATUS=bye")
     assert [_heard(manager) for _ in range(4)] == [
         ["READY=1", "STATUS=16 replicas"],
         ["WATCHDOG=1"],
@@ -51,7 +51,7 @@ def test_each_word_is_one_datagram(manager: socket.socket) -> None:
 def test_a_reload_carries_its_time_in_the_same_datagram(manager: socket.socket) -> None:
     """RELOADING without MONOTONIC_USEC in the same message is refused by systemd."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    Systemd(_address(manager)).reloading()
+    Systemd(_address(manager)).tell("RELOADING=1")
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     word, stamp = _heard(manager)
     assert word == "RELOADING=1"
@@ -60,15 +60,15 @@ def test_a_reload_carries_its_time_in_the_same_datagram(manager: socket.socket) 
 
 def test_a_line_break_cannot_add_an_assignment(manager: socket.socket) -> None:
     """A status text is one line, whatever an engine wrote into it."""
-    Systemd(_address(manager)).status("loading\nSTOPPING=1")
+    Systemd(_address(manager)).tell("STATUS=loading\nSTOPPING=1")
     assert _heard(manager) == ["STATUS=loading STOPPING=1"]
 
 
 def test_without_a_watchdog_no_sign_of_life_is_sent(manager: socket.socket) -> None:
     """A unit without WatchdogSec hears READY and nothing of the watchdog."""
     systemd = Systemd(_address(manager))
-    systemd.alive()
-    systemd.ready()
+    systemd.tell("WATCHDOG=1")
+    systemd.tell("READY=1")
     assert _heard(manager) == ["READY=1"]
 
 
@@ -101,18 +101,18 @@ def test_whose_watchdog(environment: dict[str, str], seconds: float | None) -> N
 def test_outside_a_unit_nothing_happens() -> None:
     """In a terminal every call is a no-op."""
     systemd = Systemd.take({})
-    systemd.ready("ready")
-    systemd.alive()
-    systemd.reloading()
-    systemd.stopping()
+    systemd.tell("READY=1")
+    systemd.tell("WATCHDOG=1")
+    systemd.tell("RELOADING=1")
+    systemd.tell("STOPPING=1")
     assert not systemd.listening
 
 
 def test_a_manager_that_does_not_listen_is_no_failure(tmp_path: Path) -> None:
     """The socket of a systemd that is gone must not take the daemon along."""
     systemd = Systemd(str(tmp_path / "gone"), watchdog_seconds=1.0)
-    systemd.alive()
-    systemd.ready()
+    systemd.tell("WATCHDOG=1")
+    systemd.tell("READY=1")
     assert systemd.listening
 
 
@@ -122,7 +122,7 @@ def test_a_manager_whose_queue_is_full_does_not_stop_the_loop(tmp_path: Path) ->
         listener.bind(str(tmp_path / "full"))
         _fill(str(tmp_path / "full"))
         began = time.monotonic()
-        Systemd(str(tmp_path / "full")).ready()
+        Systemd(str(tmp_path / "full")).tell("READY=1")
         assert time.monotonic() - began < 3
 
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gpuctl import log_lines
+
 BLOCK_BYTES = 64 * 1024
 
 
@@ -25,16 +27,18 @@ def follow(
     """
     position = _whole_lines_end(log)
     yield from _tail(log, lines, end=position)
-    rest = b""
+    yield from log_lines.lines(_chunks(log, position, running, pause))
+
+
+def _chunks(
+    log: Path, position: int, running: Callable[[], bool], pause: Callable[[], bool]
+) -> Iterator[bytes]:
     while True:
         last = not running()  # asked before reading: what was written until then is read
         position, written = _written(log, position)
-        *whole, rest = (rest + written).split(b"\n")
-        yield from map(_text, whole)
+        yield written
         if last or pause():
-            break
-    if rest:
-        yield _text(rest)
+            return
 
 
 def _whole_lines_end(log: Path) -> int:
@@ -65,7 +69,7 @@ def _tail(log: Path, lines: int, end: int | None) -> tuple[str, ...]:
         if text.count(b"\n") > lines:
             break
     whole = text.removesuffix(b"\n").split(b"\n") if text else []
-    return tuple(map(_text, whole[-lines:] if lines > 0 else []))
+    return tuple(map(log_lines.line, whole[-lines:] if lines > 0 else []))
 
 
 def _last(path: Path, lines: int, end: int | None) -> bytes:
@@ -93,7 +97,3 @@ def _size(path: Path) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-
-def _text(line: bytes) -> str:
-    return line.removesuffix(b"\r").decode("utf-8", "replace")

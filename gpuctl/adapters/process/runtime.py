@@ -128,9 +128,11 @@ class ProcessRuntime:
         self._waker.wake()
 
     def signal(self, container: str, signal: str) -> None:
-        directory = self._find(container)
+        found = self.inspect(container)
+        if found is None:
+            return
         with translated(f"signal {container}"), contextlib.suppress(ProcessLookupError):
-            run = records.read_run(directory)
+            run = records.read_run(self._root / found.id)
             if run is not None:
                 run.engine.signal(signals.Signals[signal])
 
