@@ -22,7 +22,8 @@ def shipped() -> dict[str, FilePath]:
     package = FilePath(str(resources.files("gpuctl")))
     installed = package / "data" / "profiles"
     folder = installed if installed.is_dir() else package.parent / "profiles"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    found = {path.stem: path for path in folder.glob("*.toml")}
+    return dict(sorted(found.items()))
 
 
 def find(name_or_path: str) -> FilePath:
