@@ -67,6 +67,7 @@ class Setting:
 Load = Callable[[], Setting]
 Notify = Callable[[str], None]  # "READY=1", "WATCHDOG=1" …, to systemd
 Fault = Callable[[str], None]
+Hire = Callable[[str, int, Callable[[str, Outcome], None], Callable[[], float]], Workers[Outcome]]
 Body = Mapping[str, object]
 
 
@@ -98,6 +99,7 @@ class Daemon:
         notify: Notify = lambda _: None,
         fault: Fault = lambda _: None,
         simulated: bool = False,
+        hire: Hire = Workers,
     ) -> None:
         clock = world.clock
         self._world, self._load, self._notify, self._fault = world, load, notify, fault
@@ -105,10 +107,8 @@ class Daemon:
         self._setting = load()
         self._checks = load_checks()
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._workers: Workers[Outcome] = Workers(
-            "worker", _WORKERS, self._finished, clock.boot_seconds
-        )
-        self._pulls: Workers[Outcome] = Workers("pull", _PULLS, self._finished, clock.boot_seconds)
+        self._workers = hire("worker", _WORKERS, self._finished, clock.boot_seconds)
+        self._pulls = hire("pull", _PULLS, self._finished, clock.boot_seconds)
         self._attempts: dict[str, tuple[Action, float]] = {}  # under way, by id
         self._conditions: Conditions = {}
         self._peaks = Peaks(since=clock.boot_seconds())
@@ -170,14 +170,19 @@ class Daemon:
 
     def turn(self) -> None:
         """Wait for whatever comes first, take it in, and tick."""
-        messages = self._received()
+        wait = max(0.0, self._next_tick - self._world.clock.boot_seconds())
+        self.step(min(wait, _TURN_SECONDS))
+
+    def step(self, wait_seconds: float = 0.0) -> None:
+        """Take in what has come, waiting for the first message that long, and tick."""
+        messages = self._received(wait_seconds)
         try:
             self._take_in(messages)
             self.tick()
         except GpuctlError as error:
             log.error("event=tick_failed error=%s", json.dumps(error.message))
             self._next_tick = self._world.clock.boot_seconds() + 1.0
-        except Exception:  # noqa: BLE001 - one bad tick must not end the watch over all the rest
+        except Exception:  # one bad tick must not end the watch over all the rest
             log.exception("event=tick_failed")
             self._next_tick = self._world.clock.boot_seconds() + 1.0
         self._notify("WATCHDOG=1")
@@ -218,12 +223,11 @@ class Daemon:
             if not isinstance(message, str):
                 self._take_in([message])
 
-    def _received(self) -> list[_Message]:
-        """Return everything in the inbox; waits for the first message or the next tick's time."""
-        wait = max(0.0, self._next_tick - self._world.clock.boot_seconds())
+    def _received(self, wait_seconds: float) -> list[_Message]:
+        """Return everything in the inbox, after waiting that long for the first message."""
         messages: list[_Message] = []
         try:
-            messages.append(self._inbox.get(timeout=min(wait, _TURN_SECONDS)))
+            messages.append(self._inbox.get(timeout=wait_seconds))
             while True:
                 messages.append(self._inbox.get_nowait())
         except queue.Empty:

@@ -224,9 +224,9 @@ class _Deciding:
         failed = history.failure is not None and history.failure.container == container.id
         settings = replica.watchdog
         grace = settings.failed_grace_seconds if failed else settings.stop_grace_seconds
-        since = max(history.terminated_at, history.closed_at)
-        tried = history.closed_at > history.terminated_at
-        if self.now.boot_seconds >= since + (ASIDE_SECONDS if tried else grace):
+        tried = history.killed_container == container.id
+        until = history.closed_at + ASIDE_SECONDS if tried else history.terminated_at + grace
+        if self.now.boot_seconds >= until:
             yield _stop(replica.name, container, "grace_over", "kill")
 
     def _stranger(self, name: str) -> Iterator[Action]:
@@ -274,7 +274,7 @@ def _aside(name: str, now: Snapshot, history: ReplicaHistory) -> Action | None:
     if not containers:
         return None
     container = containers[0]
-    tried = container.id in (history.removed_container, history.terminated_container)
+    tried = container.id in (history.removed_container, history.killed_container)
     if tried and now.boot_seconds < history.closed_at + ASIDE_SECONDS:
         return None
     running = container.state in ("running", "paused")

@@ -56,6 +56,7 @@ class ReplicaHistory:
     draining_seconds: float = 0.0
     terminated_container: str = ""
     terminated_at: float = 0.0
+    killed_container: str = ""
     removed_container: str = ""  # by us
     attempt: Attempt | None = None
     closed_at: float = 0.0  # when the last attempt ended
@@ -184,6 +185,8 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
             return _started(closed, container, at, str(event.evidence.get("spec_digest", "")))
         case "terminate":
             return replace(closed, terminated_container=container, terminated_at=at)
+        case "kill":
+            return replace(closed, killed_container=container)
         case "remove":
             return replace(closed, removed_container=container)
     return closed

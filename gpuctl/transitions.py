@@ -180,7 +180,7 @@ def _of_host(plan: Plan, now: Snapshot, history: History, events: list[Event]) -
         if any(e.kind is EventKind.READY for e in events) or _ready_since(history):
             yield event(now, EventKind.HOST_OK, "host", "a replica is ready again", {})
         return
-    fresh = {e.subject for e in events if e.kind is EventKind.FAILED}
+    fresh = {e.subject for e in events if e.kind is EventKind.FAILED and e.evidence["failures"]}
     start = now.boot_seconds - settings.host_fault_window_seconds
     recent = {
         name

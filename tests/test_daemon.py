@@ -1,0 +1,528 @@
+"""Scenarios of the whole daemon on fakes: what happens, and the events that tell of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.act import Outcome
+from gpuctl.daemon import Daemon, Setting
+from gpuctl.errors import NotFound
+from gpuctl.model import HostSettings, Plan, ProbeResult, Profile
+from tests import make
+from tests.fakes import FakeWorld, busy
+
+
+class Inline:
+    """Workers that do a job where it is submitted."""
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        done: Callable[[str, Outcome], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._done = done
+        self.lost = False  # as if the thread hung in a call
+
+    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
+        self._done(key, work())
+
+    def overdue(self) -> tuple[str, ...]:
+        return ()
+
+    def close(self) -> None:
+        self.lost = True
+
+
+class Killed(BaseException):
+    """The daemon died here."""
+
+
+class Stage:
+    """A fake host with a daemon on it that can be killed and started again."""
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.fakes = FakeWorld()
+        self.plan = plan or make.plan(make.replica(gpus=()))
+        self.fault = ""
+        self.notices: list[str] = []
+        self.daemon = self.born()
+
+    def born(self) -> Daemon:
+        profile = Profile(host=HostSettings(name="test"))
+        self.daemon = Daemon(
+            self.fakes.world,
+            lambda: Setting(profile=profile, plan=self.plan),
+            notify=self.notices.append,
+            fault=self._fault,
+            hire=Inline,  # type: ignore[arg-type]
+        )
+        return self.daemon
+
+    def pass_(self, seconds: float = 0.0, step: float = 1.0) -> None:
+        """Let time pass, sampling and ticking once per *step* seconds."""
+        while True:
+            self.daemon.sources.sample()
+            self.daemon.step()
+            if seconds <= 0:
+                return
+            seconds -= step
+            self.fakes.clock.advance(step)
+
+    def up(self) -> str:
+        """Bring the first replica to ready; return its container's id."""
+        self.pass_(3)
+        assert self.phase() == "ready"
+        return str(self.row()["container"])
+
+    def row(self, name: str = "chat-0") -> dict[str, Any]:
+        rows = {row["name"]: row for row in self.fakes.store.status["replicas"]}
+        return dict(rows[name])
+
+    def phase(self, name: str = "chat-0") -> str:
+        return str(self.row(name)["phase"])
+
+    def tale(self, *kinds: str, subject: str | None = None) -> list[str]:
+        """Return `kind reason` of the events of these kinds, in order."""
+        return [
+            f"{event.kind} {event.reason}".rstrip()
+            for event in self.fakes.store.stored
+            if (not kinds or event.kind in kinds) and subject in (None, event.subject)
+        ]
+
+    def _fault(self, step: str) -> None:
+        if step == self.fault:
+            self.fault = ""
+            raise Killed(step)
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_replica_comes_up(stage: Stage) -> None:
+    """A wanted replica is started once, is loading until it answers, then ready."""
+    stage.up()
+    assert stage.tale("attempt", "done", "ready") == ["attempt wanted", "done wanted", "ready"]
+    assert stage.fakes.runtime.running() == ["c1"]
+    assert [call[0] for call in stage.fakes.runtime.calls] == ["create", "start"]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "fields", "reason"),
+    [
+        pytest.param(0, {}, "exit_0", id="exit-0"),
+        pytest.param(1, {}, "exit_1", id="exit-1"),
+        pytest.param(137, {}, "killed", id="sigkill"),
+        pytest.param(143, {}, "terminated", id="sigterm-from-outside"),
+        pytest.param(139, {}, "crashed", id="segmentation-fault"),
+        pytest.param(137, {"oom_killed": True}, "oom_killed", id="out-of-memory"),
+        pytest.param(127, {"error": "exec format error"}, "start_error", id="start-error"),
+    ],
+)
+def test_a_death_is_one_restart(
+    stage: Stage, exit_code: int, fields: dict[str, Any], reason: str
+) -> None:
+    """However it died: it serves again after exactly one restart that names the reason."""
+    stage.up()
+    stage.fakes.runtime.die("c1", exit_code, **fields)
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.tale("failed") == [f"failed {reason}"]
+    assert stage.fakes.runtime.running() == ["c2"]
+    assert list(stage.fakes.runtime.containers) == ["c2"]
+    assert stage.row()["restarts_1h"] == 1
+    left = [e for e in stage.fakes.store.stored if e.kind == "evidence"]
+    assert left[0].evidence["log"] == ("last words of c1",)
+
+
+def test_removed_by_another_client(stage: Stage) -> None:
+    """A container removed behind our back is started again, and the evidence says by whom."""
+    stage.up()
+    del stage.fakes.runtime.containers["c1"]
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    failed = [e for e in stage.fakes.store.stored if e.kind == "failed"]
+    assert [(e.reason, e.evidence["removed_by"]) for e in failed] == [("removed", "another client")]
+
+
+def test_an_old_container_that_cannot_be_removed_stays_aside(stage: Stage) -> None:
+    """The replica serves again although the runtime would not remove the dead container."""
+    stage.up()
+    stage.fakes.runtime.irremovable.add("c1")
+    stage.fakes.runtime.die("c1", 1)
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.fakes.runtime.containers["c1"].name == "gpuctl-chat-0.old-c1"
+    assert stage.tale("failed") == ["failed exit_1"]
+    stage.fakes.runtime.irremovable.clear()
+    stage.pass_(70)
+    assert list(stage.fakes.runtime.containers) == ["c2"]
+
+
+def refuse(stage: Stage, outcome: str, port: int = 8081) -> None:
+    stage.fakes.prober.answers[port] = ProbeResult(outcome=outcome)  # type: ignore[arg-type]
+
+
+def test_refused_is_a_restart_after_three_in_a_row_and_ten_seconds(stage: Stage) -> None:
+    """Refused connections cost a restart only when there are enough of them for long enough."""
+    stage.up()
+    refuse(stage, "refused")
+    stage.pass_(9)
+    assert (stage.phase(), stage.tale("failed")) == ("degraded", [])
+    stage.pass_(2)
+    assert stage.tale("failed") == ["failed health_refused"]
+    del stage.fakes.prober.answers[8081]
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.tale("attempt") == [
+        "attempt wanted",
+        "attempt health_refused",
+        "attempt health_refused",
+    ]
+
+
+def test_flapping_below_the_threshold_never_restarts(stage: Stage) -> None:
+    """Two refusals, one answer, and again, for an hour: nothing is restarted."""
+    stage.up()
+    for _ in range(600):
+        refuse(stage, "refused")
+        stage.pass_(4, step=2)
+        del stage.fakes.prober.answers[8081]
+        stage.pass_(1)
+    assert stage.tale("failed") == []
+
+
+def test_a_hung_engine_is_killed_after_its_grace(stage: Stage) -> None:
+    """Time-outs for two minutes with nothing moving: SIGTERM, SIGKILL 5 s later, one restart."""
+    stage.up()
+    stage.fakes.runtime.deaf.add("c1")
+    refuse(stage, "timeout")
+    stage.pass_(118, step=2)
+    assert stage.tale("failed") == []
+    stage.pass_(10)
+    assert stage.tale("failed") == ["failed health_timeout"]
+    signals = [call for call in stage.fakes.runtime.calls if call[0].startswith("SIG")]
+    assert signals == [("SIGTERM", "c1"), ("SIGKILL", "c1")]
+
+
+def test_busy_is_not_dead(stage: Stage) -> None:
+    """Health that times out while tokens move never costs a restart."""
+    stage.up()
+    for tokens in range(400):
+        answer = replace(busy(tokens + 2.0), outcome="timeout", status=None)
+        stage.fakes.prober.answers[8081] = answer
+        stage.pass_(1)
+    assert stage.tale("failed") == []
+    assert stage.row()["reason"] == "health_slow"
+
+
+def test_ok_is_not_alive(stage: Stage) -> None:
+    """200 with requests in flight and no token for two minutes is stalled, and is restarted."""
+    stage.up()
+    stage.fakes.prober.answers[8081] = busy(tokens=7)
+    stage.pass_(115, step=5)
+    assert stage.tale("failed") == []
+    stage.pass_(10)
+    assert stage.tale("failed") == ["failed stalled"]
+
+
+def test_a_slow_batch_teaches_patience(stage: Stage) -> None:
+    """An engine that once stood still for 100 s and went on may do so for 300 s."""
+    stage.up()
+    stage.fakes.prober.answers[8081] = busy(tokens=7)
+    stage.pass_(100, step=5)
+    stage.fakes.prober.answers[8081] = busy(tokens=8)
+    stage.pass_(5)
+    stage.pass_(285, step=5)
+    assert stage.tale("failed") == []
+    stage.pass_(30, step=5)
+    assert stage.tale("failed") == ["failed stalled"]
+
+
+def test_a_crash_loop_obeys_its_budget_and_says_when_it_tries_next(stage: Stage) -> None:
+    """A container that dies at once: at most 6 starts in 15 min, 9 an hour, for three hours."""
+    starts: list[float] = []
+    for _ in range(3 * 3600):
+        before = len(stage.fakes.runtime.specs)
+        stage.pass_(1)
+        for id_ in stage.fakes.runtime.running():
+            stage.fakes.runtime.die(id_, 1)
+        if len(stage.fakes.runtime.specs) > before:
+            starts.append(stage.fakes.clock.seconds)
+    quarter = max(sum(at <= other < at + 900 for other in starts) for at in starts)
+    hour = max(sum(at <= other < at + 3600 for other in starts) for at in starts)
+    assert (quarter <= 6, hour <= 9, len(starts) > 12) == (True, True, True)
+    row = stage.row()
+    assert (row["phase"], row["reason"]) == ("backoff", "crash_loop: exit_1")
+    assert row["next_attempt_at"] > stage.fakes.clock.now()
+
+
+def test_a_crash_loop_survives_the_daemon(stage: Stage) -> None:
+    """A daemon that is killed and born again in a crash loop waits as long as it would have."""
+    for _ in range(200):
+        stage.pass_(1)
+        for id_ in stage.fakes.runtime.running():
+            stage.fakes.runtime.die(id_, 1)
+    due = stage.row()["next_attempt_at"]
+    assert stage.row()["reason"].startswith("crash_loop")
+    stage.born()
+    stage.pass_()
+    assert stage.row()["next_attempt_at"] == pytest.approx(due)
+    assert stage.row()["phase"] == "backoff"
+
+
+FAULTS = (
+    "start.reserved",
+    "start.renamed",
+    "start.created",
+    "start.started",
+    "start.logs_saved",
+    "start.cleared",
+)
+
+
+@pytest.mark.parametrize("step", FAULTS)
+def test_killed_between_two_steps_of_a_start(stage: Stage, step: str) -> None:
+    """Wherever the daemon dies in a start: one new container, the attempt counted once."""
+    stage.up()
+    stage.fakes.runtime.die("c1", 1)
+    stage.fault = step
+    with pytest.raises(Killed):
+        stage.pass_()
+    stage.born()
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.fakes.runtime.running() == ["c2"]
+    assert list(stage.fakes.runtime.containers) == ["c2"]
+    assert stage.row()["restarts_1h"] == 1
+    assert stage.tale("failed") == ["failed exit_1"]
+
+
+@pytest.mark.parametrize("step", ["stop.terminate", "stop.terminate.asked"])
+def test_killed_between_two_steps_of_a_stop(stage: Stage, step: str) -> None:
+    """A stop that the daemon's death interrupted is carried through, and stays."""
+    stage.up()
+    stage.fault = step
+    intend(stage, "stop", "chat-0")
+    with pytest.raises(Killed):
+        stage.pass_(3)
+    stage.born()
+    stage.pass_(5)
+    assert (stage.phase(), stage.fakes.runtime.running()) == ("stopped", [])
+
+
+def intend(stage: Stage, verb: str, subject: str = "") -> None:
+    reply = stage.daemon._intend({"verb": verb, "subject": subject, "uid": 0, "pid": 1})
+    assert reply["ok"]
+
+
+def test_a_daemon_restart_touches_nothing(stage: Stage) -> None:
+    """Fifty daemons one after the other: the same container, not one event about it."""
+    stage.up()
+    told = len(stage.tale("attempt", "failed", "adopted", "ready"))
+    for _ in range(50):
+        stage.born()
+        stage.pass_(2)
+        assert stage.phase() == "ready"
+    assert stage.fakes.runtime.running() == ["c1"]
+    assert len(stage.tale("attempt", "failed", "adopted", "ready")) == told
+
+
+def test_stop_holds_until_start(stage: Stage) -> None:
+    """A stopped replica stays stopped through a new daemon, until it is asked for again."""
+    stage.up()
+    intend(stage, "stop", "chat-0")
+    stage.pass_(3)
+    stage.born()
+    stage.pass_(100, step=5)
+    assert (stage.phase(), stage.fakes.runtime.running()) == ("stopped", [])
+    assert stage.tale("failed") == []
+    intend(stage, "run", "chat")
+    stage.pass_(3)
+    assert stage.phase() == "ready"
+
+
+def test_down_removes_everything(stage: Stage) -> None:
+    """After a `down` nothing is left, and `up` brings it back."""
+    stage.up()
+    intend(stage, "down")
+    stage.pass_(5)
+    assert stage.fakes.runtime.containers == {}
+    assert stage.phase() == "stopped"
+    intend(stage, "up")
+    stage.pass_(3)
+    assert stage.phase() == "ready"
+
+
+def test_restart_is_drain_stop_start(stage: Stage) -> None:
+    """`restart` replaces the container once, and is no failure."""
+    stage.up()
+    intend(stage, "renew", "chat-0")
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.fakes.runtime.running() == ["c2"]
+    assert stage.tale("failed") == []
+    assert stage.row()["restarts_24h"] == 0
+
+
+def test_an_unknown_subject_is_refused(stage: Stage) -> None:
+    """An intent for what does not exist is an error, not a silent wish."""
+    with pytest.raises(NotFound, match="'chat-9' is no replica"):
+        stage.daemon._intend({"verb": "stop", "subject": "chat-9"})
+
+
+def test_docker_gone_is_no_failure(stage: Stage) -> None:
+    """An engine that cannot be reached for ten minutes changes nothing; a condition says so."""
+    stage.up()
+    stage.fakes.runtime.unreachable = True
+    refuse(stage, "refused")
+    stage.pass_(600, step=5)
+    assert stage.tale("failed", "attempt") == ["attempt wanted"]
+    assert "runtime_unread" in json.dumps(stage.fakes.store.status["conditions"])
+    stage.fakes.runtime.unreachable = False
+    del stage.fakes.prober.answers[8081]
+    stage.pass_(10)
+    assert stage.phase() == "ready"
+    assert stage.fakes.runtime.running() == ["c1"]
+
+
+def test_a_docker_restart_is_not_held_against_anyone() -> None:
+    """Containers that went down with their engine start again, without using any budget."""
+    plan = make.plan(
+        *(make.replica(f"chat-{i}", gpus=()) for i in range(4)),
+        watchdog=replace(make.SETTINGS, host_fault_ratio=0.5),
+    )
+    stage = Stage(plan)
+    stage.pass_(3)
+    stage.fakes.runtime.unreachable = True
+    stage.pass_(10)
+    for id_ in stage.fakes.runtime.running():
+        stage.fakes.runtime.die(id_, 137)
+    stage.fakes.runtime.unreachable = False
+    stage.pass_(5)
+    assert {stage.phase(f"chat-{i}") for i in range(4)} == {"ready"}
+    assert set(stage.tale("failed")) == {"failed runtime_restarted"}
+    assert stage.tale("host_fault") == []
+    assert {stage.row(f"chat-{i}")["restarts_1h"] for i in range(4)} == {0}
+
+
+def test_a_host_fault_holds_starts_until_one_is_ready() -> None:
+    """Half the replicas failing within a minute: one probe start, and all when it is ready."""
+    plan = make.plan(
+        *(make.replica(f"chat-{i}", gpus=()) for i in range(4)),
+        watchdog=replace(make.SETTINGS, host_fault_ratio=0.5),
+    )
+    stage = Stage(plan)
+    stage.pass_(3)
+    for port in range(8081, 8085):
+        refuse(stage, "loading", port)
+    for id_ in stage.fakes.runtime.running():
+        stage.fakes.runtime.die(id_, 1)
+    stage.pass_(30)
+    assert stage.tale("host_fault") == ["host_fault many_failed_at_once"]
+    assert len(stage.fakes.runtime.running()) == 1
+    stage.fakes.prober.answers.clear()
+    stage.pass_(5)
+    assert stage.tale("host_ok") == ["host_ok a replica is ready again"]
+    assert {stage.phase(f"chat-{i}") for i in range(4)} == {"ready"}
+
+
+def test_a_step_of_the_wall_clock_changes_nothing(stage: Stage) -> None:
+    """An hour forward, two back: no restart, and the back-off stays as long as it was."""
+    stage.up()
+    for step in (3600.0, -7200.0, 3600.0):
+        stage.fakes.clock.wall += step
+        stage.pass_(20)
+    assert stage.tale("failed") == []
+    stage.fakes.runtime.die("c1", 1)
+    stage.pass_(2)
+    stage.fakes.runtime.die("c2", 1)
+    stage.pass_()
+    stage.fakes.clock.wall += 3600.0
+    stage.pass_(5)
+    assert stage.phase() == "backoff"
+    stage.pass_(8)
+    assert stage.phase() == "ready"
+
+
+def test_a_gap_between_ticks_forgets_streaks(stage: Stage) -> None:
+    """After a suspend of five minutes a failure streak starts at zero."""
+    stage.up()
+    refuse(stage, "refused")
+    stage.pass_(8, step=4)
+    stage.fakes.clock.advance(300)
+    stage.pass_(8, step=4)
+    assert stage.tale("failed") == []
+
+
+def test_an_upgrade_whose_defaults_grew_restarts_nothing(stage: Stage) -> None:
+    """A spec that differs by defaults alone marks the replica outdated; `up` renews it."""
+    stage.up()
+    stage.plan = make.plan(make.replica(gpus=(), spec_digest="b"))
+    stage.born()
+    stage.pass_(20)
+    assert (stage.phase(), stage.row()["outdated"]) == ("ready", True)
+    assert stage.fakes.runtime.running() == ["c1"]
+    intend(stage, "up")
+    stage.pass_(5)
+    assert stage.fakes.runtime.running() == ["c2"]
+    assert stage.row()["outdated"] is False
+
+
+def test_observe_mode_says_what_it_would_do(stage: Stage) -> None:
+    """In observe mode a dead container is reported and left alone."""
+    stage.up()
+    stage.plan = make.plan(make.replica(gpus=()), watchdog=replace(make.SETTINGS, mode="observe"))
+    stage.born()
+    stage.fakes.runtime.die("c1", 1)
+    stage.pass_(20)
+    assert stage.row()["reason"] == "observe_only: exit_1"
+    assert stage.fakes.runtime.running() == []
+
+
+def test_a_full_disk_does_not_end_the_daemon(stage: Stage) -> None:
+    """What cannot be committed is not begun; when there is room again it is."""
+    stage.up()
+    stage.fakes.store.full = True
+    stage.fakes.runtime.die("c1", 1)
+    stage.pass_(5)
+    assert stage.fakes.runtime.running() == []
+    stage.fakes.store.full = False
+    stage.pass_(5)
+    assert stage.fakes.runtime.running() == ["c2"]
+
+
+def test_a_refused_start_backs_off(stage: Stage) -> None:
+    """A start that the runtime refuses is told in its words, counted, and tried again later."""
+    stage.fakes.runtime.refuses = "port 8081 is taken"
+    stage.pass_(30)
+    row = stage.row()
+    assert (row["phase"], row["reason"]) == ("backoff", "start_refused")
+    undone = [e for e in stage.fakes.store.stored if e.kind == "undone"]
+    assert undone[0].evidence["error"] == "port 8081 is taken"
+    assert len(undone) == 3
+    stage.fakes.runtime.refuses = ""
+    stage.pass_(30)
+    assert stage.phase() == "ready"
+    assert len(stage.fakes.runtime.containers) == 1
+
+
+def test_a_dead_previous_boot_is_not_held_against_anyone(stage: Stage) -> None:
+    """After a reboot what ran before starts again, without a failure to its name."""
+    stage.up()
+    stage.fakes.runtime.die("c1", 137)
+    stage.fakes.clock.boot_id, stage.fakes.clock.seconds = "boot-2", 60.0
+    stage.fakes.clock.wall += 300.0
+    stage.born()
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.tale("failed") == ["failed host_rebooted"]
+    assert stage.row()["restarts_1h"] == 0
