@@ -48,12 +48,9 @@ class Clients:
 
     def open(self) -> APIClient:
         """Return a new client; asks the engine for its API version, so a hung one is noticed."""
-        from docker import APIClient
+        from gpuctl.adapters.docker.transport import Client
 
-        client = APIClient(version="auto", timeout=self._timeout_seconds, **self._arguments)
-        # Netrc and proxy look-ups cost more than the request, and a socket has neither.
-        client.trust_env = False
-        _keep_one_connection(client)
+        client = Client(version="auto", timeout=self._timeout_seconds, **self._arguments)
         self._open.add(client)
         return client
 
@@ -62,21 +59,3 @@ class Clients:
         for client in tuple(self._open):
             client.close()
         self._own = threading.local()
-
-
-def _keep_one_connection(client: APIClient) -> None:
-    """
-    Make every request of *client* share one pool of connections.
-
-    The SDK's adapter keeps a pool, and so an open socket, for each distinct URL, 25 at most; with
-    16 containers inspected that is a new connection each and descriptors without end.
-    """
-    from docker.transport import UnixHTTPAdapter
-    from docker.transport.unixconn import UnixHTTPConnectionPool
-
-    adapter = client.adapters.get("http+docker://")
-    if not isinstance(adapter, UnixHTTPAdapter):
-        return
-    pool = UnixHTTPConnectionPool(client.base_url, adapter.socket_path, adapter.timeout)
-    adapter.pools[client.base_url] = pool
-    adapter.get_connection = lambda url, proxies=None: pool  # type: ignore[method-assign]

@@ -1,0 +1,482 @@
+"""The Docker runtime on a private Docker Engine: the shared contract, then Docker's own facts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuctl.adapters.docker import DockerRuntime
+from gpuctl.errors import (
+    RuntimeTimeout,
+    RuntimeUnavailable,
+    StartRefused,
+)
+from gpuctl.model import MIB, ContainerSpec, DockerHealth, LogRotation, Mount, Ulimit
+from tests.adapters.runtime_contract import (
+    Bench,
+    RuntimeContract,
+    Watcher,
+    marked,
+    watched,
+)
+from tests.rig import http, images
+from tests.rig.dockerd import PrivateEngine
+from tests.rig.socket_proxy import Rule, SocketProxy
+from tests.rig.waiting import wait_for
+
+__all__ = ["watched"]
+
+pytestmark = pytest.mark.docker
+
+GPU = "GPU-5e8c0f6a-2f1d-4c62-9d0f-0a1b2c3d4e5f"
+
+
+def simulator(port: int) -> ContainerSpec:
+    return ContainerSpec(
+        image=images.IMAGE,
+        entrypoint=(images.GPUSIM,),
+        host_port=port,
+        container_port=8080,
+        mounts=images.rig_mounts(),
+    )
+
+
+def bench_on(engine: PrivateEngine) -> Bench:
+    client = engine.client()
+
+    def foreign() -> str:
+        host = client.create_host_config(init=True, binds=["/usr:/usr:ro"])
+        client.create_container(
+            images.IMAGE, ["/bin/sleep", "600"], name="stranger", host_config=host
+        )
+        client.start("stranger")
+        return "stranger"
+
+    return Bench(
+        open=lambda: DockerRuntime(environment=engine.environment),
+        spec=simulator,
+        broken=replace(simulator(http.free_port()), entrypoint=("/no-such-program",)),
+        foreign=foreign,
+        alive=lambda name: bool(client.inspect_container(name)["State"]["Running"]),
+    )
+
+
+def clear(engine: PrivateEngine) -> None:
+    """Remove every container, ours or not."""
+    client = engine.client()
+    for row in client.containers(all=True):
+        client.remove_container(row["Id"], force=True, v=True)
+    client.close()
+
+
+@pytest.fixture
+def bench(engine: PrivateEngine) -> Iterator[Bench]:
+    made = bench_on(engine)
+    yield made
+    made.runtime.close()
+    clear(engine)
+
+
+@pytest.fixture
+def own_engine() -> Iterator[PrivateEngine]:
+    """An engine that this test may stop; its containers outlive it."""
+    with PrivateEngine(live_restore=True) as engine:
+        client = engine.client()
+        images.build(client)
+        client.close()
+        yield engine
+
+
+class TestContract(RuntimeContract):
+    """The shared contract, on a real engine."""
+
+
+def inspected(engine: PrivateEngine, container: str) -> dict[str, Any]:
+    client = engine.client()
+    try:
+        return dict(client.inspect_container(container))
+    finally:
+        client.close()
+
+
+def test_every_field_of_a_spec_reaches_the_engine(
+    engine: PrivateEngine, bench: Bench, tmp_path: Path
+) -> None:
+    """What the engine says that it will run is what the spec asked for."""
+    spec = replace(
+        simulator(18999),
+        command=("--port", "8080"),
+        environment={"A": "1", "B": "two words"},
+        mounts=(
+            *images.rig_mounts(),
+            Mount(source=str(tmp_path), target="/data"),
+            Mount(source="gpuctl-cache", target="/cache", read_only=True),
+        ),
+        memory_bytes=64 * MIB,
+        memory_swap_bytes=96 * MIB,
+        shm_bytes=16 * MIB,
+        ulimits=(Ulimit(name="memlock", soft=-1, hard=-1),),
+        user="1000:1000",
+        cap_add=("SYS_NICE",),
+        pids_limit=100,
+        log=LogRotation(max_bytes=10 * MIB, files=2),
+        docker_health=DockerHealth(test=("CMD", "true"), interval_seconds=1.5),
+        stop_grace_seconds=12.2,
+    )
+    container = bench.runtime.create("gpuctl-full-0", spec, marked("full-0"))
+    found = inspected(engine, container)
+    config, host = found["Config"], found["HostConfig"]
+    assert {
+        name: host[name]
+        for name in ("Memory", "MemorySwap", "ShmSize", "PidsLimit", "CapDrop", "CapAdd", "Init")
+    } == {
+        "Memory": 64 * MIB,
+        "MemorySwap": 96 * MIB,
+        "ShmSize": 16 * MIB,
+        "PidsLimit": 100,
+        "CapDrop": ["ALL"],
+        "CapAdd": ["SYS_NICE"],
+        "Init": True,
+    }
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["RestartPolicy"] == {"Name": "no", "MaximumRetryCount": 0}
+    assert host["PortBindings"] == {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18999"}]}
+    assert host["Ulimits"] == [{"Name": "memlock", "Soft": -1, "Hard": -1}]
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": str(10 * MIB), "max-file": "2"},
+    }
+    assert [(m["Type"], m["Target"], m.get("ReadOnly", False)) for m in host["Mounts"][-2:]] == [
+        ("bind", "/data", False),
+        ("volume", "/cache", True),
+    ]
+    assert config["User"] == "1000:1000"
+    assert set(config["Env"]) >= {"A=1", "B=two words"}
+    assert (config["Cmd"], config["Entrypoint"]) == (["--port", "8080"], [images.GPUSIM])
+    assert config["StopTimeout"] == 13
+    assert (config["Healthcheck"]["Interval"], config["Healthcheck"]["Retries"]) == (15 * 10**8, 3)
+
+
+def test_the_image_s_own_health_check_is_off(engine: PrivateEngine, bench: Bench) -> None:
+    """Docker probes nothing unless the profile asks for it."""
+    container, _ = bench.create()
+    assert inspected(engine, container)["Config"]["Healthcheck"]["Test"] == ["NONE"]
+
+
+def test_the_host_network_publishes_nothing(engine: PrivateEngine, bench: Bench) -> None:
+    """On the host's network the program binds loopback by itself."""
+    port = http.free_port()
+    command = ("--host", "127.0.0.1", "--port", str(port))
+    spec = replace(simulator(port), network="host", command=command)
+    bench.runtime.start(bench.runtime.create("gpuctl-host-0", spec, marked("host-0")))
+    assert http.state(port)["arguments"][1:] == list(command)
+
+
+def test_a_gpu_is_requested_by_uuid(engine: PrivateEngine, bench: Bench) -> None:
+    """The request reaches the engine, and the program sees the GPU that it asked for."""
+    port = http.free_port()
+    spec = replace(simulator(port), gpus=(GPU,))
+    container = bench.runtime.create("gpuctl-gpu-0", spec, marked("gpu-0", gpus=GPU))
+    bench.runtime.start(container)
+    (request,) = inspected(engine, container)["HostConfig"]["DeviceRequests"]
+    assert (request["Driver"], request["DeviceIDs"], request["Capabilities"]) == (
+        "",
+        [GPU],
+        [["gpu"]],
+    )
+    assert http.state(port)["environment"]["NVIDIA_VISIBLE_DEVICES"] == GPU
+    assert bench.read(container).gpus == (GPU,)
+
+
+def test_a_gpu_that_cannot_be_injected_refuses_the_start(
+    engine: PrivateEngine, bench: Bench
+) -> None:
+    """The hook's own words are in the error and in the container's reading."""
+    engine.refuse_gpus("nvidia-container-cli: device error: unknown device id")
+    try:
+        spec = replace(simulator(http.free_port()), gpus=(GPU,))
+        container = bench.runtime.create("gpuctl-gpu-1", spec, marked("gpu-1"))
+        with pytest.raises(StartRefused, match="unknown device id") as refused:
+            bench.runtime.start(container)
+    finally:
+        engine.refuse_gpus("")
+    assert "nvidia-smi" in refused.value.hint
+    found = bench.read(container)
+    assert found.state == "created"
+    assert "unknown device id" in found.error
+    assert found.exit_code not in (0, None)
+
+
+def test_an_image_that_is_not_there_refuses_the_creation(bench: Bench) -> None:
+    """The image is named, and the hint says how to get it."""
+    spec = replace(simulator(http.free_port()), image="no/such:image")
+    with pytest.raises(StartRefused, match="no/such:image") as refused:
+        bench.runtime.create("gpuctl-image-0", spec, marked("image-0"))
+    assert "docker pull" in refused.value.hint
+
+
+def test_a_mount_that_is_not_there_refuses_the_creation(bench: Bench) -> None:
+    """A missing host directory is an error, and is not created by root behind one's back."""
+    mounts = (Mount(source="/no/such/folder", target="/models"),)
+    spec = replace(simulator(http.free_port()), mounts=mounts)
+    with pytest.raises(StartRefused, match="/no/such/folder"):
+        bench.runtime.create("gpuctl-mount-0", spec, marked("mount-0"))
+    assert not Path("/no").exists()
+
+
+def test_a_taken_port_refuses_the_start_and_is_named(bench: Bench) -> None:
+    """A port that another container holds is named, with what to do."""
+    _, port = bench.started()
+    second, _ = bench.create(port)
+    with pytest.raises(StartRefused, match=str(port)) as refused:
+        bench.runtime.start(second)
+    assert "ss -ltnp" in refused.value.hint
+
+
+def test_disconnecting_frees_the_port_of_a_running_container(bench: Bench) -> None:
+    """One that cannot be killed gives its port to its successor."""
+    old, port = bench.started()
+    bench.runtime.disconnect(old)
+    bench.runtime.disconnect(old)
+    new, _ = bench.create(port)
+    bench.runtime.start(new)
+    http.state(port)
+    assert (bench.read(old).state, bench.read(new).state) == ("running", "running")
+
+
+def test_a_container_out_of_memory_is_told_from_a_killed_one(
+    bench: Bench, watched: Callable[[], Watcher]
+) -> None:
+    """The control group's OOM kill shows as oom_killed and 137, with an oom event."""
+    watcher = watched()
+    port = http.free_port()
+    spec = replace(simulator(port), memory_bytes=48 * MIB, memory_swap_bytes=48 * MIB)
+    container = bench.runtime.create("gpuctl-oom-0", spec, marked("oom-0"))
+    bench.runtime.start(container)
+    http.state(port)
+    http.order(port, allocate=200 * MIB)
+    found = bench.ended(container)
+    assert (found.exit_code, found.oom_killed) == (137, True)
+    watcher.wait("oom", container)
+
+
+def test_a_running_container_tells_what_it_holds_of_host_ram(bench: Bench) -> None:
+    """The list's memory follows what the program allocates."""
+    _, port = bench.started()
+    http.order(port, allocate=64 * MIB)
+
+    def look() -> bool:
+        (found,) = bench.runtime.list()
+        return found.memory_bytes is not None and 64 * MIB <= found.memory_bytes < 128 * MIB
+
+    wait_for(look, "64 MiB in the reading")
+
+
+def test_a_paused_container_is_seen(bench: Bench, engine: PrivateEngine) -> None:
+    """An operator's pause is a state and an event of its own, not an end."""
+    container, _ = bench.started()
+    client = engine.client()
+    client.pause(container)
+    assert [found.state for found in bench.runtime.list()] == ["paused"]
+    client.unpause(container)
+    assert [found.state for found in bench.runtime.list()] == ["running"]
+    client.close()
+
+
+def test_a_profile_filters_the_list(bench: Bench, engine: PrivateEngine) -> None:
+    """A runtime made for one profile lists no other's containers."""
+    mine, _ = bench.create(profile="a")
+    bench.create(profile="b")
+    runtime = DockerRuntime(environment=engine.environment, profile="a")
+    assert [found.id for found in runtime.list()] == [mine]
+    runtime.close()
+
+
+def test_an_unchanged_container_is_inspected_once(engine: PrivateEngine) -> None:
+    """A quiet tick costs the engine one request, whatever runs; a change costs one more."""
+    with SocketProxy(engine.socket) as proxy:
+        runtime = DockerRuntime(environment=proxy.environment)
+        port = http.free_port()
+        container = runtime.create("gpuctl-quiet-0", simulator(port), marked("quiet-0"))
+        runtime.start(container)
+        http.state(port)
+        runtime.list()
+        proxy.clear()
+        runtime.list()
+        runtime.list()
+        quiet = [call.path.partition("?")[0] for call in proxy.calls]
+        runtime.rename(container, "gpuctl-quiet-1")
+        proxy.clear()
+        (found,) = runtime.list()
+        changed = [call.path.partition("?")[0] for call in proxy.calls]
+        runtime.close()
+    clear(engine)
+    assert quiet == ["/containers/json", "/containers/json"]
+    assert changed == ["/containers/json", f"/containers/{container}/json"]
+    assert found.name == "gpuctl-quiet-1"
+
+
+def test_a_restart_by_another_client_is_seen_through_its_events(
+    bench: Bench, engine: PrivateEngine
+) -> None:
+    """The list's states look alike before and after; the event makes it look again."""
+    container, _ = bench.started()
+    watcher = Watcher(bench.runtime)
+    (before,) = bench.runtime.list()
+    client = engine.client()
+    client.restart(container, timeout=1)
+    client.close()
+    watcher.wait("start", container)
+    (after,) = bench.runtime.list()
+    assert before.started_at is not None
+    assert after.started_at is not None
+    assert after.started_at > before.started_at
+    assert after.pid != before.pid
+
+
+def test_what_was_missed_is_told_again(bench: Bench) -> None:
+    """A stream opened with *since* begins with the events from then on."""
+    since = time.time()
+    container, port = bench.started()
+    http.order(port, exit=4)
+    bench.ended(container)
+    watcher = Watcher(bench.runtime, since)
+    assert watcher.wait("die", container).exit_code == 4
+
+
+def test_a_killed_container_tells_the_signal(bench: Bench, watched: Callable[[], Watcher]) -> None:
+    """`docker kill` by anyone leaves a kill event with its signal before the die event."""
+    watcher = watched()
+    container, _ = bench.started()
+    bench.runtime.signal(container, "SIGKILL")
+    assert watcher.wait("kill", container).signal in ("9", "SIGKILL")
+    assert watcher.wait("die", container).exit_code == 137
+
+
+def test_an_image_is_found(bench: Bench) -> None:
+    """The engine has the rig's image, and not one that nobody made."""
+    assert bench.runtime.has_image(images.IMAGE)
+    assert not bench.runtime.has_image("no/such:image")
+
+
+def test_a_pull_that_fails_is_refused_in_the_engine_s_words(bench: Bench) -> None:
+    """A registry that nothing listens for is named."""
+    with pytest.raises(StartRefused, match=r"127\.0\.0\.1:9"):
+        bench.runtime.pull("127.0.0.1:9/no/such:image", lambda line, ratio: None)
+
+
+def test_a_lost_answer_is_resolved_by_the_name(engine: PrivateEngine) -> None:
+    """A create whose answer was lost may have happened: the name finds the container."""
+    with SocketProxy(engine.socket) as proxy:
+        runtime = DockerRuntime(environment=proxy.environment)
+        proxy.add(Rule(match="POST /containers/create", do="drop_reply", times=1))
+        spec = simulator(http.free_port())
+        with pytest.raises(RuntimeTimeout):
+            runtime.create("gpuctl-lost-0", spec, marked("lost-0", attempt="12"))
+        found = runtime.inspect("gpuctl-lost-0")
+        runtime.close()
+    clear(engine)
+    assert found is not None
+    assert (found.state, found.attempt) == ("created", "12")
+
+
+def test_a_removal_under_way_is_no_error(engine: PrivateEngine) -> None:
+    """Two removals at once: the second is told that the first works on it, which is enough."""
+    with SocketProxy(engine.socket) as proxy:
+        runtime = DockerRuntime(environment=proxy.environment)
+        container = runtime.create("gpuctl-rm-0", simulator(http.free_port()), marked("rm-0"))
+        words = {"message": f"removal of container {container} is already in progress"}
+        proxy.add(Rule(match="DELETE /containers/", do="answer", status=409, body=words))
+        runtime.remove(container)
+        proxy.clear()
+        proxy.add(Rule(match="DELETE /containers/", do="answer", status=500))
+        with pytest.raises(RuntimeUnavailable, match="the rig says no"):
+            runtime.remove(container)
+        runtime.close()
+    clear(engine)
+
+
+def test_an_engine_that_hangs_is_a_timeout(own_engine: PrivateEngine) -> None:
+    """A frozen engine costs the deadline and no more, and recovers."""
+    runtime = DockerRuntime(environment=own_engine.environment, timeout_seconds=1)
+    assert runtime.list() == ()
+    own_engine.freeze()
+    began = time.monotonic()
+    with pytest.raises(RuntimeTimeout):
+        runtime.list()
+    took = time.monotonic() - began
+    own_engine.thaw()
+    assert runtime.list() == ()
+    runtime.close()
+    assert took < 3
+
+
+def test_a_killed_engine_ends_the_stream_and_spares_the_container(
+    own_engine: PrivateEngine,
+) -> None:
+    """SIGKILL of dockerd: events end, the list is unavailable, and the process lives on."""
+    bench = bench_on(own_engine)
+    watcher = Watcher(bench.runtime, time.time())
+    container, _ = bench.started()
+    watcher.wait("start", container)
+    before = bench.read(container)
+    own_engine.kill9()
+    watcher.thread.join(5)
+    assert not watcher.thread.is_alive()
+    with pytest.raises(RuntimeUnavailable):
+        bench.runtime.list()
+    own_engine.start()
+    after = bench.read(container)
+    bench.runtime.close()
+    assert (after.pid, after.started_at, after.state) == (before.pid, before.started_at, "running")
+
+
+def test_a_stream_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    """No engine at all: every call names it, and the hint says where to look."""
+    runtime = DockerRuntime(environment={"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"})
+    for call in (runtime.list, lambda: next(runtime.watch(None)), runtime.identity):
+        with pytest.raises(RuntimeUnavailable, match="no Docker Engine listens") as failed:
+            call()
+        assert type(failed.value) is RuntimeUnavailable
+        assert "systemctl status docker" in failed.value.hint
+
+
+def test_threads_do_not_share_a_client(bench: Bench) -> None:
+    """Eight threads list at once, and descriptors do not grow with the number of lists."""
+    for _ in range(3):
+        bench.create()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                assert len(bench.runtime.list()) == 3
+                bench.runtime.inspect("gpuctl-none")
+        except (AssertionError, RuntimeUnavailable) as error:
+            failures.append(error)
+
+    before = len(os.listdir("/proc/self/fd"))
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    # One connection each at most, and those of ended threads go with them.
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+def test_importing_the_runtime_does_not_import_the_sdk() -> None:
+    """`gpuctl status` may import this package and must not pay for the Docker SDK."""
+    program = "import sys, gpuctl.adapters.docker; print('docker' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "False\n"
