@@ -11,7 +11,10 @@ PANEL = "Explain"
 
 def why(
     context: typer.Context,
-    subject: Annotated[str, typer.Argument(help="A replica (chat-3), or a GPU (gpu3, 3, a UUID).")],
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="SUBJECT", help="A replica (chat-3), or a GPU (gpu3, 3, a UUID)."),
+    ],
 ) -> None:
     """Print the chain behind the last action: what was seen, decided and done, and how long."""
     from gpuctl.cli import journal
@@ -21,7 +24,9 @@ def why(
 
 def events(
     context: typer.Context,
-    subject: Annotated[str | None, typer.Argument(help="Only this replica's or GPU's.")] = None,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="SUBJECT", help="Only this replica's or GPU's.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     since: Annotated[str | None, typer.Option(help="How far back: 10m, 24h.")] = None,
@@ -37,7 +42,7 @@ def events(
 
 def logs(
     context: typer.Context,
-    replica: Annotated[str, typer.Argument(help="A replica, such as chat-3.")],
+    replica: Annotated[str, typer.Argument(metavar="REPLICA", help="A replica, such as chat-3.")],
     previous: Annotated[
         bool, typer.Option("--previous", "-p", help="The log of the one before, kept at its end.")
     ] = False,

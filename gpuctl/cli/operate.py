@@ -8,7 +8,9 @@ import typer
 
 PANEL = "Operate"
 
-Subject = Annotated[str, typer.Argument(help="A replica (chat-3) or a workload (chat).")]
+Subject = Annotated[
+    str, typer.Argument(metavar="SUBJECT", help="A replica (chat-3) or a workload (chat).")
+]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the daemon knows.")]
 Timeout = Annotated[float, typer.Option(help="Wait this long (s).")]
 

@@ -14,7 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a document for scrip
 def plan(
     context: typer.Context,
     profile: Annotated[
-        str | None, typer.Argument(help="A shipped profile's name, or a file.")
+        str | None, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -26,7 +26,9 @@ def plan(
 
 def check(
     context: typer.Context,
-    profile: Annotated[str, typer.Argument(help="A file, or a shipped profile's name.")],
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="A file, or a shipped profile's name.")
+    ],
 ) -> None:
     """Validate a profile against itself and this host; every mistake at once, exit code 2."""
     from gpuctl.cli import planned
@@ -36,7 +38,9 @@ def check(
 
 def init(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(help="Where to write it.")] = "profile.toml",
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Where to write it.")
+    ] = "profile.toml",
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file.")] = False,
 ) -> None:
     """Write a profile for the GPUs found here, with comments to edit it by."""
@@ -64,7 +68,9 @@ def profiles_list(context: typer.Context, json: AsJson = False) -> None:
 
 
 @profiles.command("show")
-def profiles_show(name: Annotated[str, typer.Argument(help="A shipped profile.")]) -> None:
+def profiles_show(
+    name: Annotated[str, typer.Argument(metavar="PROFILE", help="A shipped profile.")],
+) -> None:
     """Print a shipped profile, to read or to start from."""
     from gpuctl.cli import beginning
 

@@ -12,7 +12,7 @@ PANEL = "Serve"
 def up(
     context: typer.Context,
     profile: Annotated[
-        str | None, typer.Argument(help="A shipped profile's name, or a file.")
+        str | None, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait.")] = False,
     timeout: Annotated[float, typer.Option(help="Wait this long for all to be ready (s).")] = 1800,

@@ -7,8 +7,9 @@ with whatever was last known. Read at three in the morning: what, why, how long,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
+from typing import Any
 
 from gpuctl.model import Event, EventKind
 from gpuctl.views import journal, words
@@ -57,10 +58,11 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
         return
     yield headline(subject, chain)
     first = chain[0]
+    deeds = {e.evidence.get("attempt"): e.evidence.get("action") for e in chain if _begins(e)}
     for position, event in enumerate(chain):
         when = journal.moment(event.at, zone) if position == 0 else _after(first, event)
         yield ""
-        yield f"{_LABELS.get(event.kind, str(event.kind)):9}{when:20} {_sentence(event)}"
+        yield f"{_LABELS.get(event.kind, str(event.kind)):9}{when:20} {_sentence(event, deeds)}"
         for name, value in journal.details(event.evidence, zone):
             if name not in ("action", "reason"):
                 yield f"{'':30}{name}: {value}"
@@ -94,15 +96,15 @@ def _cause(cause: Event) -> str:
     return f"{cause.kind}: {cause.reason}" if cause.reason else str(cause.kind)
 
 
-def _sentence(event: Event) -> str:
-    action = str(event.evidence.get("action", ""))
+def _sentence(event: Event, deeds: Mapping[Any, Any]) -> str:
+    action = deeds.get(event.evidence.get("attempt")) or "it"
     match event.kind:
         case EventKind.ATTEMPT:
             return f"{action}, because {event.reason}" if event.reason else action
         case EventKind.DONE:
-            return f"{action or event.reason or 'it'} ended well"
+            return f"{action} ended well"
         case EventKind.UNDONE:
-            return f"{action or 'it'} ended badly: {event.reason}"
+            return f"{action} ended badly: {event.reason}"
         case EventKind.READY:
             return "it answers, its model is loaded"
         case EventKind.EVIDENCE:
@@ -119,6 +121,10 @@ def _until_ready(events: Sequence[Event]) -> Iterator[Event]:
 
 def _is_sign(earlier: Event, later: Event) -> bool:
     return earlier.kind in _SIGNS and _seconds(earlier, later) <= _SIGN_SECONDS
+
+
+def _begins(event: Event) -> bool:
+    return event.kind is EventKind.ATTEMPT
 
 
 def _failed(cause: Event) -> bool:

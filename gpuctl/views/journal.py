@@ -77,6 +77,8 @@ def _detail(name: str, value: Any, zone: tzinfo | None) -> tuple[str, str]:
     measured = isinstance(value, int | float) and not isinstance(value, bool)
     if measured and name.endswith("_at"):
         return name.removesuffix("_at").replace("_", " ") + " at", moment(value, zone)
+    if measured and name == "seconds":
+        return "took", words.lasted(value)
     for suffix, write in _UNITS:
         if measured and name.endswith(suffix):
             return name.removesuffix(suffix).replace("_", " "), write(value)

@@ -1,0 +1,123 @@
+"""Whatever is wrong with a profile or a command line is words and an exit code, never more."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuctl.cli.errors import tell
+from gpuctl.errors import DaemonDown, GpuctlError, PlanRefused, ProfileError
+
+GOOD = """\
+schema = 1
+[host]
+name = "h"
+runtime = "process"
+[workloads.chat]
+engine = "llama.cpp"
+image = "i"
+model = "/m.gguf"
+gpus = "none"
+port = 8081
+"""
+
+MALFORMED = {
+    "empty": b"",
+    "blank": b"  \n\n",
+    "binary": bytes(range(256)),
+    "not toml": b"schema == 1\n",
+    "nul": GOOD.encode() + b"\x00",
+    "no schema": GOOD.replace("schema = 1\n", "").encode(),
+    "schema of tomorrow": GOOD.replace("schema = 1", "schema = 99").encode(),
+    "no host": b'schema = 1\n[workloads.chat]\nengine = "llama.cpp"\nport = 1\n',
+    "wrong type": GOOD.replace("port = 8081", 'port = "many"').encode(),
+    "unknown key": GOOD.replace("port = 8081", "prot = 8081").encode(),
+    "unknown section": GOOD.encode() + b"[watchdgo]\ninterval = 5\n",
+    "unknown engine": GOOD.replace("llama.cpp", "lama.cpp").encode(),
+    "negative memory": GOOD.encode() + b'memory = "-1g"\n',
+    "bad unit": GOOD.encode() + b'memory = "5 parsecs"\n',
+    "bad time": GOOD.encode() + b'[watchdog]\ninterval = "soon"\n',
+    "missing model": GOOD.replace('model = "/m.gguf"\n', "").encode(),
+    "duplicate port": GOOD.encode()
+    + b'[workloads.b]\nengine = "llama.cpp"\nmodel = "/m"\ngpus = "none"\nport = 8081\n',
+    "port out of range": GOOD.replace("8081", "99999").encode(),
+    "gpu 9 of none": GOOD.replace('gpus = "none"', "gpus = [9]").encode(),
+    "overlapping groups": GOOD.replace('gpus = "none"', "gpus = [[0, 1], [1, 2]]").encode(),
+    "a GPU twice": GOOD.replace('gpus = "none"', "gpus = [0, 0]").encode(),
+    "a list for a table": b"schema = 1\nhost = [1]\nworkloads = 3\n",
+    "a huge number": GOOD.replace("8081", "9" * 5000).encode(),
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_profile_is_named_and_refused(
+    gpuctl: Callable[..., Any], tmp_path: Path, content: bytes
+) -> None:
+    """Each has at least one `error:` that names the file, and exit code 2."""
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+
+    done = gpuctl("check", str(path))
+
+    assert (done.code, done.out) == (2, "")
+    assert f"error: {path}" in done.err
+
+
+@pytest.mark.parametrize("name", ["nowhere.toml", "."], ids=["missing", "a directory"])
+def test_a_profile_that_cannot_be_read_is_refused(
+    gpuctl: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    """A file that is not there, or is no file, is named with a hint."""
+    done = gpuctl("check", str(tmp_path / name))
+
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert "\nhint: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        pytest.param(["statsu"], "status", id="a slip of the finger"),
+        pytest.param(["up", "--no-such"], "--no-such", id="unknown option"),
+        pytest.param(["stop"], "SUBJECT", id="missing argument"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(
+    gpuctl: Callable[..., Any], arguments: list[str], word: str
+) -> None:
+    """Usage errors are exit code 2 and name what is wrong."""
+    done = gpuctl(*arguments)
+
+    assert done.code == 2
+    assert word in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        pytest.param(
+            GpuctlError("it broke", "mend it"), 1, "error: it broke\nhint: mend it\n", id="one"
+        ),
+        pytest.param(DaemonDown("nothing runs"), 3, "error: nothing runs\n", id="without a hint"),
+        pytest.param(
+            ProfileError((("p:1: a", "do a"), ("p:2: b", ""))),
+            2,
+            "error: p:1: a\nhint: do a\nerror: p:2: b\n",
+            id="every mistake",
+        ),
+        pytest.param(
+            PlanRefused("p: a\np: b", "do a\ndo b"),
+            2,
+            "error: p: a\nerror: p: b\nhint: do a\nhint: do b\n",
+            id="every line of a plan",
+        ),
+    ],
+)
+def test_tell(
+    capsys: pytest.CaptureFixture[str], error: GpuctlError, code: int, expected: str
+) -> None:
+    """Errors go to stderr, each with its hint on a line of its own."""
+    assert tell(error) == code
+    assert capsys.readouterr() == ("", expected)

@@ -1,0 +1,190 @@
+"""`events`, `why`, `report` and `logs --previous`, on a real journal."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuctl.adapters.sqlite import SqliteStore
+from gpuctl.model import Event, EventKind
+
+
+@pytest.fixture
+def record(place: Path) -> Callable[..., None]:
+    """Write events to the journal, the last of them now."""
+
+    def write(*events: tuple[str, str, float, str, dict[str, Any]]) -> None:
+        store = SqliteStore(place / "state.db", place / "unused.json")
+        now = time.time()
+        store.append(
+            [
+                Event(
+                    kind=EventKind(kind),
+                    subject=subject,
+                    reason=reason,
+                    evidence=evidence,
+                    at=now + after,
+                    boot_id="b",
+                    boot_seconds=90_000 + after,
+                )
+                for kind, subject, after, reason, evidence in events
+            ]
+        )
+        store.close()
+
+    return write
+
+
+HISTORY = (
+    ("ready", "chat-2", -7200, "", {}),
+    ("failed", "chat-2", -60, "oom_killed", {"exit_code": 137}),
+    ("attempt", "chat-2", -59, "oom_killed", {"action": "start", "attempt": "a", "restart": True}),
+    ("evidence", "chat-2", -58, "oom_killed", {"log": ["one", "two", "three"]}),
+    ("done", "chat-2", -58, "oom_killed", {"attempt": "a", "seconds": 0.5}),
+    ("ready", "chat-2", -40, "", {}),
+    ("condition", "GPU-2", -30, "gpu_lost", {"check": "gpu_missing"}),
+)
+
+
+def test_events_are_lines(gpuctl: Callable[..., Any], record: Callable[..., None]) -> None:
+    """Every event is one line, oldest first."""
+    record(*HISTORY)
+
+    done = gpuctl("events")
+
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[3] for line in done.out.splitlines()] == [kind for kind, *_ in HISTORY]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(["chat-2", "--kind", "failed"], ["failed"], id="one kind"),
+        pytest.param(["--since", "45s"], ["ready", "condition"], id="since"),
+        pytest.param(["-n", "2"], ["ready", "condition"], id="tail"),
+        pytest.param(["gpu2"], ["condition"], id="a GPU by its index"),
+        pytest.param(["GPU-2"], ["condition"], id="a GPU by its UUID"),
+        pytest.param(["chat-0"], [], id="one without events"),
+    ],
+)
+def test_events_are_filtered(
+    gpuctl: Callable[..., Any],
+    record: Callable[..., None],
+    publish: Callable[..., Any],
+    arguments: list[str],
+    expected: list[str],
+) -> None:
+    """Filters narrow the journal; --json prints one object a line."""
+    record(*HISTORY)
+    publish()
+
+    done = gpuctl("events", "--json", *arguments)
+
+    assert [json.loads(line)["kind"] for line in done.out.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--kind", "nonsense"], ["--since", "yesterday"]], ids=["kind", "since"]
+)
+def test_a_wrong_filter_is_a_usage_error(
+    gpuctl: Callable[..., Any], record: Callable[..., None], arguments: list[str]
+) -> None:
+    """A filter that means nothing is exit code 2 with the forms accepted."""
+    record(*HISTORY)
+
+    done = gpuctl("events", *arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert "hint: " in done.err
+
+
+def test_events_without_a_journal(gpuctl: Callable[..., Any]) -> None:
+    """Before the first `up` there is no journal, which is said."""
+    done = gpuctl("events")
+
+    assert done.code == 1
+    assert "there is no journal" in done.err
+
+
+def test_why(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """The chain: seen, decided, kept, done, ready."""
+    record(*HISTORY)
+    publish()
+
+    done = gpuctl("why", "chat-2")
+
+    lines = done.out.splitlines()
+    assert (done.code, lines[0]) == (0, "chat-2: failed: oom_killed; ready again after 20 s")
+    told = [line.split()[0] for line in lines[1:] if line and not line.startswith(" ")]
+    assert told == ["seen", "decided", "kept", "done", "ready"]
+
+
+def test_why_of_an_unknown_name(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """The nearest name is suggested."""
+    record(*HISTORY)
+    publish()
+
+    done = gpuctl("why", "caht-2")
+
+    assert (done.code, done.out) == (2, "")
+    assert "hint: did you mean chat-2" in done.err
+
+
+def test_the_log_of_the_one_before(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """The last lines of a replaced container stay in the journal."""
+    record(*HISTORY)
+    publish()
+
+    assert gpuctl("logs", "chat-2", "--previous", "-n", "2").out == "two\nthree\n"
+
+
+def test_no_log_of_one_before(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """A replica that was never replaced has no earlier log."""
+    record(*HISTORY)
+    publish()
+
+    done = gpuctl("logs", "chat-1", "--previous")
+
+    assert (done.code, done.out) == (2, "")
+
+
+def test_a_degraded_report_is_exit_code_3(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """Restarts are counted by reason; what is wrong makes it exit code 3."""
+    record(*HISTORY)
+    publish(at=time.time())
+
+    done = gpuctl("report", "--json", "--since", "1h")
+
+    document = json.loads(done.out)
+    assert (done.code, document["healthy"]) == (3, False)
+    assert document["replicas"][2]["failures"] == {"oom_killed": 1}
+
+
+def test_a_quiet_report_of_health_prints_nothing(
+    gpuctl: Callable[..., Any], publish: Callable[..., Any], place: Path
+) -> None:
+    """Cron mails only what was printed: with --quiet, nothing when all is well."""
+    import fcntl
+
+    publish(at=time.time(), conditions=[], replicas=[])
+
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        quiet = gpuctl("report", "--quiet")
+        loud = gpuctl("report", "--format", "markdown")
+
+    assert (quiet.code, quiet.out) == (0, "")
+    assert loud.out.startswith("# gpuctl report: p106x8: healthy")

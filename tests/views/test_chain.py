@@ -1,0 +1,107 @@
+"""`why`: the chain behind the last action."""
+
+from collections.abc import Callable
+from datetime import UTC
+
+from gpuctl.model import Event
+from gpuctl.views import chain
+
+Make = Callable[..., Event]
+
+
+def killed(happened: Make) -> list[Event]:
+    """An `up`, a first start, then a death with its restart."""
+    return [
+        happened("intent", "", -900, "up"),
+        happened("attempt", "chat-3", -900, "missing", action="start", attempt="a"),
+        happened("done", "chat-3", -899, "missing", attempt="a", seconds=0.4),
+        happened("ready", "chat-3", -890, container="old", seconds=9.0),
+        happened("failed", "chat-3", 0, "oom_killed", exit_code=137, failures=1),
+        happened("attempt", "chat-3", 0.1, "oom_killed", action="start", restart=True, attempt="b"),
+        happened("evidence", "chat-3", 0.4, "oom_killed", log=("loading", "killed")),
+        happened("done", "chat-3", 0.5, "oom_killed", attempt="b", seconds=0.4),
+        happened("ready", "chat-3", 14.0, container="new", seconds=13.5),
+    ]
+
+
+EXPECTED = """\
+chat-3: failed: oom_killed; ready again after 14 s
+
+seen     2027-01-15 08:00:00  failed: oom_killed
+                              exit code: 137
+                              failures: 1
+
+decided  + 100 ms             start, because oom_killed
+                              restart: yes
+
+kept     + 400 ms             what the old container left behind
+                              last lines of its log:
+                              | loading
+                              | killed
+
+done     + 500 ms             start ended well
+                              took: 400 ms
+
+ready    + 14 s               it answers, its model is loaded
+                              container: new
+                              took: 14 s"""
+
+
+def test_a_restart_explains_itself(happened: Make) -> None:
+    """What was seen, decided, kept and done, and when it served again."""
+    told = chain.lines("chat-3", chain.last(killed(happened)), UTC)
+
+    assert "\n".join(line.rstrip() for line in told) == EXPECTED
+
+
+def test_the_newest_failure_comes_before_its_restart(happened: Make) -> None:
+    """A failure nothing was done about yet is the story, not the restart before it."""
+    events = [*killed(happened), happened("failed", "chat-3", 60, "health_refused")]
+
+    assert [event.reason for event in chain.last(events)] == ["health_refused"]
+
+
+def test_a_condition_just_before_belongs_to_the_failure(happened: Make) -> None:
+    """What was noticed on the way to a failure is part of what was seen."""
+    events = [
+        happened("condition", "chat-3", -500, "health_slow"),
+        happened("condition", "chat-3", -30, "health_refused"),
+        happened("failed", "chat-3", 0, "health_refused"),
+    ]
+
+    assert [event.boot_seconds for event in chain.last(events)] == [4970.0, 5000.0]
+
+
+def test_an_operators_wish_is_a_cause(happened: Make) -> None:
+    """A restart that was asked for says so."""
+    events = [
+        *killed(happened),
+        happened("intent", "chat", 100, "renew"),
+        happened("attempt", "chat-3", 100.1, "renew", action="drain"),
+        happened("ready", "chat-3", 120),
+    ]
+
+    told = list(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert told[0] == "chat-3: an operator asked for `renew`; ready after 20 s"
+
+
+def test_a_start_that_does_not_work(happened: Make) -> None:
+    """What was tried in vain is the headline."""
+    events = [
+        happened("failed", "chat-3", 0, "exited"),
+        happened("attempt", "chat-3", 1, "exited", action="start", attempt="x"),
+        happened("undone", "chat-3", 2, "start_refused", attempt="x", error="no such image"),
+    ]
+
+    told = list(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert told[0] == "chat-3: failed: exited; what was tried did not work: start_refused"
+    assert any("no such image" in line for line in told)
+
+
+def test_nothing_happened() -> None:
+    """A subject without events has no chain."""
+    assert list(chain.lines("chat-3", chain.last([]), UTC)) == [
+        "chat-3: nothing has happened to it yet"
+    ]

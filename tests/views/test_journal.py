@@ -1,0 +1,58 @@
+"""Events as text."""
+
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+from gpuctl.model import Event
+from gpuctl.views import journal
+
+
+def test_line(happened: Callable[..., Event]) -> None:
+    """One event is one line, its units written out, its machinery left out."""
+    event = happened(
+        "failed", "chat-3", 0, "oom_killed",
+        attempt="a-1", exit_code=137, oom_killed=True, vram_bytes=5 * 2**30, ready_seconds=90.0,
+        container="0123456789abcdef", log=("a", "b"), error="",
+    )  # fmt: skip
+
+    assert journal.line(event, UTC) == (
+        "2027-01-15 08:00:00  chat-3        failed      oom_killed  "
+        "(exit code 137, oom killed yes, vram 5 GiB, ready 1 m 30 s, container 0123456789ab)"
+    )
+
+
+def test_nested_evidence(happened: Callable[..., Event]) -> None:
+    """Lists and tables in evidence read as words."""
+    event = happened(
+        "host_fault", "host", 0, "", replicas=["a", "b"], seen_at=1_800_000_000, x={"y": 1}
+    )
+
+    assert dict(journal.details(event.evidence, UTC)) == {
+        "replicas": "a, b",
+        "seen at": "2027-01-15 08:00:00",
+        "x": "y 1",
+    }
+
+
+def test_document(happened: Callable[..., Event]) -> None:
+    """The JSON of an event has the keys that scripts rely on."""
+    made: dict[str, Any] = journal.document(happened("ready", "chat-3", 0, seconds=1.5))
+
+    assert made == {
+        "schema": 1,
+        "id": 0,
+        "at": 1_800_000_000.0,
+        "kind": "ready",
+        "subject": "chat-3",
+        "reason": "",
+        "evidence": {"seconds": 1.5},
+    }
+
+
+def test_log_lines() -> None:
+    """A log is lines, however it was stored."""
+    assert (
+        journal.log_lines({"log": "a\nb"}) == journal.log_lines({"log": ["a", "b"]}) == ("a", "b")
+    )
+    assert journal.log_lines({}) == ()

@@ -1,0 +1,122 @@
+"""The health report."""
+
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+from gpuctl.model import Event
+from gpuctl.views import report
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+def made(status: Any, events: list[Event]) -> report.Report:
+    return report.report(status, events, since=NOW - 24 * HOUR, now=NOW, alive=True)
+
+
+def test_uptime_counts_from_the_first_event_known(
+    status: Any, happened: Callable[..., Event]
+) -> None:
+    """Nine hours ready and one hour failing are 90 % of ten hours."""
+    events = [
+        happened("ready", "chat-0", -10 * HOUR),
+        happened("failed", "chat-0", -5 * HOUR, "stalled"),
+        happened("ready", "chat-0", -4 * HOUR),
+    ]
+
+    assert report.uptime(events, status["replicas"][0], NOW - 24 * HOUR, NOW) == pytest.approx(0.9)
+
+
+def test_a_stop_on_purpose_does_not_count(status: Any, happened: Callable[..., Event]) -> None:
+    """Time an operator asked for is neither up nor down."""
+    events = [
+        happened("ready", "chat-0", -10 * HOUR),
+        happened("intent", "chat-0", -8 * HOUR, "stop"),
+        happened("ready", "chat-0", -1 * HOUR),
+    ]
+
+    assert report.uptime(events, status["replicas"][0], NOW - 24 * HOUR, NOW) == 1.0
+
+
+def test_time_before_the_report_does_not_count(status: Any, happened: Callable[..., Event]) -> None:
+    """A failure that was mended before the report begins is another report's."""
+    events = [happened("failed", "chat-0", -50 * HOUR), happened("ready", "chat-0", -30 * HOUR)]
+
+    assert report.uptime(events, status["replicas"][0], NOW - 24 * HOUR, NOW) == 1.0
+
+
+def test_what_is_not_known_is_none(status: Any) -> None:
+    """A replica without events that does not serve has no uptime to tell."""
+    assert report.uptime([], status["replicas"][2], NOW - 24 * HOUR, NOW) is None
+
+
+def test_restarts_by_reason_and_peaks(status: Any, happened: Callable[..., Event]) -> None:
+    """Restarts within the report are counted and their reasons named; peaks are of the hours."""
+    events = [
+        happened("failed", "chat-2", -30 * HOUR, "exited"),
+        happened("failed", "chat-2", -3 * HOUR, "oom_killed"),
+        happened("attempt", "chat-2", -3 * HOUR, "oom_killed", action="start", restart=True),
+        happened("failed", "chat-2", -2 * HOUR, "oom_killed"),
+        happened("peak", "GPU-0", -2 * HOUR, "hour", temperature_celsius=91.0, power_watts=120.0),
+    ]
+
+    document = made(status, events)
+
+    replica = document["replicas"][2]
+    assert (replica["restarts"], replica["failures"]) == (1, {"oom_killed": 2})
+    assert document["gpus"][0]["peaks"] == {
+        "memory_used_bytes": status["gpus"][0]["memory_used_bytes"],
+        "temperature_celsius": 91.0,
+        "utilization_ratio": 0.5,
+        "power_watts": 120.0,
+    }
+
+
+def test_healthy_needs_everything(status: Any) -> None:
+    """A condition, a replica that does not serve or a dead daemon make a report unhealthy."""
+    well = status | {"conditions": [], "replicas": status["replicas"][:2]}
+    common: Any = {"since": NOW - HOUR, "now": NOW}
+
+    assert report.report(well, [], alive=True, **common)["healthy"]
+    assert not report.report(well, [], alive=False, **common)["healthy"]
+    assert not report.report(status, [], alive=True, **common)["healthy"]
+    noticed = well | {"conditions": status["conditions"]}
+    assert not report.report(noticed, [], alive=True, **common)["healthy"]
+
+
+TEXT = """\
+gpuctl report: p106x8: NOT HEALTHY
+2027-01-14 08:00:00 to 2027-01-15 08:00:00 · daemon 4242 (0.1.0) · 2 s old
+
+chat-0       busy      up 100 %, 0 restarts
+chat-1       ready     up 100 %, 0 restarts
+chat-2       backoff   up 0 %, 0 restarts (1× oom_killed)
+embed-0      ready     up 100 %, 0 restarts
+
+gpu 0   NVIDIA P106-100: ok; peaks: 5.3 GiB of 6 GiB, 61 °C, 50 % busy, 88 W
+gpu 1   NVIDIA P106-100: ok; peaks: 5.3 GiB of 6 GiB, 84 °C, 99 % busy, 88 W
+gpu 2   NVIDIA P106-100: lost; peaks: - of 6 GiB, -, - busy, -
+
+failed: GPU-2: gpu_lost (gpu_missing) for 5 m
+degraded: chat-2: many_restarts (restarts) for 1 m
+warning: host RAM: limits add up to 16 GiB of 15 GiB"""
+
+
+def test_text(status: Any, happened: Callable[..., Event]) -> None:
+    """The text fits a mail: verdict first, then replicas, GPUs and what is wrong."""
+    document = made(status, [happened("failed", "chat-2", -60, "oom_killed")])
+
+    assert report.text(document, UTC) == TEXT
+
+
+def test_markdown(status: Any) -> None:
+    """The Markdown has a heading, two tables and a list."""
+    lines = report.markdown(made(status, []), UTC).splitlines()
+
+    assert lines[0] == "# gpuctl report: p106x8: NOT HEALTHY"
+    assert "| chat-2 | backoff | - | 0 |  |" in lines
+    assert "| 1 | NVIDIA P106-100 | ok | 5.3 GiB of 6 GiB | 84 °C | 99 % | 88 W |" in lines
+    assert lines[-1] == "- warning: host RAM: limits add up to 16 GiB of 15 GiB"

@@ -1,0 +1,64 @@
+"""What a Status says in one line, and whether all is well."""
+
+from typing import Any
+
+import pytest
+
+from gpuctl.views import summary
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "alive", "later", "expected"),
+    [
+        pytest.param({}, True, 0, "daemon 4242 (0.1.0) · 2 s old", id="alive"),
+        pytest.param({}, False, 40, "DAEMON DEAD, last seen 42 s ago", id="dead"),
+        pytest.param({}, True, 40, "DAEMON SILENT, status 42 s old", id="silent"),
+        pytest.param({"stopping": True}, False, 40, "DAEMON STOPPED 42 s ago", id="stopped"),
+    ],
+)
+def test_daemon(status: Any, changes: Any, alive: bool, later: float, expected: str) -> None:
+    """An old Status says how old, and what became of the daemon."""
+    assert summary.daemon(status | changes, alive=alive, now=NOW + later) == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        ("ready", True), ("busy", True), ("stopped", True), ("pending", False), ("loading", False),
+        ("degraded", False), ("draining", False), ("backoff", False), ("failed", False),
+    ],
+)  # fmt: skip
+def test_all_well(status: Any, phase: str, expected: bool) -> None:
+    """A replica that serves or was stopped on purpose is as its operator wants it."""
+    status["replicas"] = [status["replicas"][0] | {"phase": phase}]
+
+    assert summary.all_well(status) is expected
+
+
+def test_header_of_a_rehearsal(status: Any) -> None:
+    """Simulated and observe-only are said first and loudly."""
+    line = summary.header(status | {"simulated": True, "mode": "observe"}, alive=True, now=NOW)
+
+    assert line.startswith("SIMULATED · p106x8 · 4 replicas")
+    assert "OBSERVE ONLY" in line
+
+
+def test_phases_of_nothing() -> None:
+    """A profile without replicas says so."""
+    assert summary.phases([]) == "0 replicas"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, "", id="well"),
+        pytest.param({"reason": "oom_killed"}, "oom_killed", id="reason"),
+        pytest.param({"next_attempt_at": NOW + 35}, "next try in 35 s", id="waits"),
+        pytest.param({"next_attempt_at": NOW - 3}, "next try now", id="due"),
+    ],
+)
+def test_why(status: Any, changes: Any, expected: str) -> None:
+    """The reason for a phase, and when it is tried again."""
+    assert summary.why(status["replicas"][1] | changes, NOW) == expected

@@ -1,0 +1,33 @@
+"""The live view."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gpuctl.model import Event
+from gpuctl.views import top
+
+NOW = 1_800_000_000.0
+
+
+def test_screen(
+    status: Any, text: Callable[..., list[str]], happened: Callable[..., Event]
+) -> None:
+    """GPUs with bars, replicas, conditions and the last eight events, on one screen."""
+    events = [happened("ready", f"chat-{number}", number) for number in range(12)]
+
+    lines = text(top.screen(status, events, alive=True, now=NOW))
+
+    bars = [line for line in lines if "━" in line]
+    shown = [line for line in lines if "  ready" in line and line.startswith("2027-")]
+    assert lines[0].startswith("p106x8 · 4 replicas")
+    assert len(bars) == 2  # a GPU that is lost has none
+    assert len(shown) == 8
+    assert "chat-11" in shown[-1]
+    assert lines[-1] == "q quits"
+
+
+def test_a_host_without_gpus(status: Any, text: Callable[..., list[str]]) -> None:
+    """On the CPU there is no table of GPUs."""
+    lines = text(top.screen(status | {"gpus": [], "conditions": []}, [], alive=True, now=NOW))
+
+    assert not any("━" in line for line in lines)
