@@ -87,19 +87,8 @@ def ready(
             status = follower.until(done, show)
     except follow.TimedOut as late:
         session.say(f"error: {late.message}\nhint: {late.hint}")
-        return _not_ready(session, late.status)
+        return outcome.tell(session, late.status, names, "") if late.status else 3
     except KeyboardInterrupt:
         session.say("interrupted: the daemon goes on; `gpuctl status` shows it, `down` ends it")
         return 130
     return outcome.tell(session, status, names, f"all ready: {len(names)} replicas")
-
-
-def _not_ready(session: Session, status: Status | None) -> int:
-    from gpuctl.views import progress, summary
-
-    for replica in status["replicas"] if status else ():
-        if replica["phase"] not in summary.WELL:
-            reason, log = outcome.last_failure(session, replica["name"])
-            for line in progress.trouble(replica, reason, log):
-                session.say(line)
-    return 3

@@ -43,14 +43,14 @@ def settled(status: Status, names: Collection[str]) -> bool:
 
 
 def tell(session: Session, status: Status, names: Collection[str], well: str) -> int:
-    """Say how it ended on stderr; return 0 when nothing failed, else 3."""
-    from gpuctl.views import progress
+    """Say how it ended on stderr; return 0 when all of them are as wanted, else 3."""
+    from gpuctl.views import progress, summary
 
-    failed = failures(status, names)
-    if not failed:
+    wanting = [r for r in status["replicas"] if r["name"] in names and not summary.well(r)]
+    if not wanting:
         session.say(well)
         return 0
-    for replica in failed:
+    for replica in wanting:
         reason, log = last_failure(session, replica["name"])
         for line in progress.trouble(replica, reason, log):
             session.say(line)

@@ -47,7 +47,7 @@ def trouble(replica: ReplicaStatus, reason: str, log: tuple[str, ...]) -> Iterat
 
 
 def _bar(status: Status, elapsed_seconds: float) -> Table:
-    well = sum(replica["phase"] in summary.WELL for replica in status["replicas"])
+    well = sum(summary.well(replica) for replica in status["replicas"])
     total = len(status["replicas"])
     row = Table.grid(padding=(0, 1))
     row.add_row(

@@ -23,7 +23,12 @@ _LEAST_SECONDS = 10.0
 
 def all_well(status: Status) -> bool:
     """Return True when every replica serves, or is stopped on purpose."""
-    return all(replica["phase"] in WELL for replica in status["replicas"])
+    return all(well(replica) for replica in status["replicas"])
+
+
+def well(replica: ReplicaStatus) -> bool:
+    """Return True for a replica that is as its operator wants it."""
+    return replica["phase"] in WELL
 
 
 def stale(status: Status, now: float) -> bool:
