@@ -90,14 +90,16 @@ def container(replica: str = "chat-0", id_: str = "c1", **fields: Any) -> Contai
     )
 
 
-def gpu(index: int = 0, *, processes: Iterable[GpuProcess] = (), **fields: Any) -> GpuReading:
+def gpu(
+    index: int = 0, *, processes: Iterable[GpuProcess] | None = (), **fields: Any
+) -> GpuReading:
     return GpuReading(
         **{
             "index": index,
             "uuid": f"GPU-{index}",
             "name": "P106-100",
             "memory_total_bytes": 6 * 1024 * MIB,
-            "processes": tuple(processes),
+            "processes": None if processes is None else tuple(processes),
             "at": AT,
             "boot_seconds": NOW,
             **fields,

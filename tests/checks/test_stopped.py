@@ -1,0 +1,104 @@
+"""How an end is classified."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuctl.checks.stopped import CHECK
+from gpuctl.history import History
+from gpuctl.model import Snapshot, Verdict
+from tests import make
+
+
+def judged(now: Snapshot, past: History) -> Verdict | None:
+    verdicts = list(CHECK.run(make.scene(now, past=past)))
+    assert len(verdicts) <= 1
+    return verdicts[0] if verdicts else None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param({"exit_code": 0}, "exit_0", id="exit-0"),
+        pytest.param({"exit_code": 3}, "exit_3", id="exit-3"),
+        pytest.param({"exit_code": 137}, "killed", id="137"),
+        pytest.param({"exit_code": 137, "oom_killed": True}, "oom_killed", id="137-oom"),
+        pytest.param({"exit_code": 143}, "terminated", id="143"),
+        pytest.param({"exit_code": 139}, "crashed", id="139"),
+        pytest.param({"exit_code": None}, "exited", id="unknown"),
+        pytest.param({"exit_code": 127, "error": "no such file"}, "start_error", id="error"),
+    ],
+)
+def test_classification(fields: dict[str, Any], reason: str) -> None:
+    """The exit code, the OOM flag and the runtime's words each have a reason of their own."""
+    verdict = judged(
+        make.snapshot(make.container(state="exited", **fields)), make.history(make.served())
+    )
+    assert verdict is not None
+    assert (verdict.state, verdict.reason, verdict.remedy) == ("failed", reason, "restart")
+    assert verdict.evidence["container"] == "c1"
+
+
+def test_a_signal_is_named() -> None:
+    """Exit 139 is told as SIGSEGV."""
+    verdict = judged(
+        make.snapshot(make.container(state="exited", exit_code=139)), make.history(make.served())
+    )
+    assert verdict is not None
+    assert verdict.evidence["signal"] == "SIGSEGV"
+
+
+def test_the_end_is_told_when_it_came() -> None:
+    """The runtime's own time of the end is in the evidence."""
+    ended = make.container(state="exited", exit_code=1, finished_at=5.0, error="x")
+    verdict = judged(make.snapshot(ended), make.history(make.served()))
+    assert verdict is not None
+    assert (verdict.evidence["finished_at"], verdict.evidence["error"]) == (5.0, "x")
+
+
+def test_removed_by_another_client() -> None:
+    """A container that is gone, with or without a trace, was removed by somebody else."""
+    trace = make.container(state="removed", exit_code=137)
+    for now in (make.snapshot(), make.snapshot(trace)):
+        verdict = judged(now, make.history(make.served()))
+        assert verdict is not None
+        assert verdict.reason == "removed"
+        assert verdict.evidence["removed_by"] == "another client"
+
+
+def test_what_we_ended_is_no_failure() -> None:
+    """A container that we terminated or removed says nothing."""
+    for action in ("terminate", "remove"):
+        past = make.history(
+            make.served(),
+            *(
+                make.event(k, attempt="t", action=action, container="c1")
+                for k in ("attempt", "done")
+            ),
+        )
+        gone = make.container(state="exited", exit_code=143)
+        assert judged(make.snapshot(gone), past) is None
+    assert judged(make.snapshot(), past) is None
+
+
+def test_what_was_never_started_says_nothing() -> None:
+    """No container, or one that is only created, is no failure."""
+    assert judged(make.snapshot(), make.history()) is None
+    created = make.container(state="created")
+    assert judged(make.snapshot(created), make.history(make.served())) is None
+
+
+def test_paused_is_degraded() -> None:
+    """A paused container is somebody's doing, and is shown."""
+    verdict = judged(make.snapshot(make.container(state="paused")), make.history(make.served()))
+    assert verdict is not None
+    assert (verdict.state, verdict.reason, verdict.remedy) == ("degraded", "paused", "none")
+
+
+def test_an_unread_runtime_makes_everything_unknown() -> None:
+    """While the engine cannot be reached nobody is stopped."""
+    verdict = judged(make.snapshot(errors={"runtime": "down"}), make.history(make.served()))
+    assert verdict is not None
+    assert (verdict.state, verdict.reason) == ("unknown", "runtime_unread")
