@@ -480,3 +480,29 @@ def test_importing_the_runtime_does_not_import_the_sdk() -> None:
     program = "import sys, gpuctl.adapters.docker; print('docker' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stdout == "False\n"
+
+
+@pytest.mark.engine
+def test_a_real_llama_cpp_serves_within_the_limits_of_a_small_host(bench: Bench) -> None:
+    """llama.cpp with a real model in 1536m of RAM, without any capability, answers."""
+    model = next(iter(sorted((images.REPOSITORY / ".cache" / "models").glob("*.gguf"))), None)
+    if model is None:
+        pytest.skip("no model in .cache/models: `make demo` fetches it")
+    port = http.free_port()
+    spec = replace(
+        simulator(port),
+        entrypoint=(images.LLAMA_SERVER,),
+        command=("--model", str(model), "--host", "0.0.0.0", "--port", "8080", "--ctx-size", "512"),
+        memory_bytes=1536 * MIB,
+        memory_swap_bytes=2048 * MIB,
+    )
+    container = bench.runtime.create("gpuctl-llama-0", spec, marked("llama-0"))
+    bench.runtime.start(container)
+
+    def healthy() -> bool:
+        answered = http.get(port, "/health")
+        return answered is not None and answered[0] == 200
+
+    wait_for(healthy, "a loaded model", 60)
+    bench.runtime.signal(container, "SIGTERM")
+    assert bench.ended(container).oom_killed is False

@@ -17,7 +17,7 @@ import requests
 import requests.exceptions
 import urllib3.exceptions
 
-from gpuctl.adapters.docker import cgroup, creation, output, reading
+from gpuctl.adapters.docker import cgroup, creation, reading
 from gpuctl.adapters.docker.clients import Clients
 from gpuctl.adapters.docker.faults import fault, translated
 from gpuctl.adapters.docker.listing import Listing
@@ -176,35 +176,6 @@ def test_a_small_spec_sets_no_limit_it_does_not_have() -> None:
             "RestartPolicy": {"Name": "no"},
         },
     }
-
-
-@pytest.mark.parametrize(
-    ("raw", "line"),
-    [
-        pytest.param(b"plain \xc3\xa4\ttab", "plain ä\ttab", id="text"),
-        pytest.param(b"\x1b[1;31mred\x1b[0m", "red", id="colour"),
-        pytest.param(b"\x1b]0;title\x07", "\\x1b]0;title\\x07", id="terminal-title"),
-        pytest.param(b"50%\r100%\r", "50%\\x0d100%", id="progress-bar"),
-        pytest.param(b"\xff\xfe", "��", id="not-utf-8"),
-        pytest.param("a\u2028b\u202ec".encode(), "a\\u2028b\\u202ec", id="forged-line"),
-        pytest.param(b"x" * 5000, "x" * 1999 + "…", id="too-long"),
-        pytest.param(b"\0" * 1500, ("\\x00" * 500)[:1999] + "…", id="too-long-when-escaped"),
-    ],
-)
-def test_a_line_of_output_is_safe_to_show(raw: bytes, line: str) -> None:
-    """Nothing that a program writes can move the cursor, forge a line or fill a page."""
-    assert output.line(raw) == line
-
-
-def test_lines_are_put_together_from_chunks() -> None:
-    """A line may come in pieces; the last needs no end."""
-    assert list(output.lines([b"on", b"e\ntwo\n", b"", b"three"])) == ["one", "two", "three"]
-
-
-def test_an_endless_line_is_bounded() -> None:
-    """A program that never ends its line costs no memory without end."""
-    chunks = (b"x" * 10_000 for _ in range(100))
-    assert list(output.lines(chunks)) == ["x" * 1999 + "…"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from gpuctl.adapters.docker import creation, output, reading
+from gpuctl import log_lines
+from gpuctl.adapters.docker import creation, reading
 from gpuctl.adapters.docker.clients import Clients
 from gpuctl.adapters.docker.faults import tolerating, translated
 from gpuctl.adapters.docker.listing import Listing
@@ -172,7 +173,7 @@ class DockerRuntime:
         with self._calling(f"read the logs of {_short(container)}") as client:
             self._claim(client, container)
             written = client.logs(container, tail=lines)
-        return tuple(output.lines([written]))[-lines:] if lines else ()
+        return tuple(log_lines.lines([written]))[-lines:] if lines else ()
 
     def follow(self, container: str, lines: int) -> Iterator[str]:
         """Yield its lines as they come. Source: `GET /containers/{id}/logs?follow=1`."""
@@ -180,7 +181,7 @@ class DockerRuntime:
             client = self._clients.open()
             self._claim(client, container)
             stream = client.logs(container, stream=True, follow=True, tail=lines)
-            yield from output.lines(self._streams.read(client, stream))
+            yield from log_lines.lines(self._streams.read(client, stream))
 
     def has_image(self, image: str) -> bool:
         """Return whether the engine has it. Source: `GET /images/{name}/json`."""
