@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from gpuctl.errors import DaemonDown
 if TYPE_CHECKING:
     from gpuctl.model import Plan, Profile
     from gpuctl.model.status import Status
+
+#: A daemon listens a second after its start; NVML on eight cards may take ten.
+_LISTENS_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
 
 
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
@@ -57,14 +62,33 @@ def supervise(session: Session) -> tuple[Callable[[], None], Callable[[Status], 
         a guard that raises when that daemon ends, and a test of whether a Status knows of this.
     """
     before = session.running()
+    guard: Callable[[], None] = _nothing_to_guard
     try:
         compose.ask(session, "up")
     except DaemonDown:
-        return background.ensure(session), lambda _: True
-    instance = before["instance"] if before else ""
-    seq = before["seq"] if before else 0
+        before, guard = None, background.ensure(session)
+        _ask_when_it_listens(session, guard)
+    instance = before["instance"] if before else None
     # One Status may have been under way when the Intent was stored; the one after it knows.
-    return lambda: None, lambda now: now["instance"] != instance or now["seq"] >= seq + 2
+    seq = before["seq"] + 2 if before else 2
+    return guard, lambda now: instance not in (None, now["instance"]) or now["seq"] >= seq
+
+
+def _nothing_to_guard() -> None:
+    """Stand for a daemon that was there before: its end is not this command's."""
+
+
+def _ask_when_it_listens(session: Session, guard: Callable[[], None]) -> None:
+    """Send the Intent to a daemon that is starting: an earlier `down` holds until it is told."""
+    end = time.monotonic() + _LISTENS_SECONDS
+    while True:
+        guard()
+        try:
+            return compose.ask(session, "up")
+        except DaemonDown:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_LOOK_SECONDS)
 
 
 def ready(

@@ -80,13 +80,13 @@ def kind(session: Session, profile: Profile | None) -> str:
     return "docker" if _docker_answers(session) else "process"
 
 
-def inventory(session: Session, profile: Profile | None) -> Inventory:
-    """Return what the host has. Raises `GpuUnavailable` when its GPUs cannot be read."""
+def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -> Inventory:
+    """Return what the host has. Raises `GpuUnavailable` when its *gpus* cannot be read."""
     from gpuctl.model import Inventory
 
     host = _simulated(session).host if session.simulate else _host(session)
     return Inventory(
-        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)),
+        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if gpus else (),
         memory_total_bytes=host.read().memory_total_bytes,
         cpus=os.cpu_count() or 1,
         runtime=kind(session, profile),

@@ -4,46 +4,71 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuctl import fast_status
 from gpuctl.cli import background, choose, compose
 from gpuctl.cli.session import Session
+from gpuctl.errors import DaemonDown, GpuUnavailable
 
 if TYPE_CHECKING:
-    from gpuctl.daemon import Setting
+    from gpuctl.adapters.systemd import Systemd
+    from gpuctl.daemon import Daemon, Setting
+    from gpuctl.model import GpuIdentity, Inventory, Profile
+    from gpuctl.ports import World
 
 
 def command(session: Session) -> int:
     """Run the daemon in the foreground, on the applied profile; return the exit code."""
+    from gpuctl.adapters.systemd import Systemd
+    from gpuctl.daemon import run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with supervisor(session, notify=_notes(Systemd.take(os.environ))) as daemon:
+        run(daemon)
+    return 0
+
+
+@contextmanager
+def supervisor(
+    session: Session, *, notify: Callable[[str], None] = lambda _: None, intent: str = ""
+) -> Iterator[Daemon]:
+    """
+    Give a daemon that holds its locks and listens on its socket, and has not begun yet.
+
+    *intent* is recorded before it looks at anything, so that it begins with that.
+
+    Raises:
+        LockHeld: another one supervises here already.
+        NotFound: no profile is applied.
+    """
     from gpuctl.adapters.control import ControlServer
     from gpuctl.adapters.lock import lock_directory, lock_engine
-    from gpuctl.adapters.systemd import Systemd
-    from gpuctl.daemon import Daemon, fault_from, run
+    from gpuctl.daemon import Daemon, fault_from
 
-    systemd = Systemd.take(os.environ)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     own = session.own
     background.prepare(own)
-    lock = lock_directory(Path(own.state))
-    world = compose.world(session, choose.applied(session))
-    engine = lock_engine(world.runtime.identity())
-    daemon = Daemon(
-        world,
-        lambda: setting(session),
-        notify=systemd.tell,
-        fault=fault_from(session.environment),
-        simulated=bool(session.simulate),
-    )
-    server = ControlServer(Path(own.socket), daemon.handle)
-    server.begin()
-    try:
-        run(daemon)
-    finally:
-        server.close()
-        engine.close()
-        os.close(lock)
-    return 0
+    with ExitStack() as held:
+        held.callback(os.close, lock_directory(Path(own.state)))
+        world = compose.world(session, choose.applied(session))
+        held.enter_context(lock_engine(world.runtime.identity()))
+        if intent:
+            _intend(world, intent)
+        daemon = Daemon(
+            world,
+            lambda: setting(session),
+            notify=notify,
+            fault=fault_from(session.environment),
+            simulated=bool(session.simulate),
+        )
+        server = ControlServer(Path(own.socket), daemon.handle)
+        held.callback(server.close)
+        server.begin()
+        yield daemon
 
 
 def setting(session: Session) -> Setting:
@@ -54,5 +79,45 @@ def setting(session: Session) -> Setting:
     from gpuctl.plugin import load_engines
 
     profile = apply(choose.applied(session), session.environment).profile
-    inventory = compose.inventory(session, profile)
+    inventory = _inventory(session, profile)
     return Setting(profile=profile, plan=plan(profile, inventory, load_engines(), strict=False))
+
+
+def _inventory(session: Session, profile: Profile) -> Inventory:
+    """Return what the host has; GPUs that cannot be read now are those last published."""
+    try:
+        return compose.inventory(session, profile)
+    except GpuUnavailable:
+        return replace(compose.inventory(session, profile, gpus=False), gpus=_published(session))
+
+
+def _published(session: Session) -> tuple[GpuIdentity, ...]:
+    from gpuctl.model import GpuIdentity
+
+    try:
+        known = fast_status.read(session.own.status)[1]["gpus"]
+    except DaemonDown:
+        return ()
+    return tuple(
+        GpuIdentity(
+            index=gpu["index"],
+            uuid=gpu["uuid"],
+            name=gpu["name"],
+            memory_total_bytes=gpu["memory_total_bytes"],
+        )
+        for gpu in known
+    )
+
+
+def _intend(world: World, verb: str) -> None:
+    from gpuctl.journal import Journal
+    from gpuctl.model import EventKind
+
+    journal = Journal(world.store, world.clock)
+    told = {"uid": os.getuid(), "pid": os.getpid()}
+    journal.record([journal.event(EventKind.INTENT, "", verb, told)])
+
+
+def _notes(systemd: Systemd) -> Callable[[str], None]:
+    say = {"READY=1": systemd.ready, "WATCHDOG=1": systemd.alive, "STOPPING=1": systemd.stopping}
+    return lambda note: say[note]()

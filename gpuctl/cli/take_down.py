@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose, follow
+from gpuctl.cli import background, compose, follow, foreground
 from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
 
@@ -37,11 +38,15 @@ def gone(status: Status) -> bool:
 
 def _without_daemon(session: Session, timeout: float) -> int:
     """Take the lock and run the daemon's own fold, in this process, until nothing is left."""
-    from gpuctl.daemon import run_until_down
-
-    profile = choose.applied(session)
     session.say("no daemon runs: taking everything down from here")
-    background.prepare(session.own)
-    run_until_down(compose.world(session, profile), profile, session.own, timeout)
+    with foreground.supervisor(session, intent="down") as daemon, follow.progress(session) as show:
+        loop = threading.Thread(target=daemon.run, name="supervisor")
+        loop.start()
+        try:
+            follow.Follower(session=session, timeout_seconds=timeout).until(gone, show)
+        finally:
+            daemon.stop()
+            loop.join()
+            daemon.end()
     session.say("all down; it holds until the next `gpuctl up`")
     return 0
