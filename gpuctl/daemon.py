@@ -312,7 +312,9 @@ class Daemon:
     def _dispatch(self, item: Order) -> None:
         action = item.action
         if isinstance(action, Drain):
-            self._inbox.put("drain")  # nothing to carry out: the next turn looks at it
+            # Nothing to carry out: whether it is idle is what the next tick must know.
+            self.sources.probes.hurry(action.replica)
+            self._inbox.put("drain")
             return
         self._attempts[item.attempt] = (action, self._world.clock.boot_seconds())
         first = isinstance(action, StartAction) and not item.previous

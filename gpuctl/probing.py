@@ -72,7 +72,7 @@ def fold(
         progress_at=asked_at if moved else (before.progress_at if before else None),
         slowest_seconds=slowest,
         canary=before.canary if before else None,
-        canary_at=before.canary_at if before else None,
+        canary_at=before.canary_at if before else asked_at,  # a fresh start counts as asked
         canary_failures=before.canary_failures if before else 0,
         boot_seconds=asked_at,
     )
@@ -115,6 +115,7 @@ class ProbeSource:
         self._containers: dict[str, str] = {}  # replica → the container a probe is due for
         self._due: list[tuple[float, str]] = []
         self._changed = threading.Condition()
+        self._hurried: set[str] = set()
         self._threads = 0
         self._ended = False
 
@@ -135,6 +136,17 @@ class ProbeSource:
             self._due = [(at, name) for at, name in self._due if name not in fresh]
             self._due.extend((now, name) for name in fresh)
             heapq.heapify(self._due)
+            self._changed.notify_all()
+
+    def hurry(self, name: str) -> None:
+        """Ask one replica now, and wake the loop with its answer whatever that is."""
+        with self._changed:
+            if name not in self._containers:
+                return
+            self._hurried.add(name)
+            self._due = [(at, other) for at, other in self._due if other != name]
+            heapq.heapify(self._due)
+            heapq.heappush(self._due, (self._clock.boot_seconds(), name))
             self._changed.notify_all()
 
     def begin(self) -> None:
@@ -212,7 +224,9 @@ class ProbeSource:
         reading = fold(before, replica, container, result, stats, asked_at)
         reading = self._canary(reading, replica)
         self._latest.probes[name] = reading
-        if _telling(before, reading):
+        hurried = name in self._hurried
+        self._hurried.discard(name)
+        if hurried or _telling(before, reading):
             self._wake(f"probe {name}")
 
     def _canary(self, reading: ProbeReading, replica: Replica) -> ProbeReading:

@@ -45,11 +45,15 @@ def transitions(
 
 
 def changes(before: Conditions, after: Conditions, now: Snapshot) -> tuple[Event, ...]:
-    """Return an Event per condition that appeared, changed its reason, or went."""
+    """
+    Return an Event per condition that appeared, changed its reason, or went.
+
+    Not for `stopped`: a container that stopped is told as a failure, with more of it.
+    """
     return tuple(
         _changed(key, before.get(key), after.get(key), now)
         for key in {**before, **after}
-        if _bad(before.get(key)) != _bad(after.get(key))
+        if key[0] != "stopped" and _bad(before.get(key)) != _bad(after.get(key))
     )
 
 

@@ -33,7 +33,7 @@ class SystemHost:
         """
         try:
             memory = _memory()
-            disk = os.statvfs(self._directory)
+            disk = os.statvfs(_existing(self._directory))
         except OSError as error:
             raise GpuctlError(f"the host cannot be read: {error}") from error
         return HostReading(
@@ -60,6 +60,11 @@ class SystemHost:
             return Path(f"/proc/{pid}/comm").read_text().strip()
         except OSError:
             return None
+
+
+def _existing(directory: Path) -> Path:
+    """Return the directory, or the nearest above it: before the first `up` it is not there."""
+    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
 
 
 def _memory() -> dict[str, int]:

@@ -45,6 +45,8 @@ def run(scene: Scene) -> Iterable[Verdict]:
             yield _verdict(replica, "unknown", "runtime_unread")
             continue
         history = scene.history.replica(replica.name)
+        if history.container != container.id:
+            continue  # it is a reading ahead of the history
         probe = scene.now.probes.get(replica.name)
         if probe is not None and probe.container != container.id:
             probe = None
