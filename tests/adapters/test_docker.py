@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,10 @@ import pytest
 
 from gpuctl.adapters.docker import DockerRuntime
 from gpuctl.errors import (
-    RuntimeTimeout,
-    RuntimeUnavailable,
     StartRefused,
 )
-from gpuctl.model import MIB, ContainerSpec, DockerHealth, LogRotation, Mount, Ulimit
+from gpuctl.model import MIB, DockerHealth, LogRotation, Mount, Ulimit
+from tests.adapters.docker_bench import bench, simulator
 from tests.adapters.runtime_contract import (
     Bench,
     RuntimeContract,
@@ -30,70 +25,13 @@ from tests.adapters.runtime_contract import (
 )
 from tests.rig import http, images
 from tests.rig.dockerd import PrivateEngine
-from tests.rig.socket_proxy import Rule, SocketProxy
 from tests.rig.waiting import wait_for
 
-__all__ = ["watched"]
+__all__ = ["bench", "watched"]
 
 pytestmark = pytest.mark.docker
 
 GPU = "GPU-5e8c0f6a-2f1d-4c62-9d0f-0a1b2c3d4e5f"
-
-
-def simulator(port: int) -> ContainerSpec:
-    return ContainerSpec(
-        image=images.IMAGE,
-        entrypoint=(images.GPUSIM,),
-        host_port=port,
-        container_port=8080,
-        mounts=images.rig_mounts(),
-    )
-
-
-def bench_on(engine: PrivateEngine) -> Bench:
-    client = engine.client()
-
-    def foreign() -> str:
-        host = client.create_host_config(init=True, binds=["/usr:/usr:ro"])
-        client.create_container(
-            images.IMAGE, ["/bin/sleep", "600"], name="stranger", host_config=host
-        )
-        client.start("stranger")
-        return "stranger"
-
-    return Bench(
-        open=lambda: DockerRuntime(environment=engine.environment),
-        spec=simulator,
-        broken=replace(simulator(http.free_port()), entrypoint=("/no-such-program",)),
-        foreign=foreign,
-        alive=lambda name: bool(client.inspect_container(name)["State"]["Running"]),
-    )
-
-
-def clear(engine: PrivateEngine) -> None:
-    """Remove every container, ours or not."""
-    client = engine.client()
-    for row in client.containers(all=True):
-        client.remove_container(row["Id"], force=True, v=True)
-    client.close()
-
-
-@pytest.fixture
-def bench(engine: PrivateEngine) -> Iterator[Bench]:
-    made = bench_on(engine)
-    yield made
-    made.runtime.close()
-    clear(engine)
-
-
-@pytest.fixture
-def own_engine() -> Iterator[PrivateEngine]:
-    """An engine that this test may stop; its containers outlive it."""
-    with PrivateEngine(live_restore=True) as engine:
-        client = engine.client()
-        images.build(client)
-        client.close()
-        yield engine
 
 
 class TestContract(RuntimeContract):
@@ -301,30 +239,6 @@ def test_a_profile_filters_the_list(bench: Bench, engine: PrivateEngine) -> None
     runtime.close()
 
 
-def test_an_unchanged_container_is_inspected_once(engine: PrivateEngine) -> None:
-    """A quiet tick costs the engine one request, whatever runs; a change costs one more."""
-    with SocketProxy(engine.socket) as proxy:
-        runtime = DockerRuntime(environment=proxy.environment)
-        port = http.free_port()
-        container = runtime.create("gpuctl-quiet-0", simulator(port), marked("quiet-0"))
-        runtime.start(container)
-        http.state(port)
-        runtime.list()
-        proxy.clear()
-        runtime.list()
-        runtime.list()
-        quiet = [call.path.partition("?")[0] for call in proxy.calls]
-        runtime.rename(container, "gpuctl-quiet-1")
-        proxy.clear()
-        (found,) = runtime.list()
-        changed = [call.path.partition("?")[0] for call in proxy.calls]
-        runtime.close()
-    clear(engine)
-    assert quiet == ["/containers/json", "/containers/json"]
-    assert changed == ["/containers/json", f"/containers/{container}/json"]
-    assert found.name == "gpuctl-quiet-1"
-
-
 def test_a_restart_by_another_client_is_seen_through_its_events(
     bench: Bench, engine: PrivateEngine
 ) -> None:
@@ -372,114 +286,6 @@ def test_a_pull_that_fails_is_refused_in_the_engine_s_words(bench: Bench) -> Non
     """A registry that nothing listens for is named."""
     with pytest.raises(StartRefused, match=r"127\.0\.0\.1:9"):
         bench.runtime.pull("127.0.0.1:9/no/such:image", lambda line, ratio: None)
-
-
-def test_a_lost_answer_is_resolved_by_the_name(engine: PrivateEngine) -> None:
-    """A create whose answer was lost may have happened: the name finds the container."""
-    with SocketProxy(engine.socket) as proxy:
-        runtime = DockerRuntime(environment=proxy.environment)
-        proxy.add(Rule(match="POST /containers/create", do="drop_reply", times=1))
-        spec = simulator(http.free_port())
-        with pytest.raises(RuntimeTimeout):
-            runtime.create("gpuctl-lost-0", spec, marked("lost-0", attempt="12"))
-        found = runtime.inspect("gpuctl-lost-0")
-        runtime.close()
-    clear(engine)
-    assert found is not None
-    assert (found.state, found.attempt) == ("created", "12")
-
-
-def test_a_removal_under_way_is_no_error(engine: PrivateEngine) -> None:
-    """Two removals at once: the second is told that the first works on it, which is enough."""
-    with SocketProxy(engine.socket) as proxy:
-        runtime = DockerRuntime(environment=proxy.environment)
-        container = runtime.create("gpuctl-rm-0", simulator(http.free_port()), marked("rm-0"))
-        words = {"message": f"removal of container {container} is already in progress"}
-        proxy.add(Rule(match="DELETE /containers/", do="answer", status=409, body=words))
-        runtime.remove(container)
-        proxy.clear()
-        proxy.add(Rule(match="DELETE /containers/", do="answer", status=500))
-        with pytest.raises(RuntimeUnavailable, match="the rig says no"):
-            runtime.remove(container)
-        runtime.close()
-    clear(engine)
-
-
-def test_an_engine_that_hangs_is_a_timeout(own_engine: PrivateEngine) -> None:
-    """A frozen engine costs the deadline and no more, and recovers."""
-    runtime = DockerRuntime(environment=own_engine.environment, timeout_seconds=1)
-    assert runtime.list() == ()
-    own_engine.freeze()
-    began = time.monotonic()
-    with pytest.raises(RuntimeTimeout):
-        runtime.list()
-    took = time.monotonic() - began
-    own_engine.thaw()
-    assert runtime.list() == ()
-    runtime.close()
-    assert took < 3
-
-
-def test_a_killed_engine_ends_the_stream_and_spares_the_container(
-    own_engine: PrivateEngine,
-) -> None:
-    """SIGKILL of dockerd: events end, the list is unavailable, and the process lives on."""
-    bench = bench_on(own_engine)
-    watcher = Watcher(bench.runtime, time.time())
-    container, _ = bench.started()
-    watcher.wait("start", container)
-    before = bench.read(container)
-    own_engine.kill9()
-    watcher.thread.join(5)
-    assert not watcher.thread.is_alive()
-    with pytest.raises(RuntimeUnavailable):
-        bench.runtime.list()
-    own_engine.start()
-    after = bench.read(container)
-    bench.runtime.close()
-    assert (after.pid, after.started_at, after.state) == (before.pid, before.started_at, "running")
-
-
-def test_a_stream_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
-    """No engine at all: every call names it, and the hint says where to look."""
-    runtime = DockerRuntime(environment={"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"})
-    for call in (runtime.list, lambda: next(runtime.watch(None)), runtime.identity):
-        with pytest.raises(RuntimeUnavailable, match="no Docker Engine listens") as failed:
-            call()
-        assert type(failed.value) is RuntimeUnavailable
-        assert "systemctl status docker" in failed.value.hint
-
-
-def test_threads_do_not_share_a_client(bench: Bench) -> None:
-    """Eight threads list at once, and descriptors do not grow with the number of lists."""
-    for _ in range(3):
-        bench.create()
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for _ in range(20):
-                assert len(bench.runtime.list()) == 3
-                bench.runtime.inspect("gpuctl-none")
-        except (AssertionError, RuntimeUnavailable) as error:
-            failures.append(error)
-
-    before = len(os.listdir("/proc/self/fd"))
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    # One connection each at most, and those of ended threads go with them.
-    assert len(os.listdir("/proc/self/fd")) <= before + 8
-
-
-def test_importing_the_runtime_does_not_import_the_sdk() -> None:
-    """`gpuctl status` may import this package and must not pay for the Docker SDK."""
-    program = "import sys, gpuctl.adapters.docker; print('docker' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert ran.stdout == "False\n"
 
 
 @pytest.mark.engine

@@ -129,6 +129,8 @@ class SocketProxy:
             if rule is not None and rule.do == "delay":
                 time.sleep(rule.seconds)
             self._forward(client, head, body, path, drop=rule is not None and rule.do != "delay")
+            # Closing alone would not end it while another thread waits to read from it.
+            client.shutdown(socket.SHUT_RDWR)
 
     def _rule(self, call: str) -> Rule | None:
         with self._lock:

@@ -1,0 +1,80 @@
+"""The list inspects what changed and nothing else; no engine needed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import docker.errors
+
+from gpuctl.adapters.docker.listing import Listing
+from tests.adapters.test_docker_translation import ID, inspected
+
+
+class FakeEngine:
+    """Answers list and inspection, and counts the inspections."""
+
+    def __init__(self) -> None:
+        self.rows = [{"Id": ID, "State": "running", "Names": ["/gpuctl-chat-0"]}]
+        self.inspections = 0
+        self.gone = False
+
+    def containers(self, **_: object) -> list[dict[str, Any]]:
+        return self.rows
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        self.inspections += 1
+        if self.gone:
+            raise docker.errors.NotFound("gone")
+        return inspected(Pid=0)
+
+
+def test_a_running_container_is_inspected_again_after_a_minute() -> None:
+    """Without events, a restart behind our back is seen a minute later at the latest."""
+    engine: Any = FakeEngine()
+    clock = SimpleNamespace(now=0.0)
+    listing = Listing(("gpuctl.replica",), lambda: clock.now)
+    inspections = []
+    for clock.now in (0.0, 5.0, 59.0, 61.0, 66.0):
+        listing.read(engine)
+        inspections.append(engine.inspections)
+    assert inspections == [1, 1, 1, 2, 2]
+
+
+def test_what_has_ended_is_inspected_once() -> None:
+    """An exited container does not change until an event says so."""
+    engine: Any = FakeEngine()
+    clock = SimpleNamespace(now=0.0)
+    listing = Listing(("gpuctl.replica",), lambda: clock.now)
+    listing.read(engine)
+    engine.rows[0]["State"] = "exited"
+    engine.inspect_container = lambda _: _counted(engine, Status="exited")
+    for clock.now in (5.0, 100.0, 200.0):
+        listing.read(engine)
+    assert engine.inspections == 2
+    listing.changed(ID)
+    listing.read(engine)
+    assert engine.inspections == 3
+
+
+def _counted(engine: FakeEngine, **state: object) -> dict[str, Any]:
+    engine.inspections += 1
+    return inspected(Pid=0, **state)
+
+
+def test_a_container_that_vanishes_between_list_and_inspection_is_left_out() -> None:
+    """The race with a removal is not an error."""
+    engine: Any = FakeEngine()
+    engine.gone = True
+    assert Listing(("gpuctl.replica",), lambda: 0.0).read(engine) == ()
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """An id that is listed no more is not kept as ours."""
+    engine: Any = FakeEngine()
+    listing = Listing(("gpuctl.replica",), lambda: 0.0)
+    listing.read(engine)
+    assert listing.knows(ID)
+    engine.rows = []
+    assert listing.read(engine) == ()
+    assert not listing.knows(ID)
