@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gpuctl.model.status import Status
 
 QUESTION = "What is the capital of France?"
+#: Left to itself, a model of 135M parameters answers this one in French, and at length.
+MANNER = "You answer in one short English sentence."
 
 _PROFILE = """\
 schema = 1
@@ -36,6 +38,7 @@ name = "demo"
 runtime = "process"
 [watchdog]
 interval = "1s"
+load_spacing = "0s"
 [workloads.chat]
 engine = "llama.cpp"
 model = "{model}"
@@ -123,8 +126,9 @@ def _ask(status: Status, name: str) -> str:
     import httpx
 
     port = next(row["port"] for row in status["replicas"] if row["name"] == name)
+    messages = [{"role": "system", "content": MANNER}, {"role": "user", "content": QUESTION}]
     body = {
-        "messages": [{"role": "user", "content": QUESTION}],
+        "messages": messages,
         "max_tokens": 32,
         "temperature": 0,
     }

@@ -16,7 +16,6 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown, GpuUnavailable
 
 if TYPE_CHECKING:
-    from gpuctl.adapters.systemd import Systemd
     from gpuctl.daemon import Daemon, Setting
     from gpuctl.model import GpuIdentity, Inventory, Profile
     from gpuctl.ports import World
@@ -28,7 +27,7 @@ def command(session: Session) -> int:
     from gpuctl.daemon import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with supervisor(session, notify=_notes(Systemd.take(os.environ))) as daemon:
+    with supervisor(session, notify=Systemd.take(os.environ).tell) as daemon:
         run(daemon)
     return 0
 
@@ -116,8 +115,3 @@ def _intend(world: World, verb: str) -> None:
     journal = Journal(world.store, world.clock)
     told = {"uid": os.getuid(), "pid": os.getpid()}
     journal.record([journal.event(EventKind.INTENT, "", verb, told)])
-
-
-def _notes(systemd: Systemd) -> Callable[[str], None]:
-    say = {"READY=1": systemd.ready, "WATCHDOG=1": systemd.alive, "STOPPING=1": systemd.stopping}
-    return lambda note: say[note]()
