@@ -1,0 +1,68 @@
+# What a fresh clone needs; `make` alone lists it. PYTHON=python3.12 chooses the interpreter.
+# Everything is installed into $(VENV); nothing outside this folder and the user's cache is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Overall, of lines and branches together; the pure core has no excuse for less than all.
+COVERAGE_PERCENT := 90
+PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/quantities.py,gpuctl/history.py,$\
+	gpuctl/judge.py,gpuctl/decide.py,gpuctl/gates.py,gpuctl/wanted.py,gpuctl/status.py,$\
+	gpuctl/transitions.py
+
+# A variable or a pip.conf of the user's must not leak in.
+unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint dev-setup soak bench clean
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## two replicas of a real model, one killed and brought back; KEEP=1 keeps them
+	$(BIN)/gpuctl demo $(if $(KEEP),--keep)
+
+test: lint ## everything this machine can run: unit, Docker, systemd, engines; then coverage
+	rm -f .coverage .coverage.*
+	COVERAGE=1 PYTHON=$(BIN)/python tests/run all
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE_PERCENT)
+	$(BIN)/coverage report --skip-covered --fail-under=100 --include='$(PURE)'
+
+lint: $(VENV)/.dev ## format, style, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports
+
+dev-setup: $(VENV)/.dev ## the environment for working on gpuctl
+
+soak: $(VENV)/.dev ## the end-to-end tests at the watchdog's default thresholds: hours
+	GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0
+
+bench: $(VENV)/.dev ## measure, and print the tables
+	for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
+
+clean: ## remove what was made here
+	rm -rf $(VENV) dist build .coverage .coverage.* .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "gpuctl needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "there is no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; \
+		     rm -rf $(VENV); exit 1; }
+
+# The environment depends on what pyproject.toml asks for, and is completed when that changes.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo,test]'
+	@touch $@ $(VENV)/.demo
