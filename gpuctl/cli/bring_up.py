@@ -29,7 +29,7 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
         session.say(f"warning: {warning}")
     background.prepare(session.own)
     with closing(compose.runtime(session, profile)) as runtime:
-        preflight.check(session, plan, runtime)
+        preflight.check(session, profile, plan, runtime)
         preflight.pull(session, plan, runtime)
     apply(session, profile)
     guard, known = supervise(session)

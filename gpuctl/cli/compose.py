@@ -39,7 +39,7 @@ def world(session: Session, profile: Profile) -> World:
         runtime=simulated.runtime if simulated else runtime(session, profile),
         gpus=simulated.gpus if simulated else _gpus(),
         prober=simulated.prober if simulated else HttpProber(),
-        host=simulated.host if simulated else _host(session),
+        host=simulated.host if simulated else _host(session, kind(session, profile)),
         store=SqliteStore(Path(own.database), Path(own.status)),
         clock=clock(),
         gateway=GatewayFile(Path(own.runtime)),
@@ -84,7 +84,7 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
     """Return what the host has. Raises `GpuUnavailable` when its *gpus* cannot be read."""
     from gpuctl.model import Inventory
 
-    host = _simulated(session).host if session.simulate else _host(session)
+    host = _simulated(session).host if session.simulate else _host(session, "")
     return Inventory(
         gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if gpus else (),
         memory_total_bytes=host.read().memory_total_bytes,
@@ -146,10 +146,23 @@ def _gpus() -> Gpus:
     return NvmlGpus()
 
 
-def _host(session: Session) -> Host:
+def _host(session: Session, runtime_kind: str) -> Host:
     from gpuctl.adapters.host import SystemHost
 
-    return SystemHost(Path(session.own.state))
+    resolve = _process_container if runtime_kind == "process" else None
+    return SystemHost(Path(session.own.state), resolve)
+
+
+def _process_container(pid: int) -> str | None:
+    """Return the id that the process runtime gave a process's container; needs no cgroup."""
+    from gpuctl.adapters.process.resolve import CONTAINER_VARIABLE
+
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    prefix = f"{CONTAINER_VARIABLE}=".encode()
+    return next((v.removeprefix(prefix).decode() for v in variables if v.startswith(prefix)), None)
 
 
 def _docker_answers(session: Session) -> bool:

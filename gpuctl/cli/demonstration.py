@@ -96,7 +96,7 @@ def _shown(session: Session, model: Path) -> int:
 def _up(session: Session, profile: Profile) -> int:
     plan, _ = planned.made(session, profile)
     with closing(compose.runtime(session, profile)) as runtime:
-        preflight.check(session, plan, runtime)
+        preflight.check(session, profile, plan, runtime)
     bring_up.apply(session, profile)
     guard, known = bring_up.supervise(session)
     return bring_up.ready(session, plan, guard, known, _READY_SECONDS)

@@ -18,7 +18,7 @@ from gpuctl.errors import ProfileError
 from gpuctl.quantities import format_bytes
 
 if TYPE_CHECKING:
-    from gpuctl.model import Plan, Replica
+    from gpuctl.model import Plan, Profile, Replica, Workload
     from gpuctl.ports import Runtime
 
 Mistake = tuple[str, str]
@@ -28,7 +28,7 @@ _LEAST_FREE_BYTES = 256 * 1024**2
 _MODEL_SUFFIXES = (".gguf", ".safetensors", ".bin")
 
 
-def check(session: Session, plan: Plan, runtime: Runtime) -> None:
+def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> None:
     """
     Refuse what cannot start. A simulated host has neither ports nor files.
 
@@ -39,9 +39,9 @@ def check(session: Session, plan: Plan, runtime: Runtime) -> None:
     ours = {reading.replica for reading in runtime.list() if reading.state == "running"}
     mistakes = [*_disk(session)]
     if runtime.kind != "simulated":
+        for workload in profile.workloads:
+            mistakes += [*_mounts(workload), *_model(workload)]
         for replica in plan.replicas:
-            mistakes += _mounts(replica)
-            mistakes += _model(replica)
             if replica.name not in ours:
                 mistakes += _port(replica)
     if mistakes:
@@ -68,30 +68,28 @@ def _disk(session: Session) -> Iterator[Mistake]:
         )
 
 
-def _mounts(replica: Replica) -> Iterator[Mistake]:
-    for mount in replica.spec.mounts:
+def _mounts(workload: Workload) -> Iterator[Mistake]:
+    for mount in workload.mounts:
         if os.path.isabs(mount.source) and not os.path.exists(mount.source):
             yield (
-                f"workloads.{replica.workload}.mounts: {mount.source} does not exist",
+                f"workloads.{workload.name}.mounts: {mount.source} does not exist",
                 f"create it (`mkdir -p {mount.source}`), or correct the path",
             )
 
 
-def _model(replica: Replica) -> Iterator[Mistake]:
+def _model(workload: Workload) -> Iterator[Mistake]:
     """Look for a model file where it is mounted from; a hub's name is the engine's affair."""
-    if not replica.model.endswith(_MODEL_SUFFIXES):
+    if not workload.model.endswith(_MODEL_SUFFIXES):
         return
-    places = [replica.model] if os.path.isabs(replica.model) else _places(replica)
+    sources = [mount.source for mount in workload.mounts if os.path.isdir(mount.source)]
+    places = [os.path.join(source, workload.model) for source in sources]
+    if os.path.isabs(workload.model):
+        places = [workload.model]
     if places and not any(os.path.exists(place) for place in places):
         yield (
-            f"workloads.{replica.workload}.model: there is no {' or '.join(places)}",
+            f"workloads.{workload.name}.model: there is no {' or '.join(places)}",
             "put the model file there, or correct `model` or `mounts`",
         )
-
-
-def _places(replica: Replica) -> list[str]:
-    sources = [mount.source for mount in replica.spec.mounts if os.path.isabs(mount.source)]
-    return [os.path.join(source, replica.model) for source in sources if os.path.isdir(source)]
 
 
 def _port(replica: Replica) -> Iterator[Mistake]:

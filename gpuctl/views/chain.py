@@ -7,7 +7,7 @@ with whatever was last known. Read at three in the morning: what, why, how long,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -20,6 +20,9 @@ _SIGNS = frozenset({EventKind.CONDITION})
 
 #: A sign this long before a failure belongs to it: the longest a failure is watched by default.
 _SIGN_SECONDS = 120.0
+
+#: What an engine says of its own death stands in its last lines.
+_LOG_LINES = 15
 
 _LABELS = {
     EventKind.FAILED: "seen",
@@ -48,7 +51,21 @@ def last(events: Sequence[Event]) -> tuple[Event, ...]:
     start = max(newest, max(before, default=-1)) if before or failures else max(deed, 0)
     while start > 0 and _is_sign(events[start - 1], events[start]):
         start -= 1
-    return tuple(_until_ready(events[start:]))
+    return tuple(_until_ready(_told_once(events[start:])))
+
+
+def _told_once(events: Sequence[Event]) -> Iterator[Event]:
+    """Leave out conditions that only repeat what a failure before them said, or end with it."""
+    failed = ""
+    for event in events:
+        if event.kind is EventKind.FAILED:
+            failed = event.reason
+        if (
+            not failed
+            or event.kind is not EventKind.CONDITION
+            or event.reason not in (failed, "ok")
+        ):
+            yield event
 
 
 def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> Iterator[str]:
@@ -68,8 +85,8 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
                 yield f"{'':30}{name}: {value}"
         told = journal.log_lines(event.evidence)
         if told:
-            yield f"{'':30}last lines of its log:"
-            yield from (f"{'':30}| {text}" for text in told)
+            yield f"{'':30}last lines of its log (`gpuctl logs {subject} --previous` has more):"
+            yield from (f"{'':30}| {text}" for text in told[-_LOG_LINES:])
 
 
 def headline(subject: str, chain: Sequence[Event]) -> str:
@@ -112,7 +129,7 @@ def _sentence(event: Event, deeds: Mapping[Any, Any]) -> str:
     return _cause(event)
 
 
-def _until_ready(events: Sequence[Event]) -> Iterator[Event]:
+def _until_ready(events: Iterable[Event]) -> Iterator[Event]:
     for event in events:
         yield event
         if event.kind is EventKind.READY:

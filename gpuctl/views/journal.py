@@ -57,7 +57,7 @@ def document(event: Event) -> dict[str, Any]:
 def details(evidence: Mapping[str, Any], zone: tzinfo | None = None) -> Iterator[tuple[str, str]]:
     """Yield evidence as pairs of words, units written out; log lines are left out."""
     for name, value in evidence.items():
-        if name in _SILENT or name == LOG or value is None or value == "" or value == ():
+        if name in _SILENT or name == LOG or value in (None, "", (), [], {}):
             continue
         yield _detail(name, value, zone)
 

@@ -20,6 +20,7 @@ def daemon(
 ) -> Iterator[Callable[..., list[Mapping[str, Any]]]]:
     """A socket that notes each request and publishes what came of it."""
     servers: list[ControlServer] = []
+    locks: list[int] = []
 
     def begin(**outcome: Any) -> list[Mapping[str, Any]]:
         import fcntl
@@ -35,8 +36,8 @@ def daemon(
             publish(at=time.time(), seq=before["seq"] + 1, replicas=rows)
             return {"ok": True, "event": 7}
 
-        lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.append(os.open(place / "lock", os.O_RDWR | os.O_CREAT))
+        fcntl.flock(locks[-1], fcntl.LOCK_EX)
         servers.append(ControlServer(place / "gpuctl.sock", handle))
         servers[-1].begin()
         return asked
@@ -44,6 +45,8 @@ def daemon(
     yield begin
     for server in servers:
         server.close()
+    for lock in locks:
+        os.close(lock)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,14 @@ from gpuctl.errors import ProfileError
 from gpuctl.model import (
     ContainerReading,
     ContainerSpec,
+    HostSettings,
     Mount,
     Plan,
     ProbeSpec,
+    Profile,
     Replica,
     WatchdogSettings,
+    Workload,
 )
 from gpuctl.ports import Runtime
 
@@ -43,19 +46,23 @@ class Engine:
         self.pulled.append(image)
 
 
-def plan(port: int = 1, image: str = "here", model: str = "", *mounts: Mount) -> Plan:
+def plan(port: int = 1, image: str = "here") -> Plan:
     replica = Replica(
         name="chat-0",
         workload="chat",
         engine="container",
-        spec=ContainerSpec(image=image, host_port=port, container_port=80, mounts=mounts),
+        spec=ContainerSpec(image=image, host_port=port, container_port=80),
         probe=ProbeSpec(port=port, health_path="/"),
         watchdog=WatchdogSettings(),
-        model=model,
         digest="",
         spec_digest="",
     )
     return Plan(profile="p", watchdog=WatchdogSettings(), replicas=(replica,))
+
+
+def profile(model: str = "", *mounts: Mount) -> Profile:
+    workload = Workload(name="chat", engine="container", model=model, port=1, mounts=mounts)
+    return Profile(host=HostSettings(name="p"), workloads=(workload,))
 
 
 @pytest.fixture
@@ -71,9 +78,11 @@ def taken() -> Any:
         yield holder.getsockname()[1]
 
 
-def check(session: Session, what: Plan, engine: Engine) -> tuple[tuple[str, str], ...]:
+def check(
+    session: Session, what: Plan, engine: Engine, written: Profile | None = None
+) -> tuple[tuple[str, str], ...]:
     try:
-        preflight.check(session, what, cast(Runtime, engine))
+        preflight.check(session, written or profile(), what, cast(Runtime, engine))
     except ProfileError as error:
         return error.mistakes
     return ()
@@ -97,7 +106,7 @@ def test_every_obstacle_at_once(session: Session, taken: int, tmp_path: Path) ->
     there = Mount(source=str(tmp_path), target="/models")
     gone = Mount(source=str(tmp_path / "gone"), target="/cache")
 
-    found = check(session, plan(taken, "here", "m.gguf", there, gone), Engine())
+    found = check(session, plan(taken), Engine(), profile("m.gguf", there, gone))
 
     assert [message.split(":")[0] for message, _ in found] == [
         "workloads.chat.mounts",
@@ -114,7 +123,7 @@ def test_a_model_that_is_there(session: Session, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert check(session, plan(port, "here", "m.gguf", mount), Engine()) == ()
+    assert check(session, plan(port), Engine(), profile("m.gguf", mount)) == ()
 
 
 def test_missing_images_are_pulled(session: Session) -> None:

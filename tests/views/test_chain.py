@@ -35,7 +35,7 @@ decided  + 100 ms             start, because oom_killed
                               restart: yes
 
 kept     + 400 ms             what the old container left behind
-                              last lines of its log:
+                              last lines of its log (`gpuctl logs chat-3 --previous` has more):
                               | loading
                               | killed
 
@@ -70,6 +70,18 @@ def test_a_condition_just_before_belongs_to_the_failure(happened: Make) -> None:
     ]
 
     assert [event.boot_seconds for event in chain.last(events)] == [4970.0, 5000.0]
+
+
+def test_a_condition_that_repeats_the_failure_is_left_out(happened: Make) -> None:
+    """The same finding is told once, and its end goes without saying."""
+    events = [
+        happened("failed", "chat-3", 0, "exited"),
+        happened("condition", "chat-3", 0, "exited"),
+        happened("condition", "chat-3", 1, "ok"),
+        happened("condition", "chat-3", 2, "many_restarts"),
+    ]
+
+    assert [event.reason for event in chain.last(events)] == ["exited", "many_restarts"]
 
 
 def test_an_operators_wish_is_a_cause(happened: Make) -> None:
