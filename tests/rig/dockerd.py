@@ -73,7 +73,8 @@ class PrivateEngine:
             self.stop()
         finally:
             self._end_strays()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._unmount()
+            shutil.rmtree(self.folder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -193,6 +194,13 @@ class PrivateEngine:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and str(self.folder / "exec") in _command(int(entry.name)):
                 os.kill(int(entry.name), signal.SIGKILL)
+
+    def _unmount(self) -> None:
+        """Let go of what dockerd leaves mounted: its data directory and network namespaces."""
+        mounted = (row.split()[1] for row in Path("/proc/self/mounts").read_text().splitlines())
+        below = [point for point in mounted if point.startswith(f"{self.folder}/")]
+        for point in sorted(below, key=len, reverse=True):
+            subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def engine_events(client: APIClient, since: float) -> list[dict[str, Any]]:
