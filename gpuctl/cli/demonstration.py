@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import socket
 import time
@@ -51,6 +52,7 @@ _FIRST_PORT = 18081
 _TRIED_PORTS = 100
 #: A cold disk and one slow core take half a minute.
 _READY_SECONDS = 180.0
+_DOWN_SECONDS = 60.0
 
 
 def command(session: Session, *, keep: bool) -> int:
@@ -62,9 +64,9 @@ def command(session: Session, *, keep: bool) -> int:
         )
     place = _cache(session.environment)
     own = _own(session, place / "demo")
-    print("1. the model: SmolLM2 135M, 98 MB, Apache-2.0")
+    _tell("1. the model: SmolLM2 135M, 98 MB, Apache-2.0")
     model = _model(session, place / "models")
-    background.prepare(own.own)
+    _begin_anew(own, place / "demo")
     try:
         code = _shown(own, model)
     finally:
@@ -75,20 +77,24 @@ def command(session: Session, *, keep: bool) -> int:
     return code
 
 
+def _tell(words: str) -> None:
+    print(words, flush=True)  # in its place among the lines of progress, piped or not
+
+
 def _shown(session: Session, model: Path) -> int:
-    print("2. two replicas of it, as processes on this machine's CPU")
+    _tell("2. two replicas of it, as processes on this machine's CPU")
     began = time.monotonic()
     profile = _profile(session, model)
     code = _up(session, profile)
     if code:
         return code
-    print(f"   ready after {time.monotonic() - began:.1f} s")
-    print(f"3. a question to chat-0: {QUESTION}")
-    print(f"   {_ask(session.status(), 'chat-0')}")
-    print("4. chat-1 is killed (SIGKILL), and nobody tells the watchdog")
+    _tell(f"   ready after {time.monotonic() - began:.1f} s")
+    _tell(f"3. a question to chat-0: {QUESTION}")
+    _tell(f"   {_ask(session.status(), 'chat-0')}")
+    _tell("4. chat-1 is killed (SIGKILL), and nobody tells the watchdog")
     seconds = _kill(session, profile, "chat-1")
-    print(f"   ready again after {seconds:.1f} s; it answers: {_ask(session.status(), 'chat-1')}")
-    print("5. `gpuctl status` now")
+    _tell(f"   ready again after {seconds:.1f} s; it answers: {_ask(session.status(), 'chat-1')}")
+    _tell("5. `gpuctl status` now")
     fast_status.main(False, "", session.environment)
     return 0
 
@@ -186,11 +192,21 @@ def _cache(environment: Mapping[str, str]) -> Path:
     return Path(home) / "gpuctl"
 
 
+def _begin_anew(session: Session, place: Path) -> None:
+    """End what an earlier demo left, and forget its journal: its deaths would delay this one's."""
+    left = place / "processes"
+    if session.running() or (left.is_dir() and any(left.iterdir())):
+        session.say("an earlier demo is still there: it is taken down first")
+        take_down.command(session, timeout=_DOWN_SECONDS)
+    shutil.rmtree(place, ignore_errors=True)
+    background.prepare(session.own)
+
+
 def _clean_up(session: Session) -> None:
     if session.running() is None:
         return
-    print("6. everything is taken down again (`gpuctl demo --keep` leaves it running)")
-    take_down.command(session, timeout=60.0)
+    _tell("6. everything is taken down again (`gpuctl demo --keep` leaves it running)")
+    take_down.command(session, timeout=_DOWN_SECONDS)
 
 
 def _tell_how(session: Session) -> None:
@@ -202,7 +218,7 @@ def _tell_how(session: Session) -> None:
             f"GPUCTL_RUNTIME_DIR={own.runtime}",
         ]
     )
-    print("6. it is left running. To look at it, and to end it:")
-    print(f"   export {setting}")
-    print("   gpuctl top        gpuctl why chat-1        gpuctl events")
-    print("   gpuctl down")
+    _tell("6. it is left running. To look at it, and to end it:")
+    _tell(f"   export {setting}")
+    _tell("   gpuctl top        gpuctl why chat-1        gpuctl events")
+    _tell("   gpuctl down")
