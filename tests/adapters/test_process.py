@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from gpuctl.adapters.process import ProcessRuntime, launch, records, shim
+from gpuctl.adapters.process import ProcessRuntime, container_of, launch, records, shim
 from gpuctl.errors import RuntimeUnavailable, StartRefused
 from gpuctl.model import MIB, ContainerSpec, LogRotation, Ulimit
-from tests.adapters.runtime_contract import Bench, RuntimeContract, Watcher, marked, watched
+from tests.adapters.runtime_bench import Bench, Watcher, marked, watched
+from tests.adapters.runtime_contract import RuntimeContract
 from tests.rig import http
 from tests.rig.images import REPOSITORY
 from tests.rig.waiting import wait_for
@@ -232,6 +233,15 @@ def test_the_environment_is_minimal_and_names_gpus_by_uuid(tmp_path: Path) -> No
     }
 
 
+def test_a_worker_is_told_by_its_environment(bench: Bench) -> None:
+    """What an engine has started is the engine's; we, and what has ended, are strangers."""
+    container = run(bench, shell("sleep 600 & echo $!; wait"))
+    (worker,) = wait_for(lambda: bench.runtime.logs(container, 1), "the worker's pid")
+    assert container_of(int(worker)) == container
+    assert container_of(os.getpid()) is None
+    assert container_of(2**22) is None
+
+
 def test_a_replica_on_the_cpu_sees_no_gpu(bench: Bench) -> None:
     """No GPU in the plan means none in the process, whatever the host has."""
     _, port = bench.started()
@@ -333,6 +343,31 @@ def test_a_log_is_kept_within_its_bounds(bench: Bench) -> None:
     # Looked at once a second: 20 lines of 501 bytes may come on top.
     assert len(sizes) <= 3
     assert all(size <= 8192 + 30 * 501 for size in sizes)
+
+
+def test_a_log_that_cannot_be_kept_is_given_up(tmp_path: Path) -> None:
+    """When the old lines find no place, they go: a full disk must not fill further."""
+    log = tmp_path / "log"
+    log.write_text("old lines\n")
+    (tmp_path / "log.1").mkdir()
+    shim.rotate(str(log), max_bytes=5, files=2)
+    assert log.read_bytes() == b""
+
+
+def test_one_file_is_cut_and_none_kept(tmp_path: Path) -> None:
+    """A rotation of one file has room for nothing old."""
+    log = tmp_path / "log"
+    log.write_text("old lines\n")
+    shim.rotate(str(log), max_bytes=5, files=1)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"log": ""}
+
+
+def test_a_shim_that_cannot_work_says_why(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is refused with the shim's own last line."""
+    container, _ = bench.create()
+    monkeypatch.setattr(launch, "SHIM", (sys.executable, "-c", "import sys; sys.exit('no luck')"))
+    with pytest.raises(StartRefused, match="no luck"):
+        bench.runtime.start(container)
 
 
 def test_the_last_lines_are_read_without_the_rest(bench: Bench) -> None:

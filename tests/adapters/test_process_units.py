@@ -21,15 +21,19 @@ ROOT = "/var/lib/gpuctl/processes"
 CALL = f"""
 import dataclasses, json, sys
 from pathlib import Path
-from gpuctl.adapters.process import ProcessRuntime
+from gpuctl.adapters.process import ProcessRuntime, container_of
 from gpuctl.model import ContainerSpec
 runtime = ProcessRuntime(Path({ROOT!r}))
 verb, *rest = sys.argv[1:]
 if verb == "create":
     spec = ContainerSpec(image="", host_port=0, container_port=0, **json.loads(rest[1]))
     answer = runtime.create("gpuctl-" + rest[0], spec, {{"gpuctl.replica": rest[0]}})
+elif verb == "container_of":
+    answer = container_of(int(rest[0]))
 elif verb == "list":
     answer = [dataclasses.asdict(reading) for reading in runtime.list()]
+elif verb == "logs":
+    answer = runtime.logs(rest[0], int(rest[1]))
 else:
     answer = getattr(runtime, verb)(*rest)
 print(json.dumps(answer))
@@ -72,8 +76,9 @@ def cleared(systemd: Systemd) -> Iterator[None]:
         call(systemd, "remove", found["id"])
 
 
-def call(systemd: Systemd, verb: str, *arguments: str) -> Any:
-    return json.loads(systemd.run(sys.executable, "/opt/rig/call.py", verb, *arguments))
+def call(systemd: Systemd, verb: str, *arguments: str | int) -> Any:
+    words = map(str, arguments)
+    return json.loads(systemd.run(sys.executable, "/opt/rig/call.py", verb, *words))
 
 
 def create(systemd: Systemd, script: str, **spec: object) -> str:
@@ -116,6 +121,15 @@ def test_an_engine_is_a_unit_with_its_limits(systemd: Systemd) -> None:
         "yes",
         "gpuctl gpuctl-chat-0",
     ]
+
+
+def test_a_worker_is_told_by_its_unit(systemd: Systemd) -> None:
+    """A process without our variable is ours by its cgroup; PID 1 is a stranger."""
+    container = create(systemd, "env -i sleep 600 & echo $!; wait")
+    call(systemd, "start", container)
+    (worker,) = wait_for(lambda: call(systemd, "logs", container, 1), "the worker's pid")
+    assert call(systemd, "container_of", worker) == container
+    assert call(systemd, "container_of", "1") is None
 
 
 def test_engines_outlive_the_daemon_s_unit(systemd: Systemd) -> None:
