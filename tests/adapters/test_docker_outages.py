@@ -14,6 +14,7 @@ from gpuctl.adapters.docker import DockerRuntime
 from gpuctl.errors import (
     RuntimeTimeout,
     RuntimeUnavailable,
+    StartRefused,
 )
 from tests.adapters.docker_bench import bench, bench_on, own_engine, simulator
 from tests.adapters.runtime_contract import (
@@ -183,3 +184,31 @@ def test_threads_do_not_share_a_client(bench: Bench) -> None:
     assert failures == []
     # One connection each at most, and those of ended threads go with them.
     assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+def test_a_pull_tells_how_far_it_is_and_what_went_wrong(
+    engine: PrivateEngine, bench: Bench
+) -> None:
+    """Progress reaches the caller; an error in the middle of it is the engine's own words."""
+    told: list[tuple[str, float | None]] = []
+    with SocketProxy(engine.socket) as proxy:
+        runtime = DockerRuntime(environment=proxy.environment)
+        half = {"current": 1, "total": 2}
+        layer = {"status": "Downloading", "id": "a1b2", "progressDetail": half}
+        for body in (layer, {"error": "manifest unknown"}):
+            rule = Rule(match="POST /images/create", do="answer", status=200, body=body, times=1)
+            proxy.add(rule)
+        runtime.pull("some/image:tag", lambda line, ratio: told.append((line, ratio)))
+        with pytest.raises(StartRefused, match="some/image:tag: manifest unknown"):
+            runtime.pull("some/image:tag", lambda line, ratio: None)
+        runtime.close()
+    assert told == [("a1b2: Downloading", 0.5)]
+
+
+def test_a_name_will_do_where_the_id_is_not_known(engine: PrivateEngine, bench: Bench) -> None:
+    """A fresh client acts on a container by its name alone, after looking whose it is."""
+    container, replica = bench.create()
+    fresh = bench.open()
+    fresh.rename(f"gpuctl-{replica}", "gpuctl-by-name")
+    fresh.close()
+    assert bench.read(container).name == "gpuctl-by-name"
