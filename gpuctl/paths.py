@@ -37,6 +37,11 @@ class Directories:
         return f"{self.runtime}/gpuctl.sock"
 
     @property
+    def gateway(self) -> str:
+        """gateway.json, in a directory of its own: the gateway is another user."""
+        return f"{self.runtime}-gateway/gateway.json"
+
+    @property
     def spawned(self) -> str:
         """Holds the pid of a daemon that `up` put in the background, and no unit looks after."""
         return f"{self.runtime}/spawned.pid"

@@ -105,10 +105,18 @@ def test_files_have_their_places() -> None:
     """What scripts and other programs rely on sits at fixed names."""
     there = Directories("/c", "/s", "/r")
 
-    assert (there.status, there.socket, there.database, there.applied, there.daemon_log) == (
+    assert (
+        there.status,
+        there.socket,
+        there.database,
+        there.applied,
+        there.daemon_log,
+        there.gateway,
+    ) == (
         "/r/status.json",
         "/r/gpuctl.sock",
         "/s/state.db",
         "/s/applied.json",
         "/s/daemon.log",
+        "/r-gateway/gateway.json",
     )

@@ -42,7 +42,7 @@ def world(session: Session, profile: Profile) -> World:
         host=simulated.host if simulated else _host(session, kind(session, profile)),
         store=SqliteStore(Path(own.database), Path(own.status)),
         clock=clock(),
-        gateway=GatewayFile(Path(own.runtime)),
+        gateway=GatewayFile(Path(own.gateway), clock()),
     )
 
 
@@ -148,21 +148,10 @@ def _gpus() -> Gpus:
 
 def _host(session: Session, runtime_kind: str) -> Host:
     from gpuctl.adapters.host import SystemHost
+    from gpuctl.adapters.process import container_of
 
-    resolve = _process_container if runtime_kind == "process" else None
-    return SystemHost(Path(session.own.state), resolve)
-
-
-def _process_container(pid: int) -> str | None:
-    """Return the id that the process runtime gave a process's container; needs no cgroup."""
-    from gpuctl.adapters.process.resolve import CONTAINER_VARIABLE
-
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    prefix = f"{CONTAINER_VARIABLE}=".encode()
-    return next((v.removeprefix(prefix).decode() for v in variables if v.startswith(prefix)), None)
+    whose = container_of if runtime_kind == "process" else None
+    return SystemHost(Path(session.own.state), clock(), whose)
 
 
 def _docker_answers(session: Session) -> bool:

@@ -49,11 +49,11 @@ def supervisor(
     from gpuctl.adapters.lock import lock_directory, lock_engine
     from gpuctl.daemon import Daemon, fault_from
 
-    own = session.own
+    own, profile = session.own, choose.applied(session)
     background.prepare(own)
     with ExitStack() as held:
         held.callback(os.close, lock_directory(Path(own.state)))
-        world = compose.world(session, choose.applied(session))
+        world = compose.world(session, profile)
         held.enter_context(lock_engine(world.runtime.identity()))
         if intent:
             _intend(world, intent)

@@ -1,0 +1,41 @@
+"""The demo's own parts; that it works is shown by running it."""
+
+import socket
+from pathlib import Path
+
+from gpuctl.cli import demonstration
+from gpuctl.cli.session import Session
+
+
+def test_the_demo_keeps_to_its_own_place(tmp_path: Path) -> None:
+    """Whatever the environment says, the demo touches no other supervisor's files."""
+    session = Session(
+        environment={"STATE_DIRECTORY": "/var/lib/gpuctl", "GPUCTL_STATE_DIR": "/s", "HOME": "/h"},
+        simulate="p106x8",
+    )
+
+    own = demonstration._own(session, tmp_path)
+
+    assert own.simulate == ""
+    assert {own.own.config, own.own.state, own.own.runtime} == {
+        str(tmp_path),
+        str(tmp_path / "run"),
+    }
+
+
+def test_its_profile_is_valid(place: Path) -> None:
+    """Two replicas on the CPU, as processes, of the model given."""
+    profile = demonstration._profile(Session(environment={}), Path("/m.gguf"))
+
+    (workload,) = profile.workloads
+    assert (profile.host.runtime, workload.replicas, workload.model) == ("process", 2, "/m.gguf")
+
+
+def test_a_port_in_use_is_passed_over() -> None:
+    """The demo takes two neighbouring ports that nobody listens on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+
+        assert not demonstration._free(holder.getsockname()[1])
+    assert demonstration._free_port() % 2 == 1
