@@ -81,12 +81,18 @@ def kind(session: Session, profile: Profile | None) -> str:
 
 
 def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -> Inventory:
-    """Return what the host has. Raises `GpuUnavailable` when its *gpus* cannot be read."""
+    """
+    Return what the host has; GPUs are read when *gpus* is true and the profile wants any.
+
+    Raises:
+        GpuUnavailable: they cannot be read.
+    """
     from gpuctl.model import Inventory
 
     host = _simulated(session).host if session.simulate else _host(session, "")
+    wanted = gpus and (profile is None or _wants_gpus(profile))
     return Inventory(
-        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if gpus else (),
+        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if wanted else (),
         memory_total_bytes=host.read().memory_total_bytes,
         cpus=os.cpu_count() or 1,
         runtime=kind(session, profile),
@@ -168,6 +174,10 @@ def _docker_answers(session: Session) -> bool:
     finally:
         engine.close()
     return True
+
+
+def _wants_gpus(profile: Profile) -> bool:
+    return bool(profile.host.gpus) or any(w.gpus != "none" for w in profile.workloads)
 
 
 def _identity(gpu: GpuReading) -> GpuIdentity:
