@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -132,7 +131,7 @@ class Fault:
 
 def shipped() -> dict[str, Path]:
     """Return the shipped host-state files by name, sorted."""
-    folder = Path(str(resources.files("gpuctl"))) / "data" / "hosts"
+    folder = Path(__file__).parent / "data" / "hosts"
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
 
 
