@@ -114,7 +114,10 @@ class _Starting:
             return there.id
 
     def _put_aside(self, old: ContainerReading) -> None:
-        self.runtime.rename(old.id, _aside_name(old))
+        try:
+            self.runtime.rename(old.id, _aside_name(old))
+        except ContainerMissing:
+            return  # somebody removed it in the meantime
         if old.state not in ("running", "paused"):
             return
         if self._killed(old):

@@ -163,15 +163,14 @@ def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHis
         instance=str(evidence.get("instance", "")),
         container=container,
     )
-    if action != "start":
+    if action != "start" or evidence.get("resumed"):
         return replace(before, attempt=attempt)
-    restarts = (*before.restarts, at) if evidence.get("restart") else before.restarts
-    return replace(
-        before,
-        attempt=attempt,
-        starts=(*before.starts, at)[-STARTS_KEPT:],
-        restarts=restarts[-STARTS_KEPT:],
-    )
+    starts = (*before.starts, at)[-STARTS_KEPT:]
+    if evidence.get("restart"):
+        restarts = (*before.restarts, at)[-STARTS_KEPT:]
+        return replace(before, attempt=attempt, starts=starts, restarts=restarts)
+    # Asked for, or not its fault: what it did before is forgiven.
+    return replace(before, attempt=attempt, starts=starts, failure=None)
 
 
 def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:

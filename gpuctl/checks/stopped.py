@@ -62,8 +62,8 @@ def _failed(replica: Replica, reason: str, evidence: Evidence, read: float | Non
 
 
 def _reason(container: ContainerReading) -> str:
-    if container.state == "removed":
-        return "removed"
+    if container.state in ("removing", "removed"):
+        return "removed"  # and not by us: what we remove has ended before
     if container.oom_killed:
         return "oom_killed"
     if container.error:
@@ -97,7 +97,7 @@ def _evidence(container: ContainerReading) -> Evidence:
         told["error"] = container.error
     if container.finished_at is not None:
         told["finished_at"] = container.finished_at
-    if container.state == "removed":
+    if container.state in ("removing", "removed"):
         told["removed_by"] = "another client"
     return told
 
