@@ -1,0 +1,143 @@
+"""Simulated GPUs and the machine around them, behind the Gpus and Host ports."""
+
+from __future__ import annotations
+
+from gpuctl.adapters.simulated.machine import Machine
+from gpuctl.adapters.simulated.records import Container
+from gpuctl.adapters.simulated.runtime import held_bytes
+from gpuctl.errors import GpuctlError, GpuUnavailable
+from gpuctl.host_state import GpuState, HostState, ProcessState
+from gpuctl.model import GpuProcess, GpuReading, HostReading
+
+#: A call of NVML that takes longer has missed its deadline, as a hung driver's does.
+DEADLINE_SECONDS = 5.0
+#: What a loaded replica holds of each of its cards: small enough for four on one.
+VRAM_RATIO = 0.22
+
+
+class SimulatedGpus:
+    """The cards of the host-state file, with what the containers hold of them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def read(self) -> tuple[GpuReading, ...]:
+        try:
+            host = self._machine.host()
+            _refuse_broken(host)
+            running = [c for c in self._machine.containers().values() if c.state == "running"]
+            return tuple(self._reading(gpu, running) for gpu in host.gpus)
+        except GpuUnavailable:
+            raise
+        except GpuctlError as error:
+            raise GpuUnavailable(error.message, error.hint) from error
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go."""
+
+    def _reading(self, gpu: GpuState, running: list[Container]) -> GpuReading:
+        at, boot_seconds = self._machine.clock.now(), self._machine.clock.boot_seconds()
+        if gpu.lost:
+            return GpuReading(
+                index=gpu.index,
+                uuid=gpu.uuid,
+                name=gpu.name,
+                state="lost",
+                at=at,
+                boot_seconds=boot_seconds,
+            )
+        own = tuple(self._process(gpu, each) for each in running if self._holds(gpu, each))
+        used = gpu.memory_used_bytes + sum(process.used_bytes or 0 for process in own)
+        others = tuple(_stranger(process, running) for process in gpu.processes or ())
+        return GpuReading(
+            index=gpu.index,
+            uuid=gpu.uuid,
+            name=gpu.name,
+            memory_total_bytes=gpu.memory_total_bytes,
+            memory_used_bytes=None if gpu.memory_total_bytes is None else used,
+            memory_reserved_bytes=gpu.memory_reserved_bytes,
+            utilization_ratio=gpu.utilization_ratio,
+            temperature_celsius=gpu.temperature_celsius,
+            power_watts=gpu.power_watts,
+            power_limit_watts=gpu.power_limit_watts,
+            sm_clock_hertz=gpu.sm_clock_hertz,
+            throttle_reasons=gpu.throttle_reasons,
+            compute_capability=gpu.compute_capability,
+            pci_bus_id=gpu.pci_bus_id,
+            processes=None if gpu.processes is None else (*others, *own),
+            at=at,
+            boot_seconds=boot_seconds,
+        )
+
+    def _holds(self, gpu: GpuState, container: Container) -> bool:
+        if gpu.uuid not in container.gpus:
+            return False
+        fault = self._machine.fault(container.replica)
+        return fault is None or fault.kind != "vram_lost"
+
+    def _process(self, gpu: GpuState, container: Container) -> GpuProcess:
+        assert container.pid is not None
+        total, ratio = gpu.memory_total_bytes, self._machine.loaded_ratio(container)
+        return GpuProcess(
+            pid=container.pid,
+            used_bytes=None if total is None else int(VRAM_RATIO * ratio * total),
+            container=container.id if container.replica else None,
+            name=_program(container),
+        )
+
+
+class SimulatedMachineHost:
+    """Memory, and whose a process is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def read(self) -> HostReading:
+        total = self._machine.host().memory_total_bytes
+        held = (held_bytes(self._machine, each) for each in self._machine.containers().values())
+        return HostReading(
+            memory_total_bytes=total,
+            memory_available_bytes=max(0, total - sum(each or 0 for each in held)),
+            boot_seconds=self._machine.clock.boot_seconds(),
+        )
+
+    def container_of(self, pid: int) -> str | None:
+        found = self._of(pid)
+        return found.id if found is not None and found.replica else None
+
+    def name_of(self, pid: int) -> str | None:
+        found = self._of(pid)
+        if found is not None:
+            return _program(found)
+        strangers = (each for gpu in self._machine.host().gpus for each in gpu.processes or ())
+        return next((each.name for each in strangers if each.pid == pid), None)
+
+    def _of(self, pid: int) -> Container | None:
+        return next((c for c in self._machine.containers().values() if c.pid == pid), None)
+
+
+def _refuse_broken(host: HostState) -> None:
+    """Say why NVML would not answer."""
+    if host.init_error is not None:
+        raise GpuUnavailable(f"simulated host: nvmlInit answers with error {host.init_error}")
+    if host.gpus and host.driver_version is None:
+        raise GpuUnavailable("simulated host: there are GPUs, and no driver for them")
+    for call, seconds in host.calls.items():
+        if seconds == "hang" or seconds > DEADLINE_SECONDS:
+            raise GpuUnavailable(f"simulated host: {call} does not answer")
+
+
+def _stranger(process: ProcessState, running: list[Container]) -> GpuProcess:
+    """Return a process of the file; one that names a replica belongs to its container."""
+    owner = next((each.id for each in running if each.replica == process.container), None)
+    return GpuProcess(
+        pid=process.pid,
+        used_bytes=process.used_bytes,
+        container=owner or process.container,
+        name=process.name,
+    )
+
+
+def _program(container: Container) -> str:
+    """Return what stands for the program: the image's own name."""
+    return container.image.rpartition("/")[2].partition(":")[0] or "engine"
