@@ -1,52 +1,62 @@
-"""gateway.json: what the gateway has seen and has in flight. The Gateway port."""
+"""
+What the gateway last wrote about itself: `gateway.json`, read by the sampler of that name.
+
+    {"at": Unix seconds, "instance": …, "seq": …,
+     "replicas": {"chat-0": {"in_flight": 2, "last_byte_boot_seconds": 812.4}}}
+
+`instance` and `seq` name the last status.json the gateway saw; keys it adds are ignored here.
+"""
 
 from __future__ import annotations
 
 import json
-import time
+import os
 from pathlib import Path
+from typing import Any
 
 from gpuctl.model import GatewayReading, GatewayReplica
+from gpuctl.ports import Clock
 
-#: An older file says nothing about now: the gateway writes once a second.
+# The gateway writes every second; five of its turns missed is a gateway that is not there.
 FRESH_SECONDS = 5.0
 
 
 class GatewayFile:
-    """Reads `gateway.json` in *directory*; a file that did not change is not read again."""
+    """Implements `ports.Gateway` on one file."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "gateway.json"
-        self._seen: tuple[int, int] = (0, 0)  # inode, mtime in ns
-        self._reading: GatewayReading | None = None
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
 
     def read(self) -> GatewayReading | None:
-        """Return the gateway's word; `None` when there is none, or none that is fresh."""
+        """Return gateway.json; `None` when it is absent, unreadable or older than 5 s."""
         try:
-            stat = self._path.stat()
-            if time.time() - stat.st_mtime > FRESH_SECONDS:
-                return None
-            if (stat.st_ino, stat.st_mtime_ns) != self._seen:
-                self._reading = _parsed(self._path.read_bytes())
-                self._seen = (stat.st_ino, stat.st_mtime_ns)
-        except OSError:
+            with self._path.open("rb") as file:
+                modified_at = os.fstat(file.fileno()).st_mtime
+                document = json.load(file)
+            written_at = float(document["at"])
+            reading = _reading(document)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return self._reading
+        # Both must be fresh: a copy has a new mtime, and a clock step leaves an old `at` behind.
+        # A time in the future is no better than one in the past.
+        now = self._clock.now()
+        fresh = all(abs(now - at) <= FRESH_SECONDS for at in (written_at, modified_at))
+        return reading if fresh else None
 
 
-def _parsed(text: bytes) -> GatewayReading | None:
-    try:
-        told = json.loads(text)
-        return GatewayReading(
-            instance=str(told["instance"]),
-            seq=int(told["seq"]),
-            replicas={
-                str(name): GatewayReplica(
-                    in_flight=int(row["in_flight"]),
-                    last_byte_boot_seconds=row.get("last_byte_boot_seconds"),
-                )
-                for name, row in told["replicas"].items()
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # half-written or of another kind: as good as absent
+def _reading(document: dict[str, Any]) -> GatewayReading:
+    replicas = document.get("replicas", {})
+    return GatewayReading(
+        instance=str(document.get("instance", "")),
+        seq=int(document.get("seq", 0)),
+        replicas={name: _replica(entry) for name, entry in replicas.items()},
+    )
+
+
+def _replica(entry: dict[str, Any]) -> GatewayReplica:
+    last_byte = entry.get("last_byte_boot_seconds")
+    return GatewayReplica(
+        in_flight=int(entry.get("in_flight", 0)),
+        last_byte_boot_seconds=None if last_byte is None else float(last_byte),
+    )

@@ -1,74 +1,112 @@
-"""The machine itself: memory, disk, load, and whose a process is. The Host port."""
+"""
+The machine itself, read from /proc: memory, disk, load, and who owns a process.
+
+Composed by `cli`; `/proc` is an argument so that a test can write its own.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuctl.errors import GpuctlError
 from gpuctl.model import HostReading
+from gpuctl.ports import Clock
 
-#: A Docker container's cgroup, v1 (`/docker/<id>`) and v2 (`docker-<id>.scope`).
-_CONTAINER = re.compile(r"[/-]([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
+# The last path element that is a container's id: `/docker/<id>` (cgroupfs driver) or
+# `/system.slice/docker-<id>.scope` (systemd driver). Source: moby `daemon/oci_linux.go`.
+_CONTAINER = re.compile(r"[/-]([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
 class SystemHost:
     """
-    Reads /proc; *directory* is where the disk's free space matters.
+    Implements `ports.Host`.
 
-    *resolve* names the container of a pid for a runtime that has no cgroup per container.
+    *sessions* tells which container of the process runtime a pid belongs to; it is asked only
+    about processes that are in no container.
     """
 
-    def __init__(self, directory: Path, resolve: Callable[[int], str | None] | None = None) -> None:
-        self._directory, self._resolve = directory, resolve
+    def __init__(
+        self,
+        state_directory: Path,
+        clock: Clock,
+        sessions: Callable[[int], str | None] | None = None,
+        *,
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._state_directory = state_directory
+        self._clock = clock
+        self._sessions = sessions
+        self._proc = proc
 
     def read(self) -> HostReading:
         """
-        Return memory, disk and load.
+        Return memory, disk and load; what cannot be read is `None`.
 
-        Source: `/proc/meminfo` MemTotal, MemAvailable, proc(5); statvfs(3); getloadavg(3).
+        Source: MemTotal and MemAvailable of `/proc/meminfo`, statvfs(3) of the state directory
+        (what an unprivileged writer may use), the first field of `/proc/loadavg` over the
+        CPUs of the host.
         """
-        try:
-            memory = _memory()
-            disk = os.statvfs(_existing(self._directory))
-        except OSError as error:
-            raise GpuctlError(f"the host cannot be read: {error}") from error
+        memory = self._memory()
         return HostReading(
             memory_total_bytes=memory.get("MemTotal"),
             memory_available_bytes=memory.get("MemAvailable"),
-            disk_free_bytes=disk.f_bavail * disk.f_frsize,
-            load_ratio=os.getloadavg()[0] / (os.cpu_count() or 1),
-            boot_seconds=time.clock_gettime(time.CLOCK_BOOTTIME),
+            disk_free_bytes=self._disk_free_bytes(),
+            load_ratio=self._load_ratio(),
+            boot_seconds=self._clock.boot_seconds(),
         )
 
     def container_of(self, pid: int) -> str | None:
-        """Source: `/proc/<pid>/cgroup`, cgroups(7); needs the host's PID namespace."""
-        if self._resolve is not None:
-            return self._resolve(pid)
-        try:
-            found = _CONTAINER.search(Path(f"/proc/{pid}/cgroup").read_text())
-        except OSError:
-            return None  # it has ended
-        return found.group(1) if found else None
+        """
+        Return the id of the container that process is in, `None` for a stranger.
+
+        Source: `/proc/<pid>/cgroup`, of which cgroup v1 has a line for each controller and
+        v2 one; of nested containers the innermost counts.
+        """
+        for line in self._text(f"{pid}/cgroup").splitlines():
+            found: list[str] = _CONTAINER.findall(line)
+            if found:
+                return found[-1]
+        return self._sessions(pid) if self._sessions is not None else None
 
     def name_of(self, pid: int) -> str | None:
-        """Source: `/proc/<pid>/comm`, proc(5)."""
+        """
+        Return the program's name, at most 15 characters; `None` when the process is gone.
+
+        Source: `/proc/<pid>/comm`.
+        """
+        return self._text(f"{pid}/comm").rstrip("\n") or None
+
+    def _memory(self) -> dict[str, int]:
+        memory = {}
+        for line in self._text("meminfo").splitlines():
+            name, _, rest = line.partition(":")
+            fields = rest.split()
+            # The unit is always written `kB` and always means 1,024 bytes (proc(5)).
+            if len(fields) == 2 and fields[0].isdigit():
+                memory[name] = int(fields[0]) * 1024
+        return memory
+
+    def _disk_free_bytes(self) -> int | None:
         try:
-            return Path(f"/proc/{pid}/comm").read_text().strip()
+            disk = os.statvfs(_existing(self._state_directory))
         except OSError:
             return None
+        return disk.f_bavail * disk.f_frsize
+
+    def _load_ratio(self) -> float | None:
+        fields = self._text("loadavg").split()
+        return float(fields[0]) / (os.cpu_count() or 1) if fields else None
+
+    def _text(self, name: str) -> str:
+        # A process may end, and its files vanish, between any two reads (ESRCH, ENOENT).
+        try:
+            return (self._proc / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
 
 def _existing(directory: Path) -> Path:
     """Return the directory, or the nearest above it: before the first `up` it is not there."""
     return next(path for path in (directory, *directory.absolute().parents) if path.exists())
-
-
-def _memory() -> dict[str, int]:
-    """Return /proc/meminfo in bytes."""
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        pairs = (line.split()[:2] for line in lines)
-        return {name.rstrip(":"): int(kibibytes) * 1024 for name, kibibytes in pairs}

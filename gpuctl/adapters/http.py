@@ -1,154 +1,181 @@
-"""Health, metrics and one-token questions over HTTP on loopback. The Prober port."""
+"""
+Asks an engine over HTTP whether it is well, under a deadline that covers the whole exchange.
+
+A socket's own timeout starts afresh with every byte, so an engine that drips would hold a probe
+for ever; here each read is given what is left of the deadline. Called by the probe samplers,
+from any thread; a new connection for every question, so a dead one is never mistaken for news.
+"""
 
 from __future__ import annotations
 
+import http.client
+import io
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
 
 from gpuctl.model import Outcome, ProbeResult, ProbeSpec
 
-#: A metrics page of vLLM is some 60 KiB; what is longer is cut off.
+# vLLM's /metrics is about 60 KiB; what is longer than this is not an engine's.
 _BODY_BYTES = 1024 * 1024
-_HEAD_BYTES = 64 * 1024
-_CANARY_SECONDS = 30.0
 _DETAIL_CHARACTERS = 200
 
 
 class HttpProber:
     """
-    One connection a question, closed after it: a probe must notice that nobody listens.
+    Implements `ports.Prober`.
 
-    Every question has one deadline over connecting, sending and the whole answer, so a server
-    that drips a byte a second does not hold it.
+    *canary_seconds* is the least deadline of a one-token question: it must wait for a prefill,
+    which a health deadline need not.
     """
 
+    def __init__(self, canary_seconds: float = 30.0) -> None:
+        self._canary_seconds = canary_seconds
+
     def probe(self, spec: ProbeSpec) -> ProbeResult:
-        """Ask for health, then for metrics; those are read also where health is late."""
+        """Ask for health, then for metrics (a deadline of its own each); never raises."""
         began = time.monotonic()
         outcome, status, detail = _health(spec)
-        latency = time.monotonic() - began
-        metrics = None
-        if spec.metrics_path is not None and outcome in ("ok", "timeout"):
-            metrics = _metrics(spec)
+        latency_seconds = time.monotonic() - began
+        # A time-out does not skip the metrics: tokens may move while /health is late. Where the
+        # connection itself failed there is nobody to ask.
+        metrics = None if outcome in ("refused", "reset") else _metrics(spec)
         return ProbeResult(
             outcome=outcome,
             status=status,
-            latency_seconds=latency,
+            latency_seconds=latency_seconds,
             detail=detail,
             metrics=metrics,
         )
 
     def canary(self, spec: ProbeSpec) -> bool:
-        """Return whether one token came within 30 s."""
-        assert spec.canary_path is not None
-        body = spec.canary_body.encode()
-        try:
-            status, answer = _asked(spec, "POST", spec.canary_path, body, _CANARY_SECONDS)
-        except (OSError, ValueError):
+        """Ask for one token; True for a 200 with a body within the deadline. Never raises."""
+        if spec.canary_path is None:
             return False
-        return status == 200 and bool(answer)
+        seconds = max(spec.timeout_seconds, self._canary_seconds)
+        try:
+            answer = _ask(spec, spec.canary_path, seconds, body=spec.canary_body.encode())
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        return answer.status == 200 and bool(answer.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: int
+    body: bytes  # at most _BODY_BYTES
+    complete: bool  # False: there was more
 
 
 def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
+    """
+    Return the outcome of the health question, the HTTP status and the words for people.
+
+    An empty close is a refusal: docker-proxy accepts before the engine listens, and closes.
+    """
     try:
-        status, body = _asked(spec, "GET", spec.health_path, b"", spec.timeout_seconds)
+        answer = _ask(spec, spec.health_path, spec.timeout_seconds)
     except TimeoutError:
         return "timeout", None, f"no answer within {spec.timeout_seconds:g} s"
     except ConnectionRefusedError:
         return "refused", None, "connection refused"
-    except _EmptyClose:
-        # docker-proxy accepts before the engine listens, and then closes without a word.
+    except http.client.RemoteDisconnected:
         return "refused", None, "closed without an answer"
-    except (OSError, ValueError) as error:
-        return "reset", None, str(error)[:_DETAIL_CHARACTERS]
-    if 200 <= status < 300:
-        return "ok", status, ""
-    detail = f"HTTP {status} {body.decode(errors='replace')[:_DETAIL_CHARACTERS]}".strip()
+    except http.client.IncompleteRead:
+        return "reset", None, "closed in the middle of an answer"
+    except (ConnectionError, http.client.BadStatusLine) as error:
+        return "reset", None, str(error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return "error", None, str(error) or type(error).__name__
+    if 200 <= answer.status < 300:
+        return "ok", answer.status, ""
+    said = answer.body.decode("utf-8", "replace").strip()[:_DETAIL_CHARACTERS]
+    return _outcome(answer.status), answer.status, f"HTTP {answer.status} {said}".strip()
+
+
+def _outcome(status: int) -> Outcome:
+    """Return `loading` for any 503: an engine that was ready and is dead is told by the sampler."""
     if status == 503:
-        return "loading", status, detail
-    return ("dead" if status >= 500 else "error"), status, detail
+        return "loading"
+    return "dead" if status >= 500 else "error"
 
 
 def _metrics(spec: ProbeSpec) -> str | None:
-    assert spec.metrics_path is not None
-    try:
-        status, body = _asked(spec, "GET", spec.metrics_path, b"", spec.timeout_seconds)
-    except (OSError, ValueError):
+    """Return the text of the metrics, `None` for anything but a 200 in time."""
+    if spec.metrics_path is None:
         return None
-    return body.decode(errors="replace") if status == 200 else None
-
-
-class _EmptyClose(ConnectionError):
-    """The other side closed without a byte."""
-
-
-def _asked(
-    spec: ProbeSpec, method: str, path: str, body: bytes, seconds: float
-) -> tuple[int, bytes]:
-    """
-    Ask one question in HTTP/1.0, which is answered unchunked and ends with the connection.
-
-    Raises `TimeoutError`, `OSError`, or `ValueError` for an answer that is not HTTP.
-    """
-    deadline = time.monotonic() + seconds
-    head = f"{method} {path} HTTP/1.0\r\nHost: {spec.host}\r\nConnection: close\r\n"
-    if body:
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    with _connected(spec, deadline) as connection:
-        connection.sendall(head.encode() + b"\r\n" + body)
-        return _answer(connection, deadline)
-
-
-@contextmanager
-def _connected(spec: ProbeSpec, deadline: float) -> Iterator[socket.socket]:
-    connection = socket.create_connection((spec.host, spec.port), timeout=_left(deadline))
     try:
-        yield connection
-    finally:
-        connection.close()
+        answer = _ask(spec, spec.metrics_path, spec.timeout_seconds)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    if answer.status != 200:
+        return None
+    text = answer.body.decode("utf-8", "replace")
+    # A line that was cut off would give a counter that jumps backwards.
+    return text if answer.complete else text[: text.rfind("\n") + 1]
 
 
-def _answer(connection: socket.socket, deadline: float) -> tuple[int, bytes]:
-    """Read status and body up to Content-Length or the end, whichever comes first."""
-    received = bytearray()
-    end: int | None = None
-    start = 0
-    while end is None or len(received) < end:
-        connection.settimeout(_left(deadline))
-        chunk = connection.recv(65536)
-        if not chunk:
-            break
-        received += chunk
-        if not start and (found := received.find(b"\r\n\r\n")) >= 0:
-            start = found + 4
-            length = _content_length(received[:found])
-            end = start + min(_BODY_BYTES if length is None else length, _BODY_BYTES)
-        if not start and len(received) > _HEAD_BYTES:
-            raise ValueError("its head is too long")
-    if not received:
-        raise _EmptyClose("closed without an answer")
-    return _status(received), bytes(received[start:end])
+def _ask(spec: ProbeSpec, path: str, seconds: float, body: bytes | None = None) -> _Answer:
+    """
+    Send one request and read its answer within *seconds*; a POST when there is a *body*.
+
+    Raises TimeoutError, OSError, HTTPException or ValueError (a path that is not ASCII).
+    """
+    ends = time.monotonic() + seconds
+    with socket.create_connection((spec.host, spec.port), timeout=seconds) as connection:
+        connection.settimeout(_left(ends))
+        connection.sendall(_request(spec, path, body))
+        # HTTPResponse asks its socket for nothing but `makefile`.
+        stream = cast("socket.socket", _Stream(connection, ends))
+        with http.client.HTTPResponse(stream, method="GET" if body is None else "POST") as response:
+            response.begin()
+            content = response.read(_BODY_BYTES)
+            _refuse_truncated(response, content)
+            return _Answer(
+                status=response.status, body=content, complete=len(content) < _BODY_BYTES
+            )
 
 
-def _status(received: bytearray) -> int:
-    first = bytes(received.split(b"\r\n", 1)[0]).split()
-    if len(first) < 2 or not first[0].startswith(b"HTTP/") or not first[1].isdigit():
-        raise ValueError("the answer is not HTTP")
-    return int(first[1])
+def _refuse_truncated(response: http.client.HTTPResponse, content: bytes) -> None:
+    # HTTPResponse.read(n) takes an early close for the end of a body; what is still owed of its
+    # Content-Length is in `length`.
+    if len(content) < _BODY_BYTES and response.length:
+        raise http.client.IncompleteRead(content, response.length)
 
 
-def _content_length(head: bytearray) -> int | None:
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return int(value)
-    return None
+def _request(spec: ProbeSpec, path: str, body: bytes | None) -> bytes:
+    lines = [
+        f"{'GET' if body is None else 'POST'} {path} HTTP/1.1",
+        f"Host: {spec.host}:{spec.port}",
+        "Accept: */*",
+        "Connection: close",
+    ]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b"")
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
+def _left(ends: float) -> float:
+    left = ends - time.monotonic()
     if left <= 0:
-        raise TimeoutError("past its deadline")
+        raise TimeoutError
     return left
+
+
+class _Stream(io.RawIOBase):
+    """The receiving half of a socket, of which no read outlives the deadline."""
+
+    def __init__(self, connection: socket.socket, ends: float) -> None:
+        self._connection = connection
+        self._ends = ends
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._connection.settimeout(_left(self._ends))
+        return self._connection.recv_into(buffer)

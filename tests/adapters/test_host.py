@@ -1,0 +1,116 @@
+"""The machine as /proc tells it: on a /proc of our own, and once on the real one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gpuctl.adapters.host import SystemHost
+from tests.fakes import FakeClock
+
+ID = "3f" * 32
+OUTER = "0a" * 32
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A /proc without a process."""
+    folder = tmp_path / "proc"
+    folder.mkdir()
+    return folder
+
+
+def process(proc: Path, pid: int, *, cgroup: str = "0::/\n", comm: str = "python3\n") -> None:
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "cgroup").write_text(cgroup)
+    (proc / str(pid) / "comm").write_text(comm)
+
+
+def test_memory_and_load_are_read_in_base_units(proc: Path, tmp_path: Path) -> None:
+    """`kB` of /proc/meminfo are 1,024 bytes; the load is a share of the host's CPUs."""
+    (proc / "meminfo").write_text(
+        "MemTotal:       16384 kB\nMemFree: 1 kB\nMemAvailable:    8192 kB\nHugePages_Total:  7\n"
+    )
+    (proc / "loadavg").write_text("3.00 2.00 1.00 1/100 4242\n")
+    reading = SystemHost(tmp_path, FakeClock(seconds=77.0), proc=proc).read()
+    assert reading.memory_total_bytes == 16384 * 1024
+    assert reading.memory_available_bytes == 8192 * 1024
+    assert reading.load_ratio == 3.0 / (os.cpu_count() or 1)
+    assert reading.boot_seconds == 77.0
+
+
+def test_what_cannot_be_read_is_unknown(proc: Path, tmp_path: Path) -> None:
+    """A /proc that tells nothing is no error: each number is unknown by itself."""
+    reading = SystemHost(tmp_path, FakeClock(), proc=proc).read()
+    assert reading.memory_total_bytes is None
+    assert reading.memory_available_bytes is None
+    assert reading.load_ratio is None
+    assert reading.disk_free_bytes is not None
+
+
+def test_the_disk_is_that_of_the_nearest_directory_there_is(tmp_path: Path) -> None:
+    """Before the first `up` the state directory is not there, and its disk is known."""
+    reading = SystemHost(tmp_path / "not" / "yet", FakeClock()).read()
+    disk = os.statvfs(tmp_path)
+    assert reading.disk_free_bytes is not None
+    # Other programs write to this disk as well: the same disk to within 1 GiB.
+    assert abs(reading.disk_free_bytes - disk.f_bavail * disk.f_frsize) < 1024**3
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "container"),
+    [
+        pytest.param(f"0::/system.slice/docker-{ID}.scope\n", ID, id="v2, systemd driver"),
+        pytest.param(f"0::/docker/{ID}\n", ID, id="v2, cgroupfs driver"),
+        pytest.param(f"12:cpu:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/\n", ID, id="v1"),
+        pytest.param(f"12:cpuset:/\n3:memory:/docker/{ID}\n", ID, id="v1, one controller only"),
+        pytest.param(f"0::/docker/{ID}/init.scope\n", ID, id="a child of the container's cgroup"),
+        pytest.param(f"0::/docker/{OUTER}/docker/{ID}\n", ID, id="a container in a container"),
+        pytest.param("0::/user.slice/user-1000.slice/session-3.scope\n", None, id="a stranger"),
+        pytest.param(f"0::/docker/{ID}0\n", None, id="65 digits are no id"),
+        pytest.param(f"0::/docker/{ID[:-1]}\n", None, id="63 digits are no id"),
+        pytest.param("", None, id="a process that has just ended"),
+    ],
+)
+def test_the_container_of_a_process_is_in_its_cgroup(
+    proc: Path, tmp_path: Path, cgroup: str, container: str | None
+) -> None:
+    """A process in a container is known by the 64 digits, whatever the cgroup driver."""
+    process(proc, 42, cgroup=cgroup)
+    assert SystemHost(tmp_path, FakeClock(), proc=proc).container_of(42) == container
+
+
+def test_a_process_outside_every_container_is_looked_up_among_the_sessions(
+    proc: Path, tmp_path: Path
+) -> None:
+    """The process runtime has no cgroup of its own to go by, so it is asked."""
+    process(proc, 42)
+    process(proc, 43)
+    host = SystemHost(tmp_path, FakeClock(), {42: "process-1"}.get, proc=proc)
+    assert [host.container_of(42), host.container_of(43)] == ["process-1", None]
+
+
+def test_the_name_is_the_programs(proc: Path, tmp_path: Path) -> None:
+    """The name comes without its line end."""
+    process(proc, 42, comm="llama-server\n")
+    assert SystemHost(tmp_path, FakeClock(), proc=proc).name_of(42) == "llama-server"
+
+
+def test_a_process_that_is_gone_has_neither_name_nor_container(proc: Path, tmp_path: Path) -> None:
+    """A process may end between NVML's answer and ours."""
+    host = SystemHost(tmp_path, FakeClock(), proc=proc)
+    assert (host.name_of(42), host.container_of(42)) == (None, None)
+
+
+def test_the_real_host_is_read(tmp_path: Path) -> None:
+    """On this machine every number is known and makes sense, and our own name is found."""
+    host = SystemHost(tmp_path, FakeClock())
+    reading = host.read()
+    assert reading.memory_total_bytes is not None
+    assert reading.memory_available_bytes is not None
+    assert 0 < reading.memory_available_bytes <= reading.memory_total_bytes
+    assert reading.load_ratio is not None
+    assert reading.load_ratio >= 0
+    assert host.name_of(os.getpid()) == Path("/proc/self/comm").read_text().strip()

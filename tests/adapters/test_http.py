@@ -1,0 +1,281 @@
+"""Probes of real sockets on loopback, each server saying exactly the bytes of its script."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gpuctl.adapters.http import HttpProber
+from gpuctl.model import ProbeSpec
+
+Script = Callable[[socket.socket, bytes], None]
+Serve = Callable[[Script], int]
+
+OK = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+METRICS = b"tokens_total 42\nrequests 1\n"
+#: Long enough for a loaded machine, short enough to wait for.
+LATE_SECONDS = 0.3
+
+
+def answer(status: str, body: bytes = b"", head: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def says(text: bytes) -> Script:
+    return lambda connection, request: connection.sendall(text)
+
+
+def by_path(**scripts: Script) -> Script:
+    """Return a script that does what its named path asks for."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        scripts[request.split()[1].decode().strip("/")](connection, request)
+
+    return script
+
+
+def silent(connection: socket.socket, request: bytes) -> None:
+    """Say nothing until the other side has gone away."""
+    connection.recv(1)
+
+
+def drips(text: bytes) -> Script:
+    """Return a script that sends a byte every 20 ms, never so late that one read times out."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        for byte in text:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+    return script
+
+
+def resets(connection: socket.socket, request: bytes) -> None:
+    # Closing with a linger time of 0 sends RST instead of FIN (socket(7)).
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A server on a port of its own for each script, one connection after another."""
+    with ExitStack() as open_ones:
+
+        def start(script: Script) -> int:
+            listener = socket.create_server(("127.0.0.1", 0))
+            thread = threading.Thread(target=_serve, args=(listener, script))
+            thread.start()
+            open_ones.callback(thread.join)
+            # A shutdown wakes the accept; a close alone would not.
+            open_ones.callback(listener.shutdown, socket.SHUT_RDWR)
+            return int(listener.getsockname()[1])
+
+        yield start
+
+
+def _serve(listener: socket.socket, script: Script) -> None:
+    with listener:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    script(connection, _request(connection))
+                except OSError:
+                    continue  # the prober has gone away, as it should
+
+
+def _request(connection: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += connection.recv(65536)
+    return request
+
+
+def spec(port: int, *, metrics: bool = False, timeout_seconds: float = 5.0) -> ProbeSpec:
+    return ProbeSpec(
+        port=port,
+        health_path="/health",
+        metrics_path="/metrics" if metrics else None,
+        timeout_seconds=timeout_seconds,
+        canary_path="/v1/completions",
+        canary_body='{"max_tokens": 1}',
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "status", "detail"),
+    [
+        pytest.param(says(OK), "ok", 200, "", id="200"),
+        pytest.param(says(b"HTTP/1.1 204 No Content\r\n\r\n"), "ok", 204, "", id="204"),
+        pytest.param(
+            says(answer("503 Busy", b"Loading model\n")),
+            "loading",
+            503,
+            "HTTP 503 Loading model",
+            id="503",
+        ),
+        pytest.param(says(answer("500 Oops")), "dead", 500, "HTTP 500", id="500"),
+        pytest.param(says(answer("404 Not Found")), "error", 404, "HTTP 404", id="404"),
+        pytest.param(
+            says(answer("302 Found", head="Location: /x\r\n")), "error", 302, "HTTP 302", id="302"
+        ),
+        pytest.param(says(b""), "refused", None, "closed without an answer", id="an empty close"),
+        pytest.param(
+            says(OK[:-5]), "reset", None, "closed in the middle of an answer", id="half a body"
+        ),
+        pytest.param(resets, "reset", None, "[Errno 104] Connection reset by peer", id="a reset"),
+        pytest.param(says(b"SSH-2.0-x\r\n"), "reset", None, "SSH-2.0-x\r\n", id="not HTTP"),
+    ],
+)
+def test_every_answer_has_its_outcome(
+    serve: Serve, script: Script, outcome: str, status: int | None, detail: str
+) -> None:
+    """What the other side says decides the outcome, and is told."""
+    result = HttpProber().probe(spec(serve(script)))
+    assert (result.outcome, result.status, result.detail) == (outcome, status, detail)
+
+
+def test_a_port_nobody_listens_on_refuses() -> None:
+    """Nothing is listening, which is known at once."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = HttpProber().probe(spec(unused.getsockname()[1], metrics=True))
+    assert (result.outcome, result.status, result.metrics) == ("refused", None, None)
+
+
+def drips_its_body(connection: socket.socket, request: bytes) -> None:
+    head, separator, body = answer("200 OK", b"x" * 100).partition(b"\r\n\r\n")
+    connection.sendall(head + separator)
+    drips(body)(connection, request)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(silent, id="says nothing"),
+        pytest.param(drips(OK), id="drips its answer"),
+        pytest.param(drips_its_body, id="drips its body"),
+    ],
+)
+def test_the_deadline_covers_the_whole_exchange(serve: Serve, script: Script) -> None:
+    """A server that sends a byte now and then does not hold a probe beyond its deadline."""
+    result = HttpProber().probe(spec(serve(script), timeout_seconds=LATE_SECONDS))
+    assert (result.outcome, result.detail) == ("timeout", "no answer within 0.3 s")
+    assert LATE_SECONDS <= result.latency_seconds < LATE_SECONDS + 0.5
+
+
+def test_the_deadline_covers_a_connection_that_is_never_accepted() -> None:
+    """A listener with a full queue leaves a connection unanswered; that is late as well."""
+    with socket.socket() as full, ExitStack() as held:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        result = HttpProber().probe(spec(full.getsockname()[1], timeout_seconds=LATE_SECONDS))
+    assert result.outcome == "timeout"
+
+
+def test_metrics_come_with_the_health(serve: Serve) -> None:
+    """The text is handed on as it is, whatever way its end is told."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    until_closed = b"HTTP/1.1 200 OK\r\n\r\n" + METRICS
+    for text in (answer("200 OK", METRICS), chunked % (len(METRICS), METRICS), until_closed):
+        port = serve(by_path(health=says(OK), metrics=says(text)))
+        result = HttpProber().probe(spec(port, metrics=True))
+        assert (result.outcome, result.metrics) == ("ok", METRICS.decode())
+
+
+def test_metrics_are_read_while_the_health_is_late(serve: Serve) -> None:
+    """Tokens may move while /health is late: that is what tells busy from dead."""
+    port = serve(by_path(health=silent, metrics=says(answer("200 OK", METRICS))))
+    result = HttpProber().probe(spec(port, metrics=True, timeout_seconds=LATE_SECONDS))
+    assert (result.outcome, result.metrics) == ("timeout", METRICS.decode())
+    assert result.latency_seconds < LATE_SECONDS + 0.2, "the metrics are not part of it"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(says(answer("404 Not Found", b"none here")), id="404"),
+        pytest.param(says(b""), id="an empty close"),
+        pytest.param(resets, id="a reset"),
+        pytest.param(silent, id="late"),
+    ],
+)
+def test_metrics_never_change_the_outcome(serve: Serve, script: Script) -> None:
+    """A good health check stays good when the metrics cannot be had."""
+    port = serve(by_path(health=says(OK), metrics=script))
+    result = HttpProber().probe(spec(port, metrics=True, timeout_seconds=LATE_SECONDS))
+    assert (result.outcome, result.metrics) == ("ok", None)
+
+
+def test_endless_metrics_are_cut_at_a_line(serve: Serve) -> None:
+    """Of a body without bounds the first MiB is read, and no number in it is cut short."""
+    line = b"tokens_total 1234567\n"
+    port = serve(by_path(health=says(OK), metrics=says(b"HTTP/1.1 200 OK\r\n\r\n" + line * 80_000)))
+    result = HttpProber().probe(spec(port, metrics=True))
+    assert result.metrics is not None
+    assert len(result.metrics) == 1024 * 1024 // len(line) * len(line)
+    assert result.metrics.endswith(line.decode())
+
+
+def test_a_canary_asks_for_one_token(serve: Serve) -> None:
+    """The question goes out as the engine wants it, and an answer with a body is a token."""
+    asked: list[bytes] = []
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(answer("200 OK", b'{"choices": []}'))
+
+    port = serve(script)
+    assert HttpProber().canary(spec(port))
+    head, _, body = asked[0].partition(b"\r\n\r\n")
+    assert head.splitlines() == [
+        b"POST /v1/completions HTTP/1.1",
+        b"Host: 127.0.0.1:%d" % port,
+        b"Accept: */*",
+        b"Connection: close",
+        b"Content-Type: application/json",
+        b"Content-Length: 17",
+    ]
+    assert body == b'{"max_tokens": 1}'
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(says(answer("500 Oops", b"CUDA error")), id="an error"),
+        pytest.param(says(answer("200 OK")), id="no body"),
+        pytest.param(says(b""), id="an empty close"),
+        pytest.param(silent, id="late"),
+    ],
+)
+def test_a_canary_without_a_token_is_not_good(serve: Serve, script: Script) -> None:
+    """Only a token in time is one."""
+    prober = HttpProber(canary_seconds=LATE_SECONDS)
+    assert not prober.canary(spec(serve(script), timeout_seconds=LATE_SECONDS))
+
+
+def test_a_canary_waits_longer_than_a_health_check(serve: Serve) -> None:
+    """A prefill takes its time: the canary's own deadline holds, not the health check's."""
+
+    def late(connection: socket.socket, request: bytes) -> None:
+        time.sleep(LATE_SECONDS)
+        connection.sendall(answer("200 OK", b"{}"))
+
+    assert HttpProber().canary(spec(serve(late), timeout_seconds=LATE_SECONDS / 10))
+
+
+def test_an_engine_without_a_canary_has_none() -> None:
+    """Where nothing can be asked, nothing is good."""
+    assert not HttpProber().canary(ProbeSpec(port=1, health_path="/health"))
