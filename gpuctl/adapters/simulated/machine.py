@@ -76,10 +76,8 @@ class Machine:
             return self._host
 
     def fault(self, replica: str) -> Fault | None:
-        """Return what is wrong with a replica now."""
-        with self._lock:
-            self.host()
-            return self._faults.get(replica)
+        """Return what was wrong with a replica when `host` or `settle` was last called."""
+        return self._faults.get(replica)
 
     def containers(self) -> Containers:
         """Return every container, ours or not, by id."""
@@ -113,10 +111,10 @@ class Machine:
             return self.containers()
 
     def loaded_ratio(self, container: Container) -> float:
-        """Return how much of its model a running container has loaded (0-1)."""
+        """Return how much of its model a running container has loaded (0-1); `fault`'s facts."""
         fault = self.fault(container.replica)
-        slow = fault is not None and fault.kind == "slow_load" and fault.number is not None
-        seconds = fault.number if fault and slow else self.host().load_seconds
+        slow = fault.number if fault is not None and fault.kind == "slow_load" else None
+        seconds = self._host.load_seconds if slow is None else slow
         age = self.clock.boot_seconds() - container.started_boot_seconds
         return min(1.0, max(0.0, age) / seconds) if seconds else 1.0
 

@@ -7,7 +7,6 @@ from collections import Counter
 from gpuctl.adapters.simulated.machine import Machine
 from gpuctl.adapters.simulated.records import Container
 from gpuctl.errors import GpuctlError
-from gpuctl.host_state import Fault
 from gpuctl.model import ProbeResult, ProbeSpec
 
 #: Every engine reads its own names of it. Source: the /metrics of llama.cpp and of vLLM.
@@ -42,35 +41,31 @@ class SimulatedProber:
 
     def probe(self, spec: ProbeSpec) -> ProbeResult:
         try:
+            self._machine.host()
             listener = self._machine.listener(spec.port)
-            if listener is None:
-                return _OUTCOMES["refused"]
-            fault = self._machine.fault(listener.replica)
-            ratio = self._machine.loaded_ratio(listener)
         except GpuctlError as error:
             return ProbeResult(outcome="error", detail=error.message)
-        return self._answer(spec, listener, fault, ratio)
+        return self._answer(spec, listener)
 
     def canary(self, spec: ProbeSpec) -> bool:
         if self.probe(spec).outcome != "ok":
             return False
         try:
             listener = self._machine.listener(spec.port)
-            fault = self._machine.fault(listener.replica) if listener else None
         except GpuctlError:
             return False
-        if listener is None or (fault is not None and fault.kind in _TOKENLESS):
+        if listener is None or self._kind(listener) in _TOKENLESS:
             return False
         self._tokens[listener.id] += 1
         return True
 
-    def _answer(
-        self, spec: ProbeSpec, listener: Container, fault: Fault | None, ratio: float
-    ) -> ProbeResult:
-        kind = fault.kind if fault else ""
+    def _answer(self, spec: ProbeSpec, listener: Container | None) -> ProbeResult:
+        if listener is None:
+            return _OUTCOMES["refused"]
+        kind = self._kind(listener)
         if kind in _OUTCOMES:
             return _OUTCOMES[kind]
-        if ratio < 1.0:
+        if self._machine.loaded_ratio(listener) < 1.0:
             return _LOADING
         metrics = None
         if spec.metrics_path is not None:
@@ -78,3 +73,7 @@ class SimulatedProber:
             running = 1 if kind == "stalled" else 0
             metrics = _METRICS.format(tokens=self._tokens[listener.id], running=running)
         return ProbeResult(outcome="ok", status=200, metrics=metrics)
+
+    def _kind(self, listener: Container) -> str:
+        fault = self._machine.fault(listener.replica)
+        return fault.kind if fault is not None else ""

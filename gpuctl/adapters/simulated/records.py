@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,6 +88,10 @@ class State:
             for id_, each in self.containers.items()
         }
         return replace(self, boot_id=boot_id, containers=found)
+
+
+#: dataclasses.asdict copies every value deeply, which costs five times the writing.
+_FIELDS = tuple(each.name for each in fields(Container))
 
 
 class Shelf:
@@ -178,7 +182,9 @@ def _document(state: State) -> dict[str, Any]:
         "boot_id": state.boot_id,
         "next_pid": state.next_pid,
         "suffered": dict(state.suffered),
-        "containers": [asdict(each) for each in state.containers.values()],
+        "containers": [
+            {name: getattr(each, name) for name in _FIELDS} for each in state.containers.values()
+        ],
     }
 
 

@@ -198,10 +198,10 @@ class SimulatedRuntime:
 
     def _refusals(self, container: Container, others: Containers) -> Iterator[str]:
         """Yield why a real engine would not start it."""
+        present = {gpu.uuid: gpu for gpu in self._machine.host().gpus}
         fault = self._machine.fault(container.replica)
         if fault is not None and fault.kind == "start_refused":
             yield f"{container.name}: the start is refused, as the host-state file says"
-        present = {gpu.uuid: gpu for gpu in self._machine.host().gpus}
         for uuid in container.gpus:
             if uuid not in present:
                 yield f"{container.name}: there is no GPU {uuid} on this host"
