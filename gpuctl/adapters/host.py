@@ -23,8 +23,8 @@ class SystemHost:
     """
     Implements `ports.Host`.
 
-    *sessions* tells which container of the process runtime a pid belongs to; it is asked only
-    about processes that are in no container.
+    *sessions* tells which container of the process runtime a pid belongs to. It is asked first:
+    gpuctl may itself run in a container, and then every engine it starts has that one's cgroup.
     """
 
     def __init__(
@@ -64,11 +64,14 @@ class SystemHost:
         Source: `/proc/<pid>/cgroup`, of which cgroup v1 has a line for each controller and
         v2 one; of nested containers the innermost counts.
         """
+        own = self._sessions(pid) if self._sessions is not None else None
+        if own is not None:
+            return own
         for line in self._text(f"{pid}/cgroup").splitlines():
             found: list[str] = _CONTAINER.findall(line)
             if found:
                 return found[-1]
-        return self._sessions(pid) if self._sessions is not None else None
+        return None
 
     def name_of(self, pid: int) -> str | None:
         """

@@ -82,14 +82,13 @@ def test_the_container_of_a_process_is_in_its_cgroup(
     assert SystemHost(tmp_path, FakeClock(), proc=proc).container_of(42) == container
 
 
-def test_a_process_outside_every_container_is_looked_up_among_the_sessions(
-    proc: Path, tmp_path: Path
-) -> None:
-    """The process runtime has no cgroup of its own to go by, so it is asked."""
-    process(proc, 42)
-    process(proc, 43)
+def test_a_process_of_ours_is_known_before_its_cgroup(proc: Path, tmp_path: Path) -> None:
+    """When gpuctl runs in a container, that is no answer to whose an engine it started is."""
+    process(proc, 42, cgroup=f"0::/docker/{OUTER}\n")
+    process(proc, 43, cgroup=f"0::/docker/{ID}\n")
+    process(proc, 44)
     host = SystemHost(tmp_path, FakeClock(), {42: "process-1"}.get, proc=proc)
-    assert [host.container_of(42), host.container_of(43)] == ["process-1", None]
+    assert [host.container_of(pid) for pid in (42, 43, 44)] == ["process-1", ID, None]
 
 
 def test_the_name_is_the_programs(proc: Path, tmp_path: Path) -> None:
