@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from gpuctl.errors import StoreError
 from gpuctl.model import Event, EventKind
@@ -21,9 +25,11 @@ SCHEMA = 1
 #: Events kept: at 16 replicas and a bad day of 8 restarts each, more than a month.
 EVENTS_KEPT = 50_000
 _PRUNE_EVERY = 1_000
-STATUS_MODE = 0o640
+#: Of both files: the group gpuctl reads them.
+MODE = 0o640
 
 _CREATE = """
+BEGIN;
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
@@ -36,11 +42,22 @@ CREATE TABLE event (
 ) STRICT;
 CREATE INDEX event_subject ON event (subject, id);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+{meta}
+PRAGMA user_version = {schema};
+COMMIT;
 """
+_CAUTIOUS = "INSERT INTO meta VALUES ('cautious', 'until the next up');"
 _COLUMNS = "id, kind, subject, reason, evidence, at, boot_id, boot_seconds"
 _INSERT = (
     "INSERT INTO event (kind, subject, reason, evidence, at, boot_id, boot_seconds)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+# What an operator wanted holds until told otherwise, however long ago it was.
+_PRUNE = "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ? AND kind <> 'intent'"
+_WRITING = "is the disk full, or the file not ours to write?"
+_READING = (
+    "read it as root or as a member of the group gpuctl;"
+    " a damaged one is set aside when the daemon starts"
 )
 
 
@@ -49,22 +66,21 @@ class SqliteStore:
 
     def __init__(self, path: Path, status_path: Path) -> None:
         self._path, self._status_path = path, status_path
+        self._one_at_a_time = threading.Lock()  # a connection has one transaction
         self._appended = 0
-        with _translated(path):
-            self._database, set_aside = _opened(path)
-            if set_aside is not None:
-                self._set("cautious", set_aside.name)
+        with _translated(path, _WRITING):
+            self._database = _opened(path)
             self._prune()
 
     @property
     def cautious(self) -> bool:
         """True when an earlier state.db was damaged and no `up` has come since."""
-        with _translated(self._path):
+        with self._using():
             row = self._database.execute("SELECT 1 FROM meta WHERE name = 'cautious'").fetchone()
             return row is not None
 
     def append(self, events: Sequence[Event]) -> tuple[Event, ...]:
-        with _translated(self._path):
+        with self._using():
             with self._database:
                 stored = tuple(self._inserted(event) for event in events)
             self._appended += len(stored)
@@ -73,16 +89,17 @@ class SqliteStore:
         return stored
 
     def events(self, *, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
-        with _translated(self._path):
+        with self._using():
             return _select(self._database, after, limit, (), None)
 
     def publish(self, status: str) -> None:
         temporary = self._status_path.with_suffix(".new")
         try:
             descriptor = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, STATUS_MODE
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE
             )
             with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, MODE)  # whatever the umask
                 file.write(status)
             os.replace(temporary, self._status_path)
         except OSError as error:
@@ -93,9 +110,18 @@ class SqliteStore:
 
     def close(self) -> None:
         """Fold the write-ahead log back, so that a reader without write access can still read."""
-        with _translated(self._path):
-            self._database.execute("PRAGMA journal_mode = DELETE")
-            self._database.close()
+        with self._using():
+            try:
+                # Refused while somebody reads: then it stays in WAL mode, which harms no data.
+                with suppress(sqlite3.OperationalError):
+                    self._database.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                self._database.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._one_at_a_time, _translated(self._path, _WRITING):
+            yield
 
     def _inserted(self, event: Event) -> Event:
         row = self._database.execute(
@@ -112,18 +138,13 @@ class SqliteStore:
         ).lastrowid
         if event.kind is EventKind.INTENT and event.reason == "up":
             self._database.execute("DELETE FROM meta WHERE name = 'cautious'")
-        return _with_id(event, row or 0)
-
-    def _set(self, name: str, value: str) -> None:
-        with self._database:
-            self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        return replace(event, id=row or 0)
 
     def _prune(self) -> None:
+        """Drop the oldest events; what prevents it now leaves them until the next time."""
         self._appended = 0
-        with self._database:
-            self._database.execute(
-                "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,)
-            )
+        with suppress(sqlite3.Error), self._database:
+            self._database.execute(_PRUNE, (EVENTS_KEPT,))
 
 
 def read_events(
@@ -139,10 +160,10 @@ def read_events(
 
     Raises `StoreError` when there is no journal, or it cannot be read.
     """
-    if not path.exists():
-        raise StoreError(f"{path}: there is no journal", "`gpuctl up` begins one")
-    with _translated(path):
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)
+    with _translated(path, _READING):
+        if not path.exists():
+            raise StoreError(f"{path}: there is no journal", "`gpuctl up` begins one")
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
         try:
             return _select(database, after, limit, tuple(kinds), subject)
         finally:
@@ -156,11 +177,10 @@ def _select(
     kinds: tuple[EventKind, ...],
     subject: str | None,
 ) -> tuple[Event, ...]:
-    where, values = ["id > ?"], [after]
-    parameters: list[object] = list(values)
-    if kinds:
-        where.append(f"kind IN ({', '.join('?' * len(kinds))})")
-        parameters += [kind.value for kind in kinds]
+    # Of the kinds known here: a newer gpuctl may have stored others.
+    asked = [kind.value for kind in kinds or EventKind]
+    where = ["id > ?", f"kind IN ({', '.join('?' * len(asked))})"]
+    parameters: list[object] = [after, *asked]
     if subject is not None:
         where.append("subject = ?")
         parameters.append(subject)
@@ -176,70 +196,92 @@ def _event(row: tuple[int, str, str, str, str, float, str, float]) -> Event:
         kind=EventKind(kind),
         subject=subject,
         reason=reason,
-        evidence=json.loads(evidence),
+        evidence=_evidence(evidence),
         at=at,
         boot_id=boot_id,
         boot_seconds=boot_seconds,
     )
 
 
-def _with_id(event: Event, id_: int) -> Event:
-    return Event(
-        id=id_,
-        kind=event.kind,
-        subject=event.subject,
-        reason=event.reason,
-        evidence=event.evidence,
-        at=event.at,
-        boot_id=event.boot_id,
-        boot_seconds=event.boot_seconds,
-    )
-
-
-def _opened(path: Path) -> tuple[sqlite3.Connection, Path | None]:
-    """Return an open database, and where a damaged one was put if there was one."""
+def _evidence(text: str) -> Any:
+    """Return evidence as it was before JSON made lists of its tuples."""
     try:
-        return _connected(path), None
+        told = json.loads(text)
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"damaged evidence: {error}") from error
+    return _with_tuples(told) if "[" in text else told
+
+
+def _with_tuples(value: Any) -> Any:
+    match value:
+        case list():
+            return tuple(_with_tuples(item) for item in value)
+        case dict():
+            return {name: _with_tuples(item) for name, item in value.items()}
+    return value
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Return an open database; a damaged one is put aside first and a new one begun."""
+    try:
+        return _connected(path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-    number = sum(1 for _ in path.parent.glob(f"{path.name}.corrupt-*")) + 1
-    corrupt = path.with_name(f"{path.name}.corrupt-{number}")
-    path.rename(corrupt)
+    aside = next(
+        name
+        for number in count(1)
+        if not (name := path.with_name(f"{path.name}.corrupt-{number}")).exists()
+    )
+    path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return _connected(path), corrupt
+    return _connected(path)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+    elif path.stat().st_size == 0:
+        raise sqlite3.DatabaseError("it is empty")
     database = sqlite3.connect(path, timeout=2.0, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
-        # Every commit reaches the disk: an attempt must be known before it begins.
-        database.execute("PRAGMA synchronous = FULL")
-        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check")
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            database.executescript(f"{_CREATE}PRAGMA user_version = {SCHEMA};")
-        elif version != SCHEMA:
+        if version not in (0, SCHEMA):
             raise StoreError(
                 f"{path}: written by another gpuctl (schema {version}, this one knows {SCHEMA})",
                 "install the newer gpuctl again",
             )
-        database.execute(f"SELECT {_COLUMNS} FROM event LIMIT 1")
+        if version == SCHEMA:
+            _examine(database)
+        path.chmod(MODE)  # before SQLite makes the write-ahead log, which takes it over
+        database.execute("PRAGMA journal_mode = WAL")
+        # Every commit reaches the disk: an attempt must be known before it begins.
+        database.execute("PRAGMA synchronous = FULL")
+        if version == 0:
+            # Level-triggered: a kill after the damaged file was put aside forgets nothing.
+            lost = any(path.parent.glob(f"{path.name}.corrupt-*"))
+            database.executescript(_CREATE.format(meta=_CAUTIOUS * lost, schema=SCHEMA))
     except BaseException:
         database.close()
         raise
-    path.chmod(STATUS_MODE)
     return database
 
 
+def _examine(database: sqlite3.Connection) -> None:
+    """Raise `DatabaseError` for what is damaged: a page, or the words on one."""
+    if (found := database.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+        raise sqlite3.DatabaseError(f"quick_check: {found[0]}")
+    try:
+        for (evidence,) in database.execute("SELECT evidence FROM event"):
+            _evidence(evidence)
+    except sqlite3.OperationalError as error:  # text that is not UTF-8
+        raise sqlite3.DatabaseError(str(error)) from error
+
+
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{path}: {error}", "is the disk full, or the file not ours to write?"
-        ) from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {error}", hint) from error
