@@ -119,7 +119,7 @@ class NvmlGpus:
         """End the child."""
         with self._lock:
             self._drop()
-            if self._abandoned is not None and self._abandoned.ended():
+            if self._abandoned is not None and self._abandoned.ended(_END_SECONDS):
                 self._abandoned = None
 
     def _exchange(self) -> str:
