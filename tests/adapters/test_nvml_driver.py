@@ -268,6 +268,41 @@ def test_two_hundred_reads_leave_nothing_behind(nvml: NvmlGpus) -> None:
     assert (_descriptors(), _children()) == before
 
 
+def altered(fake: FakeNvml, how: str) -> NvmlGpus:
+    """A reader whose child runs this line of Python before it begins."""
+    code = f"import os; from gpuctl.adapters.nvml import child; {how}; child.main()"
+    return NvmlGpus(environment=fake.environment(), command=(sys.executable, "-c", code))
+
+
+def test_with_a_card_lost_the_child_is_renewed_in_time(fake: FakeNvml) -> None:
+    """A card that is back is seen by a new initialisation only, so one takes place now and then."""
+    gpus = altered(fake, "child._LOST_SECONDS = 0.0")
+    try:
+        assert len(gpus.read()) == 8
+        first = gpus.child_pid
+        gpus.read()
+        assert gpus.child_pid == first
+        fake.lose(0)
+        gpus.read()
+        gpus.read()
+        assert gpus.child_pid != first
+    finally:
+        gpus.close()
+
+
+def test_what_the_library_prints_is_no_answer(fake: FakeNvml) -> None:
+    """A driver that writes to standard output does not break the conversation."""
+    gpus = altered(
+        fake,
+        "init = child.pynvml.nvmlInit;"
+        "child.pynvml.nvmlInit = lambda: os.write(1, b'noise') and init()",
+    )
+    try:
+        assert len(gpus.read()) == 8
+    finally:
+        gpus.close()
+
+
 def test_the_child_is_small(nvml: NvmlGpus) -> None:
     """It holds under 24 MB, the interpreter and the binding; 15.8 MB were measured."""
     nvml.read()
