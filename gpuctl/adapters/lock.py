@@ -8,6 +8,7 @@ keeps two with different directories off one engine. The kernel frees both when 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -31,7 +32,8 @@ def lock_directory(directory: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+        written = os.pread(descriptor, 32, 0).strip()
+        holder = written.decode() if written.isdigit() else "unknown"
         os.close(descriptor)
         raise LockHeld(
             f"{directory}: another gpuctl (pid {holder}) supervises here",
@@ -49,9 +51,11 @@ def lock_engine(identity: str) -> socket.socket:
     Raises `LockHeld` when another gpuctl, with another state directory, has it.
     """
     held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    # A name has room for 107 bytes (unix(7)), and the process runtime's identity is a path: its
+    # hash is as telling, and 64 bytes long.
+    name = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
     try:
-        # 100 bytes of a name stay under the kernel's limit of 107.
-        held.bind("\0" + f"gpuctl:{identity}"[:100])
+        held.bind(f"\0gpuctl:{name}")
     except OSError as error:
         held.close()
         raise LockHeld(
