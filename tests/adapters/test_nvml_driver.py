@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import gpuctl
 from gpuctl.adapters.nvml import NvmlGpus
 from gpuctl.errors import GpuUnavailable
 from gpuctl.host_state import THROTTLE_REASONS, GpuState, ProcessState
@@ -271,7 +272,9 @@ def test_two_hundred_reads_leave_nothing_behind(nvml: NvmlGpus) -> None:
 def altered(fake: FakeNvml, how: str) -> NvmlGpus:
     """A reader whose child runs this line of Python before it begins."""
     code = f"import os; from gpuctl.adapters.nvml import child; {how}; child.main()"
-    return NvmlGpus(environment=fake.environment(), command=(sys.executable, "-c", code))
+    # The package under test, wherever the child is started.
+    environment = fake.environment() | {"PYTHONPATH": str(Path(gpuctl.__file__).parents[1])}
+    return NvmlGpus(environment=environment, command=(sys.executable, "-c", code))
 
 
 def test_with_a_card_lost_the_child_is_renewed_in_time(fake: FakeNvml) -> None:
