@@ -225,8 +225,10 @@ def _growth(folder: Path, ticks: int) -> bool:
     met = True
     for field in dataclasses.fields(Size):
         old, new, goal = (getattr(size, field.name) for size in (before, after, goals))
-        met = met and abs(new - old) <= goal
-        print(f"{field.name:<22}{old:>7.1f}{new:>10.1f}{new - old:>+9.1f}{f'± {goal:g}':>8}")
+        sign = "+" if field.name == "megabytes" else "±"  # memory given back is no fault
+        change = new - old
+        met = met and (change if sign == "+" else abs(change)) <= goal
+        print(f"{field.name:<22}{old:>7.1f}{new:>10.1f}{change:>+9.1f}{f'{sign} {goal:g}':>8}")
     return met
 
 
