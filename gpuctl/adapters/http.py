@@ -72,7 +72,8 @@ def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
     """
     Return the outcome of the health question, the HTTP status and the words for people.
 
-    An empty close is a refusal: docker-proxy accepts before the engine listens, and closes.
+    An empty close is a refusal: docker-proxy accepts before the engine listens, and closes, which
+    arrives as an end or, when the request was on its way, as a reset.
     """
     try:
         answer = _ask(spec, spec.health_path, spec.timeout_seconds)
@@ -80,7 +81,7 @@ def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
         return "timeout", None, f"no answer within {spec.timeout_seconds:g} s"
     except ConnectionRefusedError:
         return "refused", None, "connection refused"
-    except http.client.RemoteDisconnected:
+    except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
         return "refused", None, "closed without an answer"
     except http.client.IncompleteRead:
         return "reset", None, "closed in the middle of an answer"
