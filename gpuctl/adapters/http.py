@@ -81,11 +81,11 @@ def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
         return "timeout", None, f"no answer within {spec.timeout_seconds:g} s"
     except ConnectionRefusedError:
         return "refused", None, "connection refused"
-    except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+    except http.client.RemoteDisconnected:
         return "refused", None, "closed without an answer"
-    except http.client.IncompleteRead:
+    except (http.client.IncompleteRead, ConnectionResetError):
         return "reset", None, "closed in the middle of an answer"
-    except (ConnectionError, http.client.BadStatusLine) as error:
+    except http.client.BadStatusLine as error:
         return "reset", None, str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return "error", None, str(error) or type(error).__name__
@@ -126,7 +126,10 @@ def _ask(spec: ProbeSpec, path: str, seconds: float, body: bytes | None = None) 
     ends = time.monotonic() + seconds
     with socket.create_connection((spec.host, spec.port), timeout=seconds) as connection:
         connection.settimeout(_left(ends))
-        connection.sendall(_request(spec, path, body))
+        try:
+            connection.sendall(_request(spec, path, body))
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise http.client.RemoteDisconnected("closed before the question") from error
         # HTTPResponse asks its socket for nothing but `makefile`.
         stream = cast("socket.socket", _Stream(connection, ends))
         with http.client.HTTPResponse(stream, method="GET" if body is None else "POST") as response:
@@ -170,6 +173,7 @@ class _Stream(io.RawIOBase):
     def __init__(self, connection: socket.socket, ends: float) -> None:
         self._connection = connection
         self._ends = ends
+        self._answered = False
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -179,4 +183,11 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         self._connection.settimeout(_left(self._ends))
-        return self._connection.recv_into(buffer)
+        try:
+            received = self._connection.recv_into(buffer)
+        except ConnectionResetError:
+            if self._answered:
+                raise
+            return 0  # a reset before the first byte says no more than an end does
+        self._answered = True
+        return received

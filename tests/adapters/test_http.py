@@ -56,6 +56,12 @@ def drips(text: bytes) -> Script:
     return script
 
 
+def resets_midway(connection: socket.socket, request: bytes) -> None:
+    connection.sendall(OK[:-5])
+    time.sleep(0.05)  # a reset drops what was not read yet
+    resets(connection, request)
+
+
 def resets(connection: socket.socket, request: bytes) -> None:
     # Closing with a linger time of 0 sends RST instead of FIN (socket(7)).
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -132,6 +138,9 @@ def spec(port: int, *, metrics: bool = False, timeout_seconds: float = 5.0) -> P
             says(OK[:-5]), "reset", None, "closed in the middle of an answer", id="half a body"
         ),
         pytest.param(resets, "refused", None, "closed without an answer", id="a reset"),
+        pytest.param(
+            resets_midway, "reset", None, "closed in the middle of an answer", id="a late reset"
+        ),
         pytest.param(says(b"SSH-2.0-x\r\n"), "reset", None, "SSH-2.0-x\r\n", id="not HTTP"),
     ],
 )
