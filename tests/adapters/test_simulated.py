@@ -404,9 +404,10 @@ def test_logs_and_following(stage: Stage) -> None:
     following = stage.runtime.follow(container, 1)
     seen = [next(following)]
     stage.runtime.signal(container, "SIGTERM")
-    assert [*seen, *following][0] == "listening on 127.0.0.1:8081"
-    assert stage.runtime.logs(container, 2) == (
+    assert [*seen, *following] == ["listening on 127.0.0.1:8081", "ended: exit code 143"]
+    assert stage.runtime.logs(container, 200) == (
         "simulated org/llama.cpp:server: loading the model",
+        "listening on 127.0.0.1:8081",
         "ended: exit code 143",
     )
 

@@ -111,11 +111,13 @@ class Machine:
             return self.containers()
 
     def loaded_ratio(self, container: Container) -> float:
-        """Return how much of its model a running container has loaded (0-1); `fault`'s facts."""
+        """Return how much of its model a container has loaded, or had at its end (0-1)."""
         fault = self.fault(container.replica)
         slow = fault.number if fault is not None and fault.kind == "slow_load" else None
         seconds = self._host.load_seconds if slow is None else slow
         age = self.clock.boot_seconds() - container.started_boot_seconds
+        if container.finished_at is not None:
+            age = container.finished_at - (container.started_at or 0.0)
         return min(1.0, max(0.0, age) / seconds) if seconds else 1.0
 
     def watch(self) -> int:

@@ -216,8 +216,8 @@ class SimulatedRuntime:
         written: list[str] = []
         if container.started_at is not None:
             written.append(f"simulated {container.image or 'engine'}: loading the model")
-        if container.state == "running" and self._machine.loaded_ratio(container) == 1.0:
-            written.append(f"listening on 127.0.0.1:{container.port}")
+            if self._machine.loaded_ratio(container) == 1.0:
+                written.append(f"listening on 127.0.0.1:{container.port}")
         if container.state == "exited":
             why = "out of memory" if container.oom_killed else f"exit code {container.exit_code}"
             written.append(f"ended: {why}")
