@@ -19,6 +19,19 @@ from gpuctl.ports import Clock
 
 # The gateway writes every second; five of its turns missed is a gateway that is not there.
 FRESH_SECONDS = 5.0
+# Of 512 replicas it has some 40 KiB.
+_MOST_BYTES = 1024 * 1024
+# The gateway is another user's program: whatever it writes, its reader goes on. 1e999 is a number
+# that no int holds, and a thousand brackets are more than the parser's recursion.
+_OF_ANOTHER_KIND = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class GatewayFile:
@@ -31,18 +44,23 @@ class GatewayFile:
     def read(self) -> GatewayReading | None:
         """Return gateway.json; `None` when it is absent, unreadable or older than 5 s."""
         try:
-            with self._path.open("rb") as file:
+            with open(self._path, "rb", opener=_without_waiting) as file:
                 modified_at = os.fstat(file.fileno()).st_mtime
-                document = json.load(file)
+                document = json.loads(file.read(_MOST_BYTES))
             written_at = float(document["at"])
             reading = _reading(document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except _OF_ANOTHER_KIND:
             return None
         # Both must be fresh: a copy has a new mtime, and a clock step leaves an old `at` behind.
         # A time in the future is no better than one in the past.
         now = self._clock.now()
         fresh = all(abs(now - at) <= FRESH_SECONDS for at in (written_at, modified_at))
         return reading if fresh else None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file, or at once find nothing in a pipe that nobody writes to (fifo(7))."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _reading(document: dict[str, Any]) -> GatewayReading:

@@ -86,9 +86,9 @@ def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
     except (http.client.IncompleteRead, ConnectionResetError):
         return "reset", None, "closed in the middle of an answer"
     except http.client.BadStatusLine as error:
-        return "reset", None, str(error)
+        return "reset", None, str(error)[:_DETAIL_CHARACTERS]
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return "error", None, str(error) or type(error).__name__
+        return "error", None, (str(error) or type(error).__name__)[:_DETAIL_CHARACTERS]
     if 200 <= answer.status < 300:
         return "ok", answer.status, ""
     said = answer.body.decode("utf-8", "replace").strip()[:_DETAIL_CHARACTERS]

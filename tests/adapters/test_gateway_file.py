@@ -76,6 +76,9 @@ def test_an_old_file_is_as_none(
         pytest.param({"seq": 1}, id="without its time"),
         pytest.param({**DOCUMENT, "at": "noon"}, id="a time in words"),
         pytest.param({**DOCUMENT, "seq": None}, id="no sequence"),
+        pytest.param({**DOCUMENT, "seq": float("inf")}, id="a sequence without bounds"),
+        pytest.param({**DOCUMENT, "at": float("nan")}, id="a time that is no number"),
+        pytest.param("[" * 200_000, id="nested without end"),
         pytest.param({**DOCUMENT, "replicas": ["chat-0"]}, id="replicas without names"),
         pytest.param({**DOCUMENT, "replicas": {"chat-0": 2}}, id="a replica that is a number"),
     ],
@@ -83,3 +86,17 @@ def test_an_old_file_is_as_none(
 def test_a_file_of_another_kind_is_as_none(tmp_path: Path, document: object) -> None:
     """What cannot be read for what it should be is as good as absent."""
     assert written(tmp_path, document).read() is None
+
+
+def test_bytes_that_are_no_text_are_as_none(tmp_path: Path) -> None:
+    """A file that is not UTF-8 is of another kind as well."""
+    reader = written(tmp_path, DOCUMENT)
+    (tmp_path / "gateway.json").write_bytes(b'{"instance": "\xff"}')
+    os.utime(tmp_path / "gateway.json", (AT, AT))
+    assert reader.read() is None
+
+
+def test_a_pipe_in_its_place_is_as_none(tmp_path: Path) -> None:
+    """The gateway is another user's program: what it puts there must not make a reader wait."""
+    os.mkfifo(tmp_path / "gateway.json")
+    assert GatewayFile(tmp_path / "gateway.json", FakeClock()).read() is None

@@ -152,6 +152,31 @@ def test_every_answer_has_its_outcome(
     assert (result.outcome, result.status, result.detail) == (outcome, status, detail)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"\xff" * 70_000, id="a line without end"),
+        pytest.param(b"x" * 5_000 + b"\r\n\r\n", id="a long line"),
+        pytest.param(b"HTTP/1.1 \xff00 OK\r\n\r\n", id="no status"),
+        pytest.param(b"HTTP/1.1 -20 OK\r\n\r\n", id="a negative status"),
+        pytest.param(b"HTTP/9.9 200 OK\r\n\r\n", id="another version"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", id="many headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000 + b"\r\n\r\n", id="a long header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="no chunk"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", id="half a chunk"
+        ),
+    ],
+)
+def test_whatever_is_said_a_probe_never_raises(serve: Serve, said: bytes) -> None:
+    """Garbage is never an answer that counts as good, and its words fit in an event."""
+    result = HttpProber().probe(spec(serve(says(said)), metrics=True))
+    assert result.outcome in ("reset", "error", "dead")
+    assert 0 < len(result.detail) <= 220
+    assert result.metrics is None
+    assert not HttpProber().canary(spec(serve(says(said))))
+
+
 def test_a_port_nobody_listens_on_refuses() -> None:
     """Nothing is listening, which is known at once."""
     with socket.socket() as unused:
