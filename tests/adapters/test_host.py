@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gpuctl.adapters.host import SystemHost
@@ -113,3 +116,32 @@ def test_the_real_host_is_read(tmp_path: Path) -> None:
     assert reading.load_ratio is not None
     assert reading.load_ratio >= 0
     assert host.name_of(os.getpid()) == Path("/proc/self/comm").read_text().strip()
+
+
+def test_the_numbers_are_those_psutil_reads(tmp_path: Path) -> None:
+    """Another program's reading of the same sources agrees; what moves may differ by a little."""
+    reading = SystemHost(tmp_path, FakeClock()).read()
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(tmp_path))
+    assert reading.memory_total_bytes == memory.total
+    assert reading.memory_available_bytes == pytest.approx(memory.available, rel=0.2)
+    assert reading.disk_free_bytes == pytest.approx(disk.free, rel=0.05)
+    load = psutil.getloadavg()[0] / (psutil.cpu_count() or 1)
+    assert reading.load_ratio == pytest.approx(load, abs=0.5)
+
+
+def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path: Path) -> None:
+    """A program may call itself anything, and the kernel cuts it within a character."""
+    renames = "open('/proc/self/comm', 'wb').write(b'caf\\xc3'); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", renames], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        name = SystemHost(tmp_path, FakeClock()).name_of(process.pid)
+        process.kill()
+    assert name == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_path_that_cannot_be_has_no_disk(tmp_path: Path) -> None:
+    """A name longer than the file system allows is unknown, and not an error."""
+    assert SystemHost(tmp_path / ("x" * 300), FakeClock()).read().disk_free_bytes is None
