@@ -219,7 +219,7 @@ def test_more_clients_than_are_served_at_once_wait_their_turn(
         for _ in range(40):
             crowd.enter_context(_connected(path))
         assert ask(path, "up") == {"ok": True, "event": 1}
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 def test_a_client_that_leaves_before_the_answer_does_no_harm(path: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_closed_server_is_gone_at_once(path: Path) -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("control"):
             thread.join(timeout=5)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     with pytest.raises(DaemonDown):
         ask(path, "up")
 
