@@ -40,7 +40,7 @@ _WAITING: dict[str, Phase] = {
     "host_fault": "backoff",
     "gpu_avoided": "failed",
 }
-_CHECKS_OF_A_REPLICA = ("stopped", "vram", "health", "stalled", "restarts")
+_CHECKS_OF_A_REPLICA = ("stopped", "vram", "health", "stalled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
