@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpuctl.errors import ProfileError, StoreError
-from gpuctl.model import Profile, WatchdogSettings
+from gpuctl.model import GpuIdentity, Profile, WatchdogSettings
 from gpuctl.quantities import parse_seconds
 
 SCHEMA = 1
@@ -90,17 +90,27 @@ def doubts(watchdog: WatchdogSettings) -> tuple[tuple[str, str, str], ...]:
     return tuple(found)
 
 
-def dump(profile: Profile, *, source: str, overrides: Mapping[str, str], at: float) -> str:
+def dump(
+    profile: Profile,
+    *,
+    source: str,
+    overrides: Mapping[str, str],
+    at: float,
+    gpus: tuple[GpuIdentity, ...] = (),
+) -> str:
     """
     Return the applied profile as JSON; the same arguments give the same bytes.
 
-    *source* is the file it was read from, *at* is in Unix seconds.
+    *source* is the file it was read from, *at* is in Unix seconds. *gpus* are those of the host
+    when it was applied: what an index means holds until the next `up`, also when a GPU falls off
+    the bus or a reboot numbers them anew.
     """
     document = {
         "schema": SCHEMA,
         "at": at,
         "source": source,
         "overrides": dict(overrides),
+        "gpus": encode(gpus),
         "profile": encode(profile),
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
@@ -113,16 +123,25 @@ def load(text: str) -> Profile:
     Raises:
         StoreError: it is damaged, or of another gpuctl's making.
     """
+    profile = _read(text, "profile", Profile)
+    assert isinstance(profile, Profile)
+    return profile
+
+
+def load_gpus(text: str) -> tuple[GpuIdentity, ...]:
+    """Return the GPUs that the profile was applied on, by index. Raises `StoreError`."""
+    return tuple(_read(text, "gpus", tuple[GpuIdentity, ...]))
+
+
+def _read(text: str, key: str, hint: Any) -> Any:
     try:
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise _Mismatch(f"its schema is not {SCHEMA}")
-        profile = decode(Profile, document.get("profile"), "profile")
+        return decode(hint, document.get(key), key)
     except (ValueError, RecursionError) as error:
-        hint = "run `gpuctl up` with the profile again"
-        raise StoreError(f"the applied profile cannot be read: {error}", hint) from error
-    assert isinstance(profile, Profile)
-    return profile
+        next_step = "run `gpuctl up` with the profile again"
+        raise StoreError(f"the applied profile cannot be read: {error}", next_step) from error
 
 
 class _Mismatch(ValueError):

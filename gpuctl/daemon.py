@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import gpuctl
 from gpuctl.act import Outcome, act
 from gpuctl.decide import Decision, decide
-from gpuctl.errors import GpuctlError, NotFound
+from gpuctl.errors import GpuctlError, NotFound, StoreError
 from gpuctl.gates import Wait
 from gpuctl.journal import Journal
 from gpuctl.judge import Conditions, judge
@@ -142,16 +142,22 @@ class Daemon:
 
     def end(self) -> None:
         """Leave everything running, say so, and let go."""
-        told: Evidence = {"pid": os.getpid()}
-        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "stopped", told)])
-        if self._before is not None:
-            self._world.store.publish(json.dumps({**self._before, "stopping": True}, default=dict))
+        try:
+            self._say_stopped()
+        except StoreError as error:
+            log.error("event=not_recorded error=%s", json.dumps(error.message))
         self.sources.end()
         self._workers.close()
         self._pulls.close()
         self._world.runtime.close()
         self._world.gpus.close()
         self._world.store.close()
+
+    def _say_stopped(self) -> None:
+        if self._before is not None:
+            self._world.store.publish(json.dumps({**self._before, "stopping": True}, default=dict))
+        told: Evidence = {"pid": os.getpid()}
+        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "stopped", told)])
 
     def stop(self) -> None:
         """Ask the loop to end; from any thread or a signal handler."""

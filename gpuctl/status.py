@@ -107,7 +107,6 @@ class _Fold:
         container = self.now.own(replica.name)
         running = container is not None and container.state in ("running", "paused")
         phase, reason = self.phase(replica)
-        same = before is not None and before["phase"] == phase
         wait = self.waits.get(replica.name)
         uuids = tuple(gpu.uuid for gpu in replica.gpus)
         boot = self.now.boot_seconds
@@ -119,7 +118,7 @@ class _Fold:
             gpus=[{"index": gpu.index, "uuid": gpu.uuid} for gpu in replica.gpus],
             port=replica.spec.host_port,
             container=container.id if container is not None and running else None,
-            since=before["since"] if same and before is not None else self.now.at,
+            since=self._since(phase, before, history),
             restarts_1h=sum(at > boot - HOUR for at in history.restarts),
             restarts_24h=sum(at > boot - DAY for at in history.restarts),
             reason=reason,
@@ -131,6 +130,15 @@ class _Fold:
             else None,
             outdated=running and outdated(replica, history),
         )
+
+    def _since(
+        self, phase: Phase, before: ReplicaStatus | None, history: ReplicaHistory
+    ) -> float | None:
+        if before is not None and before["phase"] == phase:
+            return before["since"]
+        if before is None and phase == "ready":
+            return self._wall(history.ready_at)  # a new daemon, not a new replica
+        return self.now.at
 
     def phase(self, replica: Replica) -> tuple[Phase, str]:
         """Return the phase and why ("" where there is nothing to say)."""

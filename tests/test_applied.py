@@ -69,9 +69,18 @@ def test_the_copy_says_where_it_is_from() -> None:
         "at": 12.5,
         "source": "p.toml",
         "overrides": {"POLL_INTERVAL": "5"},
+        "gpus": [],
     }
     again = applied.dump(PROFILE, source="p.toml", overrides={"POLL_INTERVAL": "5"}, at=12.5)
     assert text == again
+
+
+def test_the_gpus_it_was_applied_on_come_back() -> None:
+    """What an index meant when the profile was applied is stored with it."""
+    gpus = (GpuIdentity(index=0, uuid="GPU-a", name="A100", compute_capability=(8, 0)),)
+    text = applied.dump(PROFILE, source="", overrides={}, at=0.0, gpus=gpus)
+    assert applied.load_gpus(text) == gpus
+    assert applied.load(text) == PROFILE
 
 
 NUMBERS = st.floats(min_value=0, max_value=1e9)

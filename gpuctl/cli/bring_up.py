@@ -13,7 +13,7 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
 
 if TYPE_CHECKING:
-    from gpuctl.model import Plan, Profile
+    from gpuctl.model import GpuIdentity, Plan, Profile
     from gpuctl.model.status import Status
 
 #: A daemon listens a second after its start; NVML on eight cards may take ten.
@@ -24,14 +24,14 @@ _LOOK_SECONDS = 0.05
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
     """Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed."""
     profile = choose.chosen(session, name)
-    plan, _ = planned.made(session, profile)
+    plan, inventory = planned.made(session, profile)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
     background.prepare(session.own)
     with closing(compose.runtime(session, profile)) as runtime:
         preflight.check(session, profile, plan, runtime)
         preflight.pull(session, plan, runtime)
-    apply(session, profile)
+    apply(session, profile, inventory.gpus)
     guard, known = supervise(session)
     if not wait:
         session.say("supervision has begun; `gpuctl status` shows how far it is")
@@ -39,12 +39,14 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
     return ready(session, plan, guard, known, timeout)
 
 
-def apply(session: Session, profile: Profile) -> None:
+def apply(session: Session, profile: Profile, gpus: tuple[GpuIdentity, ...] = ()) -> None:
     """Write the applied profile: whole or not at all, readable by its owner only."""
     from gpuctl import applied
 
     overrides = applied.apply(profile, session.environment).overrides
-    text = applied.dump(profile, source=profile.source, overrides=overrides, at=session.now())
+    text = applied.dump(
+        profile, source=profile.source, overrides=overrides, at=session.now(), gpus=gpus
+    )
     path = session.own.applied
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:

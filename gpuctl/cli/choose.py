@@ -71,10 +71,15 @@ def applied(session: Session) -> Profile:
     """
     from gpuctl.applied import load as read
 
+    return read(applied_text(session))
+
+
+def applied_text(session: Session) -> str:
+    """Return the applied profile as it is stored. Raises `NotFound` where there is none."""
     path = session.seen.applied
     try:
         with open(path, encoding="utf-8") as file:
-            return read(file.read())
+            return file.read()
     except FileNotFoundError:
         raise NotFound(
             f"no profile is applied: there is no {path}", "apply one with `gpuctl up PROFILE`"

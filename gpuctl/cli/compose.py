@@ -62,7 +62,7 @@ def runtime(session: Session, profile: Profile) -> Runtime:
         return ProcessRuntime(Path(session.seen.state) / "processes")
     from gpuctl.adapters.docker import DockerRuntime
 
-    return DockerRuntime(profile=profile.host.name, environment=session.environment)
+    return DockerRuntime(environment=session.environment)
 
 
 def kind(session: Session, profile: Profile | None) -> str:
@@ -89,12 +89,13 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
     """
     from gpuctl.model import Inventory
 
-    host = _simulated(session).host if session.simulate else _host(session, "")
+    simulated = _simulated(session) if session.simulate else None
+    host = simulated.host if simulated else _host(session, "")
     wanted = gpus and (profile is None or _wants_gpus(profile))
     return Inventory(
         gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if wanted else (),
         memory_total_bytes=host.read().memory_total_bytes,
-        cpus=os.cpu_count() or 1,
+        cpus=simulated.cpus if simulated else os.cpu_count() or 1,
         runtime=kind(session, profile),
         python=sys.executable,
     )
@@ -143,7 +144,7 @@ def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> Non
 def _simulated(session: Session) -> SimulatedHost:
     from gpuctl.adapters.simulated import SimulatedHost
 
-    return SimulatedHost(session.simulate)
+    return SimulatedHost(session.simulate, state_directory=Path(session.own.state))
 
 
 def _gpus() -> Gpus:

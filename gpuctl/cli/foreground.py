@@ -10,14 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl import fast_status
 from gpuctl.cli import background, choose, compose
 from gpuctl.cli.session import Session
-from gpuctl.errors import DaemonDown, GpuUnavailable
 
 if TYPE_CHECKING:
     from gpuctl.daemon import Daemon, Setting
-    from gpuctl.model import GpuIdentity, Inventory, Profile
     from gpuctl.ports import World
 
 
@@ -72,40 +69,16 @@ def supervisor(
 
 def setting(session: Session) -> Setting:
     """Return the applied profile, under this process's own environment, with its plan."""
-    from gpuctl.applied import apply
+    from gpuctl.applied import apply, load, load_gpus
     from gpuctl.daemon import Setting
     from gpuctl.planning import plan
     from gpuctl.plugin import load_engines
 
-    profile = apply(choose.applied(session), session.environment).profile
-    inventory = _inventory(session, profile)
+    text = choose.applied_text(session)
+    profile = apply(load(text), session.environment).profile
+    found = compose.inventory(session, profile, gpus=False)
+    inventory = replace(found, gpus=load_gpus(text))
     return Setting(profile=profile, plan=plan(profile, inventory, load_engines(), strict=False))
-
-
-def _inventory(session: Session, profile: Profile) -> Inventory:
-    """Return what the host has; GPUs that cannot be read now are those last published."""
-    try:
-        return compose.inventory(session, profile)
-    except GpuUnavailable:
-        return replace(compose.inventory(session, profile, gpus=False), gpus=_published(session))
-
-
-def _published(session: Session) -> tuple[GpuIdentity, ...]:
-    from gpuctl.model import GpuIdentity
-
-    try:
-        known = fast_status.read(session.own.status)[1]["gpus"]
-    except DaemonDown:
-        return ()
-    return tuple(
-        GpuIdentity(
-            index=gpu["index"],
-            uuid=gpu["uuid"],
-            name=gpu["name"],
-            memory_total_bytes=gpu["memory_total_bytes"],
-        )
-        for gpu in known
-    )
 
 
 def _intend(world: World, verb: str) -> None:
