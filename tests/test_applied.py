@@ -18,6 +18,7 @@ from gpuctl.model import (
     DockerHealth,
     ExpectedGpus,
     GatewaySettings,
+    GpuIdentity,
     HostSettings,
     Mount,
     Profile,
