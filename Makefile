@@ -45,7 +45,8 @@ soak: $(VENV)/.dev ## the end-to-end tests at the watchdog's default thresholds:
 	GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0
 
 bench: $(VENV)/.dev ## measure, and print the tables
-	for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	for file in benchmarks/*.py; do echo "== $$file"; tests/run program "$$file" || exit 1; done
 
 clean: ## remove what was made here
 	rm -rf $(VENV) dist build .coverage .coverage.* .*_cache .hypothesis
