@@ -38,6 +38,7 @@ from gpuctl.sources import Sources
 from gpuctl.status import Header, status
 from gpuctl.timing import gpus_wanted, next_tick
 from gpuctl.transitions import changes, event, failures, transitions
+from gpuctl.wanted import outdated
 from gpuctl.workers import Workers
 
 log = logging.getLogger("gpuctl")
@@ -288,8 +289,16 @@ class Daemon:
                 "`gpuctl status` lists them",
             )
         told: Evidence = {"uid": _whole(body.get("uid")), "pid": _whole(body.get("pid"))}
-        stored = self.journal.record([self.journal.event(EventKind.INTENT, subject, verb, told)])
-        return {"ok": True, "event": stored[0].id}
+        make = self.journal.event
+        intents = [make(EventKind.INTENT, subject, verb, told)]
+        if verb == "up":
+            # Settled now: this `up` does not ask for what a later version's defaults would change.
+            intents += [
+                make(EventKind.INTENT, replica.name, "renew", {**told, "because": "outdated"})
+                for replica in plan.replicas
+                if outdated(replica, self.journal.history.replica(replica.name))
+            ]
+        return {"ok": True, "event": self.journal.record(intents)[0].id}
 
     def _act(self, decision: Decision, now: Snapshot) -> Mapping[str, Wait]:
         """Commit what is decided, then begin it; return what the replicas wait for."""

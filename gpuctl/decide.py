@@ -35,7 +35,7 @@ from gpuctl.model import (
     Start,
     Stop,
 )
-from gpuctl.wanted import desired, outdated, renewed_since
+from gpuctl.wanted import desired, renewed_since
 
 Conditions = Mapping[tuple[str, str], Condition]
 Step = Literal["terminate", "kill", "remove"]
@@ -200,10 +200,6 @@ class _Deciding:
             return "renew", True
         if container.digest != replica.digest:
             return "profile_changed", True
-        intent = self.history.wanted(replica.name, replica.workload)
-        asked = intent is not None and intent.verb == "up" and intent.at > history.container_at
-        if asked and outdated(replica, history):
-            return "outdated", True
         return "", True
 
     def _drained(self, replica: Replica, history: ReplicaHistory) -> bool:

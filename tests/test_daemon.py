@@ -464,8 +464,10 @@ def test_a_gap_between_ticks_forgets_streaks(stage: Stage) -> None:
 
 
 def test_an_upgrade_whose_defaults_grew_restarts_nothing(stage: Stage) -> None:
-    """A spec that differs by defaults alone marks the replica outdated; `up` renews it."""
+    """Other defaults mark the replica outdated, whenever the last `up` was; the next renews it."""
     stage.up()
+    intend(stage, "up")
+    stage.pass_(5)
     stage.plan = make.plan(make.replica(gpus=(), spec_digest="b"))
     stage.born()
     stage.pass_(20)

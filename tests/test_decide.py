@@ -427,15 +427,11 @@ def test_one_voluntary_drain_per_workload_while_a_sibling_is_not_ready() -> None
     }
 
 
-def test_outdated_is_renewed_by_up_only() -> None:
-    """A container started with other defaults stays until the operator says `up`."""
+@pytest.mark.parametrize("past", [(), (make.event("intent", subject="", reason="up"),)])
+def test_outdated_alone_is_no_reason_to_go(past: tuple[Any, ...]) -> None:
+    """A container started with other defaults stays: an `up` of before did not mean these."""
     plan = make.plan(make.replica(spec_digest="b"))
-    past = make.history(make.served())
-    assert decided(RUNNING, past, plan).actions == ()
-    asked = make.history(make.served(), make.event("intent", subject="", reason="up"))
-    assert decided(RUNNING, asked, plan).actions == (
-        Drain(replica="chat-0", container="c1", reason="outdated", deadline_seconds=30.0),
-    )
+    assert decided(RUNNING, make.history(make.served(), *past), plan).actions == ()
 
 
 def test_a_gateway_in_front_knows_when_a_replica_is_drained() -> None:
