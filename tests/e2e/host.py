@@ -7,14 +7,16 @@ that an operator has.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,21 @@ class Host:
         threading.Thread(target=process.wait, daemon=True).start()
         return process.pid
 
+    def begin_daemon(self, **environment: str) -> int:
+        """Start the daemon and wait until it has published its first Status; return its pid."""
+        pid = self.start_daemon(**environment)
+        wait_for(
+            lambda: self.daemon_pid() == pid or not _alive(pid), f"daemon {pid} to publish", 40.0
+        )
+        return pid
+
+    def wait_gone(
+        self, pid: int, after: Callable[[], object] = lambda: None, *, seconds: float = 40.0
+    ) -> None:
+        """Wait until a process has ended, after something was done to that end."""
+        after()
+        wait_for(lambda: not _alive(pid), f"process {pid} to end\n{self.tail()}", seconds)
+
     def daemon_pid(self) -> int:
         return int(self.status()["daemon"]["pid"])
 
@@ -229,6 +246,18 @@ class Host:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.replica(name)}\n{self.tail()}") from error
 
+    def wait_calm(self, name: str, *, seconds: float = 20.0) -> None:
+        """Wait until nothing is under way or left over of a replica: one container, no attempt."""
+
+        def look() -> bool:
+            label = {"label": f"gpuctl.replica={name}"}
+            acts = self.events("attempt", "done", "undone", subject=name)
+            acts = [event for event in acts if event["evidence"].get("action") != "drain"]
+            closed = not acts or acts[-1]["kind"] != "attempt"
+            return closed and len(self.client.containers(all=True, filters=label)) == 1
+
+        wait_for(look, f"{name} to come to rest\n{self.tail()}", seconds)
+
     def tail(self) -> str:
         return self.daemon_log()[-5000:]
 
@@ -274,6 +303,33 @@ class Host:
             for uuid in labels["gpuctl.gpus"].split(","):
                 held[index[uuid]][pid] = used
         return held
+
+
+def overlap(events: Iterable[Mapping[str, Any]]) -> float:
+    """
+    Return the longest time (s) that two containers of one replica ran at once.
+
+    *events* are the engine's own, oldest first; a container that only dies ran from the beginning.
+    """
+    spans: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for event in events:
+        replica = event["Actor"]["Attributes"].get("gpuctl.replica")
+        if replica is None or event["Action"] not in ("start", "die"):
+            continue
+        at = event["timeNano"] / 1e9
+        own = spans.setdefault(replica, {}).setdefault(event["Actor"]["ID"], [])
+        if event["Action"] == "start":
+            own.append((at, math.inf))
+        else:
+            own.append((own.pop()[0] if own else 0.0, at))
+    pairs = (
+        (one, other)
+        for containers in spans.values()
+        for first, second in itertools.combinations(containers.values(), 2)
+        for one, other in itertools.product(first, second)
+    )
+    both = (min(a[1], b[1]) - max(a[0], b[0]) for a, b in pairs)
+    return max((0.0, *both))
 
 
 def tag_programs(client: APIClient) -> None:
