@@ -151,7 +151,7 @@ class FakeRuntime:
         """What a test does to a container from outside."""
         self._set(container, state="exited", pid=None, exit_code=exit_code, **fields)
 
-    def running(self) -> list[str]:
+    def running(self) -> Sequence[str]:
         return [c.id for c in self.containers.values() if c.state == "running"]
 
     def _set(self, container: str, **fields: Any) -> None:

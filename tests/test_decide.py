@@ -10,7 +10,17 @@ import pytest
 from gpuctl.decide import ASIDE_SECONDS, Decision, decide
 from gpuctl.gates import Wait
 from gpuctl.history import History
-from gpuctl.model import Action, Drain, GatewayReading, GatewayReplica, Plan, Snapshot, Start, Stop
+from gpuctl.model import (
+    Action,
+    Drain,
+    GatewayReading,
+    GatewayReplica,
+    GpuProcess,
+    Plan,
+    Snapshot,
+    Start,
+    Stop,
+)
 from tests import make
 from tests.make import INSTANCE, NOW
 
@@ -385,9 +395,7 @@ def test_a_host_fault_holds_starts_but_for_probes() -> None:
 
 
 HOLDER = make.gpu(
-    processes=[
-        make.GpuProcess(pid=41, used_bytes=5 * make.MIB, container="c1", name="llama-server")
-    ]
+    processes=[GpuProcess(pid=41, used_bytes=5 * make.MIB, container="c1", name="llama-server")]
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.model import GpuProcess, Snapshot
+from gpuctl.model import GpuProcess, Plan, Snapshot
 from gpuctl.plugin import Check, Scene, load_checks
 from tests import make
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_read_has_no_remedy(check: Check) -> None:
 def test_an_empty_host_is_well() -> None:
     """Without a replica and without a GPU no check has anything to say."""
     scene = Scene(
-        plan=make.Plan(profile="none", watchdog=make.SETTINGS),
+        plan=Plan(profile="none", watchdog=make.SETTINGS),
         now=Snapshot(at=make.AT, boot_id=make.BOOT, boot_seconds=make.NOW),
         history=make.history(),
         before={},

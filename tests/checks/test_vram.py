@@ -19,7 +19,7 @@ PAST = make.history(make.served(), make.event("baseline", vram_bytes=BASELINE))
 def judged(
     *gpus: GpuReading,
     probe: ProbeReading | None = None,
-    mode: str = "corroborate",
+    mode: Any = "corroborate",
     before: tuple[Condition, ...] = (),
     past: Any = PAST,
     errors: dict[str, str] | None = None,

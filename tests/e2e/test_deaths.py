@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.host import Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
+from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
@@ -20,7 +21,11 @@ PORT = 18081
 @pytest.fixture(scope="module")
 def host(engine: PrivateEngine) -> Iterator[Host]:
     with Host(engine) as started:
-        started.up(started.profile(workload("chat", port=PORT, gpus=[0, 1], memory="256m", memory_swap="256m")))
+        started.up(
+            started.profile(
+                workload("chat", port=PORT, gpus=[0, 1], memory="256m", memory_swap="256m")
+            )
+        )
         yield started
 
 
@@ -34,10 +39,6 @@ def removed(host: Host) -> None:
 
 def stopped(host: Host) -> None:
     os.kill(host.pid_of("chat-0"), signal.SIGSTOP)
-
-
-def vram_gone(host: Host) -> None:
-    host.vram_lost.add("chat-0")
 
 
 @pytest.mark.parametrize(
@@ -89,22 +90,22 @@ def test_vram_that_is_gone_is_one_restart(host: Host) -> None:
     host.wait_phase("chat-0")
     old = host.containers()["chat-0"][0]
     told = len(host.events("failed", subject="chat-0"))
-    assert any(e["evidence"].get("container") == old for e in wait_baseline(host, old))
-    vram_gone(host)
-    host.vram_lost.discard("chat-0") if not host.wait_replaced("chat-0", old) else None
-    host.vram_lost.discard("chat-0")
+    wait_baseline(host, old)
+    host.vram_lost.add("chat-0")
+    try:
+        host.wait_replaced("chat-0", old)
+    finally:
+        host.vram_lost.discard("chat-0")
     failures = host.events("failed", subject="chat-0")[told:]
     assert [event["reason"] for event in failures] == ["vram_lost"]
 
 
-def wait_baseline(host: Host, container: str) -> list[dict[str, object]]:
-    from tests.rig.waiting import wait_for
-
-    return wait_for(
-        lambda: [
-            event
+def wait_baseline(host: Host, container: str) -> None:
+    """Wait until the VRAM that a container has settled at is known."""
+    wait_for(
+        lambda: any(
+            event["evidence"]["container"] == container
             for event in host.events("baseline", subject="chat-0")
-            if event["evidence"]["container"] == container
-        ],
+        ),
         "a baseline",
     )
