@@ -367,6 +367,7 @@ class Daemon:
         header = Header(
             seq=next(self._sequence),
             instance=self.instance,
+            last_event=self.journal.last_event,
             simulated=self._simulated,
             daemon=DaemonStatus(
                 pid=os.getpid(),

@@ -118,11 +118,11 @@ def plain(status: Status, *, alive: bool, now: float) -> str:
     """Return the status as aligned plain text, one line a replica, conditions below."""
     lines = [summary.header(status, alive=alive, now=now)]
     lines += _aligned([_HEADINGS, *(_row(status, index, now) for index in _indexes(status))])
+    names = {gpu["uuid"]: f"gpu {gpu['index']}" for gpu in status["gpus"]}
     for condition in status["conditions"]:
         since = words.age(now - condition["since"])
-        lines.append(
-            f"{condition['state']}: {condition['subject']}: {condition['reason']} for {since}"
-        )
+        subject = names.get(condition["subject"], condition["subject"])
+        lines.append(f"{condition['state']}: {subject}: {condition['reason']} for {since}")
     lines += [f"warning: {warning}" for warning in status["warnings"]]
     return "\n".join(lines)
 

@@ -22,8 +22,10 @@ class Journal:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
+        before = store.events()
+        self.last_event = before[-1].id if before else 0  # the newest one's id
         self.history: History = remember(
-            store.events(),
+            before,
             boot_id=clock.boot_id,
             boot_seconds=clock.boot_seconds(),
             now=clock.now(),
@@ -47,6 +49,7 @@ class Journal:
         if not events:
             return ()
         stored = self._store.append(events)
+        self.last_event = stored[-1].id
         for event in stored:
             self.history = fold(self.history, event)
             log.info(

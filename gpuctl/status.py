@@ -49,6 +49,7 @@ class Header:
 
     seq: int
     instance: str
+    last_event: int
     simulated: bool
     daemon: DaemonStatus
     gateway: GatewaySettings | None
@@ -74,6 +75,7 @@ def status(
         profile=plan.profile,
         seq=header.seq,
         instance=header.instance,
+        last_event=header.last_event,
         mode=plan.watchdog.mode,
         simulated=header.simulated,
         daemon=header.daemon,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import choose, compose
-from gpuctl.cli.session import Session, out
+from gpuctl.cli.session import Session, display
 from gpuctl.errors import GpuctlError, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def list_profiles(*, as_json: bool) -> None:
     made = table("profile", "why")
     for name, text in found.items():
         made.add_row(name, text)
-    out().print(made)
+    display(made)
 
 
 def show_profile(name: str) -> None:

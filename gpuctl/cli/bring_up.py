@@ -63,24 +63,20 @@ def supervise(session: Session) -> tuple[Callable[[], None], Callable[[Status], 
     Returns:
         a guard that raises when that daemon ends, and a test of whether a Status knows of this.
     """
-    before = session.running()
     guard: Callable[[], None] = _nothing_to_guard
     try:
-        compose.ask(session, "up")
+        event = compose.ask(session, "up")
     except DaemonDown:
-        before, guard = None, background.ensure(session)
-        _ask_when_it_listens(session, guard)
-    instance = before["instance"] if before else None
-    # One Status may have been under way when the Intent was stored; the one after it knows.
-    seq = before["seq"] + 2 if before else 2
-    return guard, lambda now: instance not in (None, now["instance"]) or now["seq"] >= seq
+        guard = background.ensure(session)
+        event = _ask_when_it_listens(session, guard)
+    return guard, lambda now: now["last_event"] >= event
 
 
 def _nothing_to_guard() -> None:
     """Stand for a daemon that was there before: its end is not this command's."""
 
 
-def _ask_when_it_listens(session: Session, guard: Callable[[], None]) -> None:
+def _ask_when_it_listens(session: Session, guard: Callable[[], None]) -> int:
     """Send the Intent to a daemon that is starting: an earlier `down` holds until it is told."""
     end = time.monotonic() + _LISTENS_SECONDS
     while True:

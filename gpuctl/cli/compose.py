@@ -134,11 +134,11 @@ def events(
     return read_events(path, after=after, limit=limit, kinds=wanted, subject=subject)
 
 
-def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> None:
-    """Send an Intent to the daemon. Raises `DaemonDown`, or why it was refused."""
+def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> int:
+    """Send an Intent to the daemon; return its event's id. Raises `DaemonDown`, or the refusal."""
     from gpuctl.adapters.control import ask as send
 
-    send(Path(session.seen.socket), verb, subject, **arguments)
+    return int(send(Path(session.seen.socket), verb, subject, **arguments)["event"])
 
 
 def _simulated(session: Session) -> SimulatedHost:

@@ -21,7 +21,7 @@ def command(session: Session, word: str, subject: str, *, wait: bool, timeout: f
     """Send the Intent and wait for it; return the exit code."""
     before = session.status()
     names = subjects(before, subject)
-    compose.ask(session, VERBS[word], subject)
+    event = compose.ask(session, VERBS[word], subject)
     if not wait:
         session.say(f"{subject}: {word} is under way")
         return 0
@@ -29,7 +29,11 @@ def command(session: Session, word: str, subject: str, *, wait: bool, timeout: f
     carried_out = _carried_out(word, names, before)
     with follow.progress(session) as show:
         status = follower.until(
-            lambda now: carried_out(now) or bool(outcome.failures(now, names)), show
+            lambda now: (
+                now["last_event"] >= event
+                and (carried_out(now) or bool(outcome.failures(now, names)))
+            ),
+            show,
         )
     return outcome.tell(session, status, names, f"{subject}: {word} done")
 
@@ -59,7 +63,7 @@ def _carried_out(word: str, names: frozenset[str], before: Status) -> Callable[[
     def one(replica: ReplicaStatus) -> bool:
         if word == "stop":
             return replica["phase"] == "stopped"
-        serving = replica["phase"] in ("ready", "busy")
+        serving = replica["phase"] in ("ready", "busy", "degraded")
         return serving and (word == "start" or replica["container"] != old[replica["name"]])
 
     return lambda status: all(one(r) for r in status["replicas"] if r["name"] in names)

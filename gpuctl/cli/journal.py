@@ -34,12 +34,11 @@ def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> 
     """Print events, oldest first; with *follow*, go on until interrupted."""
     from gpuctl.views import journal
 
+    names = _gpu_names(session)
     while True:
         for event in read(session, wanted):
-            print(
-                json.dumps(journal.document(event)) if as_json else journal.line(event),
-                flush=follow,
-            )
+            line = journal.named(journal.line(event), names)
+            print(json.dumps(journal.document(event)) if as_json else line, flush=follow)
             wanted = replace(wanted, after=event.id)
         if not follow:
             return
@@ -83,15 +82,16 @@ def kinds(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def why(session: Session, subject: str) -> None:
     """Print the chain behind the last thing done to a replica or GPU."""
-    from gpuctl.views import chain
+    from gpuctl.views import chain, journal
 
     name = uuid(session, subject)
     concerned = {name, *_above(session, name)}
     found = [event for event in compose.events(session) if event.subject in concerned]
     if not any(event.subject == name for event in found):
         _known(session, subject, name)
-    for line in chain.lines(subject, chain.last(found)):
-        print(line)
+    names = _gpu_names(session)
+    for line in chain.lines(name, chain.last(found)):
+        print(journal.named(line, names))
 
 
 def uuid(session: Session, subject: str) -> str:
@@ -101,6 +101,11 @@ def uuid(session: Session, subject: str) -> str:
     if status is None or not index.isdigit():
         return subject
     return next((g["uuid"] for g in status["gpus"] if g["index"] == int(index)), subject)
+
+
+def _gpu_names(session: Session) -> dict[str, str]:
+    status = _status(session)
+    return {gpu["uuid"]: f"gpu {gpu['index']}" for gpu in status["gpus"]} if status else {}
 
 
 def _above(session: Session, name: str) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: helped by waiting at the terminal, though the daemon goes on trying.
 _TRIES = 2
 
+#: On its way, and nothing is wrong with it.
+_COMING = ("pending", "loading", "draining")
+
 
 def failures(status: Status, names: Collection[str]) -> list[ReplicaStatus]:
     """Return the replicas that failed for good, or again and again."""
@@ -50,11 +53,16 @@ def tell(session: Session, status: Status, names: Collection[str], well: str) ->
     if not wanting:
         session.say(well)
         return 0
+    coming = [r for r in wanting if r["phase"] in _COMING]
     for replica in wanting:
+        if replica in coming:
+            continue
         reason, log = last_failure(session, replica["name"])
         for line in progress.trouble(replica, reason, log):
             session.say(line)
-    session.say("the daemon goes on trying; `gpuctl down` ends it")
+    if coming:
+        session.say(f"not ready yet: {', '.join(progress.told(r) for r in coming)}")
+    session.say("the daemon goes on; `gpuctl status` shows how far it is, `gpuctl down` ends it")
     return 3
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import ahead, choose, compose
-from gpuctl.cli.session import Session, out
+from gpuctl.cli.session import Session, display
 from gpuctl.errors import PlanRefused
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def made(session: Session, profile: Profile) -> tuple[Plan, Inventory]:
 def _show(plan: Plan, inventory: Inventory, actions: tuple[Action, ...] | None) -> None:
     from gpuctl.views import planned
 
-    console = out()
-    console.print(planned.planned(plan, inventory))
+    display(planned.planned(plan, inventory))
     for line in planned.actions(actions):
-        console.print(line)
+        print(line)
 
 
 def _print(document: object) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import compose
-from gpuctl.cli.session import Session, out
+from gpuctl.cli.session import Session, display
 
 if TYPE_CHECKING:
     from gpuctl.model.status import GpuStatus
@@ -20,7 +20,7 @@ def show(session: Session, *, as_json: bool) -> None:
     elif found:
         from gpuctl.views import tables
 
-        out().print(tables.gpus(found, session.now()))
+        display(tables.gpus(found, session.now()))
     else:
         session.say("no GPU on this host")
 

@@ -13,9 +13,13 @@ from gpuctl import fast_status, paths
 from gpuctl.errors import DaemonDown
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from gpuctl.model.status import Status
+
+
+#: No row is wider; what reads a pipe cuts for itself.
+_PIPE_COLUMNS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,18 @@ def out() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, markup=False)
+
+
+def display(renderable: RenderableType) -> None:
+    """Print data: as wide as the terminal, or in a pipe or file one whole line a row."""
+    console = out()
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    console.width = _PIPE_COLUMNS
+    with console.capture() as captured:
+        console.print(renderable)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def err() -> Console:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def command(session: Session, *, timeout: float) -> int:
     """Take everything down and wait until it is gone; return the exit code."""
     try:
-        compose.ask(session, "down")
+        event = compose.ask(session, "down")
     except DaemonDown:
         return _without_daemon(session, timeout)
     follower = follow.Follower(session=session, timeout_seconds=timeout)
     with follow.progress(session) as show:
-        status = follower.until(gone, show)
+        status = follower.until(lambda now: now["last_event"] >= event and gone(now), show)
     pid = status["daemon"]["pid"]
     ended = background.end(session, pid)
     session.say("all down" + ("" if ended else f"; the daemon ({pid}) stays, and starts nothing"))

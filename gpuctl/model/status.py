@@ -102,6 +102,7 @@ class Status(TypedDict):
     profile: str
     seq: int
     instance: str  # of the daemon: new at every start
+    last_event: int  # the id of the newest event this knows of
     mode: str  # enforce | observe
     simulated: bool
     daemon: DaemonStatus

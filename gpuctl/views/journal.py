@@ -41,6 +41,13 @@ def line(event: Event, zone: tzinfo | None = None) -> str:
     return "  ".join(part for part in parts if part).rstrip()
 
 
+def named(text: str, names: Mapping[str, str]) -> str:
+    """Return a text with every GPU's UUID written as *names* calls it: `gpu 3`."""
+    for uuid, name in names.items():
+        text = text.replace(uuid, name)
+    return text
+
+
 def document(event: Event) -> dict[str, Any]:
     """Return one event as `events --json` prints it."""
     return {

@@ -1,4 +1,4 @@
-"""`plan` for people: which replica on which GPU, what it takes, and the sum of host RAM."""
+"""`plan` for people: which replica on which GPU, what it takes, and the sums of VRAM and RAM."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gpuctl.model import Action, Inventory, Plan, Replica, Stop
+from gpuctl.planning.capacity import vram_budget, vram_share
 from gpuctl.views import words
 from gpuctl.views.tables import table
 
 
 def planned(plan: Plan, inventory: Inventory) -> Group:
     """Return the table of replicas, what they add up to, and the warnings."""
-    made = table("replica", "engine", "gpu", "port>", "ram>", "swap>", "image or program", "model")
+    made = table("replica", "engine", "gpu", "port>", "vram>", "ram>", "swap>", "image or program")
     for replica in plan.replicas:
         made.add_row(*_row(replica))
-    parts: list[RenderableType] = [made, Text(), Text(ram(plan, inventory))]
-    parts += [Text(f"reserve: gpu {gpu.index} {gpu.name}") for gpu in plan.reserve]
+    parts: list[RenderableType] = [made, Text()]
+    if plan.gpus:
+        sums = table("gpu>", "name", "planned>", "of>", "replicas")
+        for row in gpus(plan):
+            sums.add_row(*row)
+        parts += [sums, Text()]
+    parts.append(Text(ram(plan, inventory)))
     parts += [Text(f"missing: gpu {name}", style="red") for name in plan.missing_gpus]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
     return Group(*parts)
@@ -42,10 +48,28 @@ def ram(plan: Plan, inventory: Inventory) -> str:
     limits = [r.spec.memory_bytes for r in plan.replicas if r.spec.memory_bytes is not None]
     unlimited = len(plan.replicas) - len(limits)
     count = words.counted(len(plan.replicas), "replica")
+    if not limits:
+        return f"{count}, none with a limit of RAM"
     total = f"{count}: RAM limits add up to {words.size(sum(limits))}"
     if inventory.memory_total_bytes is not None:
         total += f" of {words.size(inventory.memory_total_bytes)}"
     return f"{total} ({unlimited} without a limit)" if unlimited else total
+
+
+def gpus(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """Yield one row a GPU: what is planned on it, of what it has to give, and for whom."""
+    for gpu in plan.gpus:
+        on_it = [replica for replica in plan.replicas if gpu in replica.gpus]
+        shares = [vram_share(replica) for replica in on_it]
+        known = [share for share in shares if share is not None]
+        yield (
+            str(gpu.index),
+            gpu.name,
+            # One replica that states nothing makes the sum unknown.
+            words.size(sum(known)) if len(known) == len(shares) else "not stated",
+            words.size(vram_budget(gpu, plan.vram_headroom_bytes)),
+            ", ".join(r.name for r in on_it) or ("reserve" if gpu in plan.reserve else words.NONE),
+        )
 
 
 def _row(replica: Replica) -> tuple[str, ...]:
@@ -58,8 +82,9 @@ def _row(replica: Replica) -> tuple[str, ...]:
         replica.engine,
         ",".join(str(gpu.index) for gpu in replica.gpus) or "cpu",
         str(spec.host_port),
+        words.size(replica.vram_bytes),
         words.size(spec.memory_bytes),
         words.size(swap),
-        spec.image or " ".join((*(spec.entrypoint or ()), *spec.command)[:1]),
-        replica.model,
+        # Without its registry and namespace, which `plan --json` has.
+        (spec.image or " ".join((*(spec.entrypoint or ()), *spec.command)[:1])).rpartition("/")[2],
     )

@@ -32,11 +32,10 @@ def live(status: Status, now: float, elapsed_seconds: float) -> Group:
 
 def changes(before: Status | None, after: Status, elapsed_seconds: float) -> Iterator[str]:
     """Yield one line for each replica whose phase or reason is new, for a log."""
-    known = {replica["name"]: _told(replica) for replica in before["replicas"]} if before else {}
+    known = {replica["name"]: told(replica) for replica in before["replicas"]} if before else {}
     for replica in after["replicas"]:
-        told = _told(replica)
-        if known.get(replica["name"]) != told:
-            yield f"{words.age(elapsed_seconds):>8}  {replica['name']}: {told}"
+        if known.get(replica["name"]) != (now := told(replica)):
+            yield f"{words.age(elapsed_seconds):>8}  {now}"
 
 
 def trouble(replica: ReplicaStatus, reason: str, log: tuple[str, ...]) -> Iterator[str]:
@@ -58,9 +57,10 @@ def _bar(status: Status, elapsed_seconds: float) -> Table:
     return row
 
 
-def _told(replica: ReplicaStatus) -> str:
+def told(replica: ReplicaStatus) -> str:
+    """Return how a replica is, in few words: `chat-1: backoff (killed)`."""
     reason = f" ({replica['reason']})" if replica["reason"] else ""
-    return f"{replica['phase']}{reason}"
+    return f"{replica['name']}: {replica['phase']}{reason}"
 
 
 def _since(replica: ReplicaStatus, now: float) -> str:

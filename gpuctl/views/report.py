@@ -18,6 +18,9 @@ from gpuctl.views import journal, summary, words
 
 Report = dict[str, Any]
 
+_REPLICA_COLUMNS = ("replica", "phase", "uptime", "restarts", "failures")
+_GPU_COLUMNS = ("gpu", "name", "state", "peak VRAM", "peak heat", "peak use", "peak power")
+
 
 def report(
     status: Status, events: Sequence[Event], *, since: float, now: float, alive: bool
@@ -44,9 +47,9 @@ def report(
 def text(made: Report, zone: tzinfo | None = None) -> str:
     """Return the report as plain text."""
     lines = [_title(made), f"{_span(made, zone)} · {made['daemon']}", ""]
-    for replica in made["replicas"]:
-        lines.append(f"{replica['name']:12} {_line(replica)}")
-    lines += ["", *(_gpu_line(gpu) for gpu in made["gpus"])] if made["gpus"] else []
+    lines += _aligned([_REPLICA_COLUMNS, *(_replica_cells(each) for each in made["replicas"])])
+    if made["gpus"]:
+        lines += ["", *_aligned([_GPU_COLUMNS, *(_gpu_cells(gpu) for gpu in made["gpus"])])]
     found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
     return "\n".join([*lines, "", *found] if found else lines)
 
@@ -54,14 +57,9 @@ def text(made: Report, zone: tzinfo | None = None) -> str:
 def markdown(made: Report, zone: tzinfo | None = None) -> str:
     """Return the report as Markdown, for a mail or a ticket."""
     lines = [f"# {_title(made)}", "", f"{_span(made, zone)}. {made['daemon']}.", ""]
-    lines += ["| replica | phase | uptime | restarts | reasons |", "|---|---|---|---|---|"]
-    for replica in made["replicas"]:
-        cells = (replica["name"], replica["phase"], words.share(replica["uptime_ratio"]))
-        lines.append(f"| {' | '.join(cells)} | {replica['restarts']} | {_reasons(replica)} |")
+    lines += _piped(_REPLICA_COLUMNS, [_replica_cells(each) for each in made["replicas"]])
     if made["gpus"]:
-        lines += ["", "| GPU | name | state | peak VRAM | peak heat | peak use | peak power |"]
-        lines.append("|---|---|---|---|---|---|---|")
-        lines += [f"| {' | '.join(_gpu_cells(gpu))} |" for gpu in made["gpus"]]
+        lines += ["", *_piped(_GPU_COLUMNS, [_gpu_cells(gpu) for gpu in made["gpus"]])]
     found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
     return "\n".join([*lines, "", *(f"- {each}" for each in found)] if found else lines)
 
@@ -163,19 +161,15 @@ def _span(made: Report, zone: tzinfo | None) -> str:
     return f"{journal.moment(made['since'], zone)} to {journal.moment(made['at'], zone)}"
 
 
-def _line(replica: Report) -> str:
-    restarts = words.counted(replica["restarts"], "restart")
-    reasons = f" ({_reasons(replica)})" if replica["failures"] else ""
-    return f"{replica['phase']:9} up {words.share(replica['uptime_ratio'])}, {restarts}{reasons}"
-
-
-def _reasons(replica: Report) -> str:
-    return ", ".join(f"{count}× {reason}" for reason, count in replica["failures"].items())
-
-
-def _gpu_line(gpu: Report) -> str:
-    index, name, state, used, celsius, busy, power = _gpu_cells(gpu)
-    return f"gpu {index:3} {name}: {state}; peaks: {used}, {celsius}, {busy} busy, {power}"
+def _replica_cells(replica: Report) -> tuple[str, ...]:
+    return (
+        replica["name"],
+        replica["phase"],
+        words.share(replica["uptime_ratio"]),
+        str(replica["restarts"]),
+        ", ".join(f"{count}× {reason}" for reason, count in replica["failures"].items())
+        or words.NONE,
+    )
 
 
 def _gpu_cells(gpu: Report) -> tuple[str, ...]:
@@ -191,9 +185,25 @@ def _gpu_cells(gpu: Report) -> tuple[str, ...]:
     )
 
 
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(padded).rstrip()
+
+
+def _piped(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    for row in (headings, ("---",) * len(headings), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def _subject(made: Report, subject: str) -> str:
+    return next((f"gpu {g['index']}" for g in made["gpus"] if g["uuid"] == subject), subject)
+
+
 def _conditions(made: Report) -> list[str]:
     return [
-        f"{one['state']}: {one['subject']}: {one['reason']} ({one['check']}) "
+        f"{one['state']}: {_subject(made, one['subject'])}: {one['reason']} ({one['check']}) "
         f"for {words.age(made['at'] - one['since'])}"
         for one in made["conditions"]
     ]

@@ -24,12 +24,13 @@ def screen(status: Status, events: Sequence[Event], *, alive: bool, now: float) 
     if status["gpus"]:
         parts += [gpus(status["gpus"]), Text()]
     parts.append(tables.replicas(status, now))
+    names = tables.gpu_names(status)
     if status["conditions"]:
-        names = tables.gpu_names(status)
         parts += [Text(), tables.conditions(status["conditions"], names, now)]
     if events:
         parts.append(Text("\nlast events", style="bold"))
-        parts += [Text(journal.line(event), no_wrap=True) for event in events[-_EVENTS:]]
+        lines = (journal.named(journal.line(event), names) for event in events[-_EVENTS:])
+        parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
     parts.append(Text("\nq quits", style="dim"))
     return Group(*parts)
 

@@ -40,6 +40,15 @@ def test_profiles_are_listed_with_what_they_are_for(gpuctl: Callable[..., Any]) 
     assert all(row["description"].endswith(".") for row in rows)
 
 
+def test_a_pipe_gets_one_line_a_row(gpuctl: Callable[..., Any]) -> None:
+    """What is piped is neither wrapped nor cut, and no line ends in spaces."""
+    lines = gpuctl("profiles").out.splitlines()
+
+    assert len(lines) == 1 + len(shipped())
+    assert max(map(len, lines)) > 120
+    assert all(line == line.rstrip() for line in lines)
+
+
 def test_a_profile_is_shown_as_it_is(gpuctl: Callable[..., Any]) -> None:
     """What is printed can be saved and used."""
     assert gpuctl("profiles", "show", "cpu").out == shipped()["cpu"].read_text(encoding="utf-8")

@@ -14,6 +14,10 @@ from gpuctl.cli import intents
 from gpuctl.errors import NotFound
 
 
+#: The newest event that the published Status knows of.
+KNOWN = 7
+
+
 @pytest.fixture
 def daemon(
     place: Path, publish: Callable[..., dict[str, Any]]
@@ -22,7 +26,7 @@ def daemon(
     servers: list[ControlServer] = []
     locks: list[int] = []
 
-    def begin(**outcome: Any) -> list[Mapping[str, Any]]:
+    def begin(event: int = KNOWN, **outcome: Any) -> list[Mapping[str, Any]]:
         import fcntl
 
         asked: list[Mapping[str, Any]] = []
@@ -33,8 +37,8 @@ def daemon(
             rows = [
                 row | outcome if row["workload"] == "chat" else row for row in before["replicas"]
             ]
-            publish(at=time.time(), seq=before["seq"] + 1, replicas=rows)
-            return {"ok": True, "event": 7}
+            publish(at=time.time(), seq=before["seq"] + 1, last_event=KNOWN, replicas=rows)
+            return {"ok": True, "event": event}
 
         locks.append(os.open(place / "lock", os.O_RDWR | os.O_CREAT))
         fcntl.flock(locks[-1], fcntl.LOCK_EX)
@@ -70,6 +74,16 @@ def test_an_intent_is_sent_and_waited_for(
     assert f"chat: {word} done" in done.err
 
 
+def test_a_restart_ends_although_it_is_degraded(gpuctl: Callable[..., Any], daemon: Any) -> None:
+    """A new container that serves is a restart carried out; what is wrong with it is told."""
+    daemon(phase="degraded", container="new", reason="health_slow")
+
+    done = gpuctl("restart", "chat-0", "--timeout", "10")
+
+    assert done.code == 3
+    assert "chat-0: degraded: health_slow" in done.err
+
+
 def test_an_intent_that_is_not_waited_for(gpuctl: Callable[..., Any], daemon: Any) -> None:
     """With --no-wait the command ends once the daemon has stored it."""
     asked = daemon()
@@ -87,6 +101,17 @@ def test_an_intent_that_takes_too_long(gpuctl: Callable[..., Any], daemon: Any) 
 
     assert done.code == 1
     assert "the daemon goes on" in done.err
+
+
+def test_a_status_from_before_the_intent_says_nothing(
+    gpuctl: Callable[..., Any], daemon: Any
+) -> None:
+    """What looks carried out is not, while the Status does not know of the Intent yet."""
+    daemon(event=KNOWN + 1, phase="stopped", container=None)
+
+    done = gpuctl("stop", "chat", "--timeout", "0")
+
+    assert done.code == 1
 
 
 def test_a_start_that_fails_again_and_again(gpuctl: Callable[..., Any], daemon: Any) -> None:

@@ -188,3 +188,15 @@ def test_a_quiet_report_of_health_prints_nothing(
 
     assert (quiet.code, quiet.out) == (0, "")
     assert loud.out.startswith("# gpuctl report: p106x8: healthy")
+
+
+def test_gpus_have_names_for_people(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """A UUID is written as the GPU's index, in the journal and in a chain; not in JSON."""
+    publish(at=time.time())
+    record(*HISTORY)
+
+    assert "gpu 2" in gpuctl("events", "--kind", "condition").out
+    assert gpuctl("why", "gpu2").out.startswith("gpu 2: ")
+    assert json.loads(gpuctl("events", "gpu2", "--json").out)["subject"] == "GPU-2"

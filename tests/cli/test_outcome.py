@@ -45,6 +45,18 @@ def test_only_those_waited_for_count() -> None:
     assert outcome.failures(status(phase="failed"), ["chat-0"]) == []
 
 
+def test_what_is_on_its_way_is_told_in_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A replica that still loads has no failure to look at."""
+    session = Session(environment={"GPUCTL_RUNTIME_DIR": str(place)})
+    document = status(phase="loading", reason="")
+
+    assert outcome.tell(session, document, NAMES, "") == 3
+
+    assert capsys.readouterr().err.splitlines()[0] == "not ready yet: chat-2: loading"
+
+
 def test_tell(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All ready is 0; anything else is 3, with the reason and the next step."""
     session = Session(environment={"GPUCTL_RUNTIME_DIR": str(place)})

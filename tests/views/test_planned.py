@@ -1,6 +1,7 @@
 """`plan` for people."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gpuctl.model import (
     ContainerSpec,
@@ -17,7 +18,7 @@ from gpuctl.model import (
 from gpuctl.views import planned
 
 GIB = 2**30
-GPU = GpuIdentity(index=0, uuid="GPU-0", name="P106-100")
+GPU = GpuIdentity(index=0, uuid="GPU-0", name="P106-100", memory_total_bytes=6 * GIB)
 
 
 def replica(name: str, memory_bytes: int | None, swap_bytes: int | None = None) -> Replica:
@@ -27,7 +28,7 @@ def replica(name: str, memory_bytes: int | None, swap_bytes: int | None = None) 
         engine="llama.cpp",
         gpus=(GPU,),
         spec=ContainerSpec(
-            image="server",
+            image="registry.example/ai/server:cuda",
             host_port=8081,
             container_port=8080,
             memory_bytes=memory_bytes,
@@ -35,7 +36,7 @@ def replica(name: str, memory_bytes: int | None, swap_bytes: int | None = None) 
         ),
         probe=ProbeSpec(port=8081, health_path="/health"),
         watchdog=WatchdogSettings(),
-        model="m.gguf",
+        vram_bytes=None if memory_bytes is None else 3 * GIB,
         digest="v1:a",
         spec_digest="b",
     )
@@ -43,22 +44,28 @@ def replica(name: str, memory_bytes: int | None, swap_bytes: int | None = None) 
 
 def test_planned(text: Callable[..., list[str]]) -> None:
     """Replicas with what they take, the sum of host RAM, and what is to be known."""
+    spare = GpuIdentity(index=7, uuid="GPU-7", name="spare")
     plan = Plan(
         profile="p",
         watchdog=WatchdogSettings(),
         replicas=(replica("chat-0", 2 * GIB, 3 * GIB), replica("chat-1", None)),
-        reserve=(GpuIdentity(index=7, uuid="GPU-7", name="spare"),),
+        gpus=(GPU, spare),
+        vram_headroom_bytes=GIB,
+        reserve=(spare,),
         missing_gpus=("9",),
         warnings=("tight",),
     )
 
     assert text(planned.planned(plan, Inventory(memory_total_bytes=16 * GIB))) == [
-        "replica  engine     gpu  port    ram   swap  image or program  model",
-        "chat-0   llama.cpp  0    8081  2 GiB  1 GiB  server            m.gguf",
-        "chat-1   llama.cpp  0    8081      -      -  server            m.gguf",
+        "replica  engine     gpu  port   vram    ram   swap  image or program",
+        "chat-0   llama.cpp  0    8081  3 GiB  2 GiB  1 GiB  server:cuda",
+        "chat-1   llama.cpp  0    8081      -      -      -  server:cuda",
+        "",
+        "gpu  name        planned     of  replicas",
+        "  0  P106-100  not stated  5 GiB  chat-0, chat-1",
+        "  7  spare            0 B      -  reserve",
         "",
         "2 replicas: RAM limits add up to 2 GiB of 16 GiB (1 without a limit)",
-        "reserve: gpu 7 spare",
         "missing: gpu 9",
         "warning: tight",
     ]
@@ -84,3 +91,13 @@ def test_no_next_actions() -> None:
     """Nothing to do is said; nothing known is not."""
     assert list(planned.actions(())) == ["", "next: nothing, all is as planned"]
     assert list(planned.actions(None)) == []
+
+
+def test_the_sum_of_vram() -> None:
+    """A replica over two GPUs counts half on each; without a limit of RAM there is no sum."""
+    other = GpuIdentity(index=1, uuid="GPU-1", name="P106-100", memory_total_bytes=6 * GIB)
+    wide = replace(replica("chat-0", None), gpus=(GPU, other), vram_bytes=4 * GIB)
+    plan = Plan(profile="p", watchdog=WatchdogSettings(), replicas=(wide,), gpus=(GPU, other))
+
+    assert planned.ram(plan, Inventory()) == "1 replica, none with a limit of RAM"
+    assert [row[2] for row in planned.gpus(plan)] == ["2 GiB", "2 GiB"]

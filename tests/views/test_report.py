@@ -91,16 +91,18 @@ TEXT = """\
 gpuctl report: p106x8: NOT HEALTHY
 2027-01-14 08:00:00 to 2027-01-15 08:00:00 · daemon 4242 (0.1.0) · 2 s old
 
-chat-0       busy      up 100 %, 0 restarts
-chat-1       ready     up 100 %, 0 restarts
-chat-2       backoff   up 0 %, 0 restarts (1× oom_killed)
-embed-0      ready     up 100 %, 0 restarts
+replica  phase    uptime  restarts  failures
+chat-0   busy     100 %   0         -
+chat-1   ready    100 %   0         -
+chat-2   backoff  0 %     0         1× oom_killed
+embed-0  ready    100 %   0         -
 
-gpu 0   NVIDIA P106-100: ok; peaks: 5.3 GiB of 6 GiB, 61 °C, 50 % busy, 88 W
-gpu 1   NVIDIA P106-100: ok; peaks: 5.3 GiB of 6 GiB, 84 °C, 99 % busy, 88 W
-gpu 2   NVIDIA P106-100: lost; peaks: - of 6 GiB, -, - busy, -
+gpu  name             state  peak VRAM         peak heat  peak use  peak power
+0    NVIDIA P106-100  ok     5.3 GiB of 6 GiB  61 °C      50 %      88 W
+1    NVIDIA P106-100  ok     5.3 GiB of 6 GiB  84 °C      99 %      88 W
+2    NVIDIA P106-100  lost   - of 6 GiB        -          -         -
 
-failed: GPU-2: gpu_lost (gpu_missing) for 5 m
+failed: gpu 2: gpu_lost (gpu_missing) for 5 m
 degraded: chat-2: many_restarts (restarts) for 1 m
 warning: host RAM: limits add up to 16 GiB of 15 GiB"""
 
@@ -117,6 +119,6 @@ def test_markdown(status: Any) -> None:
     lines = report.markdown(made(status, []), UTC).splitlines()
 
     assert lines[0] == "# gpuctl report: p106x8: NOT HEALTHY"
-    assert "| chat-2 | backoff | - | 0 |  |" in lines
+    assert "| chat-2 | backoff | - | 0 | - |" in lines
     assert "| 1 | NVIDIA P106-100 | ok | 5.3 GiB of 6 GiB | 84 °C | 99 % | 88 W |" in lines
     assert lines[-1] == "- warning: host RAM: limits add up to 16 GiB of 15 GiB"
