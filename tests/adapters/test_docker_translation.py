@@ -123,6 +123,20 @@ def test_an_event_is_read() -> None:
     )
 
 
+def test_a_secret_travels_as_a_file() -> None:
+    """`inspect` shows where a secret is mounted, never what it is."""
+    secret = {"HF_TOKEN": "/etc/gpuctl/hf"}
+    spec = ContainerSpec(image="e", host_port=1, container_port=2, secrets=secret)
+    made = creation.body(spec, {})
+    assert made["Env"] == [
+        "HF_TOKEN_FILE=/run/secrets/HF_TOKEN",
+        "HF_TOKEN_PATH=/run/secrets/HF_TOKEN",
+    ]
+    (mount,) = made["HostConfig"]["Mounts"]
+    assert (mount["Source"], mount["Target"]) == ("/etc/gpuctl/hf", "/run/secrets/HF_TOKEN")
+    assert mount["ReadOnly"]
+
+
 def test_a_small_spec_sets_no_limit_it_does_not_have() -> None:
     """What the profile leaves open stays Docker's default, and no GPU is asked for."""
     spec = ContainerSpec(

@@ -42,6 +42,30 @@ def test_the_environment_is_minimal_and_names_gpus_by_uuid(tmp_path: Path) -> No
     }
 
 
+def test_a_secret_is_read_at_the_start_and_written_down_nowhere(tmp_path: Path) -> None:
+    """The engine has it in its environment; the record has only where it is kept."""
+    kept = tmp_path / "token"
+    kept.write_text("hf_canary\n")
+    runtime = ProcessRuntime(tmp_path / "state", units=False)
+    spec = replace(simulator(http.free_port()), secrets={"HF_TOKEN": str(kept)})
+    container = runtime.create("gpuctl-chat-0", spec, marked("chat-0"))
+    runtime.start(container)
+    told = http.state(spec.host_port)["environment"]
+    runtime.signal(container, "SIGKILL")
+    assert told["HF_TOKEN"] == "hf_canary"
+    written = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert [path for path in written if b"hf_canary" in path.read_bytes()] == []
+
+
+def test_a_secret_that_is_not_there_refuses_the_start(tmp_path: Path) -> None:
+    """The words name the file."""
+    runtime = ProcessRuntime(tmp_path / "state", units=False)
+    spec = replace(simulator(http.free_port()), secrets={"HF_TOKEN": "/nowhere/token"})
+    container = runtime.create("gpuctl-chat-0", spec, marked("chat-0"))
+    with pytest.raises(StartRefused, match="/nowhere/token"):
+        runtime.start(container)
+
+
 def test_a_replica_on_the_cpu_sees_no_gpu(bench: Bench) -> None:
     """No GPU in the plan means none in the process, whatever the host has."""
     _, port = bench.started()

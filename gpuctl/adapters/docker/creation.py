@@ -16,13 +16,15 @@ Body = dict[str, Any]
 
 #: Docker counts the times of a health check in nanoseconds.
 NANOSECONDS = 1_000_000_000
+#: Where images look for a secret's file, by the convention of Docker's own secrets.
+SECRETS = "/run/secrets"
 
 
 def body(spec: ContainerSpec, labels: Mapping[str, str]) -> Body:
     """Return the request that creates the container of *spec*, carrying *labels*."""
     found: Body = {
         "Image": spec.image,
-        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "Env": [f"{name}={value}" for name, value in _environment(spec).items()],
         "Labels": dict(labels),
         "StopTimeout": math.ceil(spec.stop_grace_seconds),
         "Healthcheck": _healthcheck(spec.docker_health),
@@ -40,12 +42,27 @@ def body(spec: ContainerSpec, labels: Mapping[str, str]) -> Body:
     return found
 
 
+def _environment(spec: ContainerSpec) -> dict[str, str]:
+    """Return the variables: of a secret only where its file is, which `inspect` may show."""
+    files = {f"{name}_FILE": f"{SECRETS}/{name}" for name in spec.secrets}
+    # huggingface_hub has a name of its own for it.
+    token = {"HF_TOKEN_PATH": f"{SECRETS}/HF_TOKEN"} if "HF_TOKEN" in spec.secrets else {}
+    return {**spec.environment, **files, **token}
+
+
+def _secrets(spec: ContainerSpec) -> list[Mount]:
+    return [
+        Mount(source=file, target=f"{SECRETS}/{name}", read_only=True)
+        for name, file in spec.secrets.items()
+    ]
+
+
 def _host_config(spec: ContainerSpec) -> Body:
     return {
         **_limits(spec),
         **_confinement(spec),
         **_network(spec),
-        "Mounts": [_mount(mount) for mount in spec.mounts],
+        "Mounts": [_mount(mount) for mount in (*spec.mounts, *_secrets(spec))],
         "DeviceRequests": _device_requests(spec),
         "LogConfig": {
             "Type": "json-file",

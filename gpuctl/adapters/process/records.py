@@ -35,6 +35,7 @@ class Record:
     labels: Mapping[str, str]
     argv: tuple[str, ...]
     environment: Mapping[str, str]
+    secrets: Mapping[str, str]  # variable → the file that is read when it starts
     port: int  # it will listen there on loopback; 0: nowhere
     user: tuple[int, int] | None  # uid and gid; None: our own
     ulimits: tuple[tuple[str, int, int], ...]  # name, soft, hard; -1 is unlimited

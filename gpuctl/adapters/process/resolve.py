@@ -46,6 +46,7 @@ def resolve(
             **_gpus(spec),
             CONTAINER_VARIABLE: identity,
         },
+        secrets=dict(spec.secrets),
         port=spec.host_port,
         user=None if spec.user is None else _user(name, spec.user),
         ulimits=tuple((_ulimit(name, u.name), u.soft, u.hard) for u in spec.ulimits),

@@ -169,6 +169,10 @@ def _become(
         what = "ulimits"
         for name, soft, hard in spec["ulimits"]:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+        environment = spec["environment"]
+        for variable, what in spec["secrets"].items():  # read as ourselves, written down nowhere
+            with open(what, encoding="utf-8") as file:
+                environment[variable] = file.read().strip()
         what = "user"
         if spec["user"] is not None:
             uid, gid = spec["user"]
@@ -181,7 +185,7 @@ def _become(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored_by_python, signal.SIG_DFL)
-        os.execvpe(spec["argv"][0], spec["argv"], spec["environment"])
+        os.execvpe(spec["argv"][0], spec["argv"], environment)
     except OSError as problem:
         os.write(error, f"{problem.errno} {what}".encode())
     except ValueError:  # setrlimit: above the hard limit, and not root
