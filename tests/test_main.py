@@ -53,7 +53,7 @@ def test_status_prints_one_line_a_replica(tmp_path: Path) -> None:
         "chat-2",
         "embed-0",
     ]
-    assert lines[6].startswith("failed: GPU-2: gpu_lost for ")
+    assert lines[6].startswith("failed: gpu 2: gpu_lost for ")
 
 
 def test_status_as_json_is_the_document(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_planned(text: Callable[..., list[str]]) -> None:
         "chat-0   llama.cpp  0    8081  3 GiB  2 GiB  1 GiB  server:cuda",
         "chat-1   llama.cpp  0    8081      -      -      -  server:cuda",
         "",
-        "gpu  name        planned     of  replicas",
+        "gpu  name         planned     of  replicas",
         "  0  P106-100  not stated  5 GiB  chat-0, chat-1",
         "  7  spare            0 B      -  reserve",
         "",
