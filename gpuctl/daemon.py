@@ -20,14 +20,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import gpuctl
-from gpuctl.act import Outcome, act
+from gpuctl.act import FaultPoint, Outcome
+from gpuctl.attempts import Attempts, Hire
 from gpuctl.decide import Decision, decide
-from gpuctl.errors import GpuctlError, NotFound, StoreError
+from gpuctl.errors import GpuctlError, StoreError
 from gpuctl.gates import Wait
+from gpuctl.intents import Body, intents
 from gpuctl.journal import Journal
 from gpuctl.judge import Conditions, judge
-from gpuctl.model import Action, Drain, Event, EventKind, Evidence, Json, Plan, Profile, Snapshot
-from gpuctl.model import Start as StartAction
+from gpuctl.model import Drain, Event, EventKind, Evidence, Plan, Profile, Snapshot
 from gpuctl.model.status import DaemonStatus, Status
 from gpuctl.observe import Latest, observe
 from gpuctl.orders import Order, attempt, order
@@ -37,22 +38,18 @@ from gpuctl.ports import World
 from gpuctl.sources import Sources
 from gpuctl.status import Header, status
 from gpuctl.timing import gpus_wanted, next_tick
-from gpuctl.transitions import changes, event, failures, transitions
-from gpuctl.wanted import outdated
+from gpuctl.transitions import changes, event, transitions
 from gpuctl.workers import Workers
 
 log = logging.getLogger("gpuctl")
 
-#: Actions carried out at once.
-_WORKERS = 4
-#: First starts have a lane of their own, because they may have to fetch an image ...
-_PULLS = 2
-#: ... which may take this long.
-_PULL_SECONDS = 3600.0
 #: The loop turns at least this often, so that systemd's watchdog (30 s) sees it live.
 _TURN_SECONDS = 10.0
 #: The first Status waits this long for every source to have said something.
 _FIRST_SECONDS = 10.0
+#: A source that was not read for so long, and so many intervals, counts as unread.
+_STALE_SECONDS = 30.0
+_STALE_INTERVALS = 3
 #: An intent is answered within one turn; a client is not kept waiting for ever.
 _ANSWER_SECONDS = 10.0
 
@@ -67,9 +64,6 @@ class Setting:
 
 Load = Callable[[], Setting]
 Notify = Callable[[str], None]  # "READY=1", "WATCHDOG=1" …, to systemd
-Fault = Callable[[str], None]
-Hire = Callable[[str, int, Callable[[str, Outcome], None], Callable[[], float]], Workers[Outcome]]
-Body = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +92,16 @@ class Daemon:
         load: Load,
         *,
         notify: Notify = lambda _: None,
-        fault: Fault = lambda _: None,
+        fault: FaultPoint = lambda _: None,
         simulated: bool = False,
         hire: Hire = Workers,
     ) -> None:
         clock = world.clock
-        self._world, self._load, self._notify, self._fault = world, load, notify, fault
+        self._world, self._load, self._notify = world, load, notify
         self._simulated = simulated
         self._setting = load()
         self._checks = load_checks()
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._workers = hire("worker", _WORKERS, self._finished, clock.boot_seconds)
-        self._pulls = hire("pull", _PULLS, self._finished, clock.boot_seconds)
-        self._attempts: dict[str, tuple[Action, float]] = {}  # under way, by id
         self._conditions: Conditions = {}
         self._peaks = Peaks(since=clock.boot_seconds())
         self._before: Status | None = None
@@ -124,6 +115,14 @@ class Daemon:
         self.latest = Latest()
         interval = self._setting.plan.watchdog.interval_seconds
         self.sources = Sources(world, self.latest, self._inbox.put, interval)
+        self._attempts = Attempts(
+            world,
+            self.journal,
+            finished=self._finished,
+            refresh=self.sources.runtime.refresh,
+            fault=fault,
+            hire=hire,
+        )
 
     def run(self) -> None:
         """Supervise until `stop`."""
@@ -148,8 +147,7 @@ class Daemon:
         except StoreError as error:
             log.error("event=not_recorded error=%s", json.dumps(error.message))
         self.sources.end()
-        self._workers.close()
-        self._pulls.close()
+        self._attempts.end()
         self._world.runtime.close()
         self._world.gpus.close()
         self._world.store.close()
@@ -251,54 +249,34 @@ class Daemon:
                     self._setting = self._load()
                 case str() if message.startswith("die "):
                     self.sources.hurry_gpus(wake=False)
-        for late in (*self._workers.overdue(), *self._pulls.overdue()):
+        for late in self._attempts.overdue():
             self._close(late, Outcome(done=False, reason="action_timeout"))
 
     def _observed(self, plan: Plan) -> Snapshot:
         boot, last = self._world.clock.boot_seconds(), self._last_tick
         gap = last is not None and boot - last > plan.watchdog.tick_gap_seconds
         self._last_tick = boot
-        now = observe(self.latest, self._world.clock, gap=gap)
+        stale = max(_STALE_SECONDS, _STALE_INTERVALS * plan.watchdog.interval_seconds)
+        now = observe(self.latest, self._world.clock, gap=gap, stale_seconds=stale)
         self.sources.probes.follow(plan, now.owned)
         return now
 
     def _hourly(self, now: Snapshot) -> tuple[Event, ...]:
-        self._peaks = self._peaks.with_reading(now)
-        if not self._peaks.over(now):
-            return ()
-        full, self._peaks = self._peaks, Peaks(since=now.boot_seconds)
-        return tuple(
-            event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.gpus.items()
-        )
+        full, self._peaks = self._peaks.with_reading(now).taken(now)
+        return tuple(event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.items())
 
     def _answer(self, request: _Request) -> None:
         try:
-            request.answer.set_result(self._intend(request.body))
+            request.answer.set_result(self.intend(request.body))
         except GpuctlError as error:
             request.answer.set_result({"ok": False, "error": error.message, "hint": error.hint})
 
-    def _intend(self, body: Body) -> Body:
-        """Commit one intent; it is acted on by the tick that follows."""
-        verb, subject = str(body["verb"]), str(body.get("subject", ""))
-        if verb in ("up", "reload"):
+    def intend(self, body: Body) -> Body:
+        """Commit one request; it is acted on by the tick that follows. Raises `NotFound`."""
+        if body["verb"] in ("up", "reload"):
             self._setting = self._load()
-        plan = self._setting.plan
-        if subject and subject not in {n for r in plan.replicas for n in (r.name, r.workload)}:
-            raise NotFound(
-                f"{subject!r} is no replica or workload of the profile {plan.profile!r}",
-                "`gpuctl status` lists them",
-            )
-        told: Evidence = {"uid": _whole(body.get("uid")), "pid": _whole(body.get("pid"))}
-        make = self.journal.event
-        intents = [make(EventKind.INTENT, subject, verb, told)]
-        if verb == "up":
-            # Settled now: this `up` does not ask for what a later version's defaults would change.
-            intents += [
-                make(EventKind.INTENT, replica.name, "renew", {**told, "because": "outdated"})
-                for replica in plan.replicas
-                if outdated(replica, self.journal.history.replica(replica.name))
-            ]
-        return {"ok": True, "event": self.journal.record(intents)[0].id}
+        stored = self.journal.record(intents(body, self._setting.plan, self.journal))
+        return {"ok": True, "event": stored[0].id}
 
     def _act(self, decision: Decision, now: Snapshot) -> Mapping[str, Wait]:
         """Commit what is decided, then begin it; return what the replicas wait for."""
@@ -321,46 +299,23 @@ class Daemon:
         ]
         self.journal.record([attempt(item, self.instance, now) for item in orders])
         for item in orders:
-            self._dispatch(item)
+            self._begin(item)
         return decision.waits
 
-    def _dispatch(self, item: Order) -> None:
-        action = item.action
-        if isinstance(action, Drain):
+    def _begin(self, item: Order) -> None:
+        if isinstance(item.action, Drain):
             # Nothing to carry out: whether it is idle is what the next tick must know.
-            self.sources.probes.hurry(action.replica)
+            self.sources.probes.hurry(item.action.replica)
             self._inbox.put("drain")
-            return
-        self._attempts[item.attempt] = (action, self._world.clock.boot_seconds())
-        first = isinstance(action, StartAction) and not item.previous
-        lane = self._pulls if first else self._workers
-        seconds = _PULL_SECONDS if first else self._setting.plan.watchdog.action_seconds
-        lane.submit(item.attempt, lambda: self._carried_out(item), seconds)
-
-    def _carried_out(self, item: Order) -> Outcome:
-        outcome = act(item, self._world.runtime, self._fault, time.sleep)
-        self.sources.runtime.refresh(item.action.replica)
-        return outcome
+        else:
+            self._attempts.begin(item, self._setting.plan.watchdog.action_seconds)
 
     def _finished(self, attempt_id: str, outcome: Outcome) -> None:
         self._inbox.put(_Finished(attempt=attempt_id, outcome=outcome))
 
     def _close(self, attempt_id: str, outcome: Outcome) -> None:
-        """Commit how an attempt ended, with what it left behind."""
-        action, began = self._attempts.pop(attempt_id)
-        seconds = round(self._world.clock.boot_seconds() - began, 3)
-        told: dict[str, Json] = {"attempt": attempt_id, "seconds": seconds, **outcome.evidence}
-        replica = self._setting.plan.replica(action.replica)
-        if outcome.counts and replica is not None:
-            now = observe(self.latest, self._world.clock)
-            told["failures"] = failures(replica, now, self.journal.history.replica(replica.name))
-        kind = EventKind.DONE if outcome.done else EventKind.UNDONE
-        reason = action.reason if outcome.done else outcome.reason
-        make = self.journal.event
-        left = [
-            make(EventKind.EVIDENCE, action.replica, action.reason, each) for each in outcome.left
-        ]
-        self.journal.record([*left, make(kind, action.replica, reason, told)])
+        now = observe(self.latest, self._world.clock)
+        self._attempts.close(attempt_id, outcome, self._setting.plan, now)
 
     def _publish(self, now: Snapshot, waits: Mapping[str, Wait], began: float) -> None:
         plan = self._setting.plan
@@ -393,25 +348,3 @@ def run(daemon: Daemon) -> None:
         daemon.run()
     finally:
         daemon.end()
-
-
-def fault_from(environment: Mapping[str, str]) -> Fault:
-    """
-    Return a fault point that kills this process at the step GPUCTL_FAULT names, for tests.
-
-    `start.created:3` kills it the third time it gets there.
-    """
-    name, _, nth = environment.get("GPUCTL_FAULT", "").partition(":")
-    if not name:
-        return lambda _: None
-    seen = itertools.count(1)
-
-    def fault(step: str) -> None:
-        if step == name and next(seen) >= int(nth or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return fault
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None

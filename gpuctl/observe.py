@@ -8,6 +8,7 @@ holds up nobody.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -38,8 +39,14 @@ class Latest:
     errors: dict[str, SourceError] = field(default_factory=dict)
 
 
-def observe(latest: Latest, clock: Clock, *, gap: bool = False) -> Snapshot:
-    """Gather the board into a Snapshot of this moment."""
+def observe(
+    latest: Latest, clock: Clock, *, gap: bool = False, stale_seconds: float = math.inf
+) -> Snapshot:
+    """
+    Gather the board into a Snapshot of this moment.
+
+    A source whose last reading is older than *stale_seconds* counts as unread: its thread hangs.
+    """
     owned, aside = _by_replica(latest.containers.values())
     return Snapshot(
         at=clock.now(),
@@ -55,8 +62,17 @@ def observe(latest: Latest, clock: Clock, *, gap: bool = False) -> Snapshot:
         probes=dict(latest.probes),
         host=latest.host,
         gateway=latest.gateway,
-        errors=dict(latest.errors),
+        errors={**_stale(latest, clock.boot_seconds(), stale_seconds), **latest.errors},
     )
+
+
+def _stale(latest: Latest, now: float, stale_seconds: float) -> dict[str, SourceError]:
+    read = {"runtime": latest.runtime_boot_seconds, "gpus": latest.gpus_boot_seconds}
+    return {
+        source: SourceError(message=f"no reading for {now - at:.0f} s", since_boot_seconds=at)
+        for source, at in read.items()
+        if at is not None and now - at > stale_seconds
+    }
 
 
 def _by_replica(

@@ -27,9 +27,11 @@ class Peaks:
         }
         return replace(self, gpus={**self.gpus, **seen})
 
-    def over(self, now: Snapshot) -> bool:
-        """Return whether the hour is full."""
-        return now.boot_seconds - self.since >= HOUR
+    def taken(self, now: Snapshot) -> tuple[Mapping[str, Evidence], Peaks]:
+        """Return the peaks by GPU when the hour is full, else none, and those to go on with."""
+        if now.boot_seconds - self.since < HOUR:
+            return {}, self
+        return self.gpus, Peaks(since=now.boot_seconds)
 
 
 def _higher(before: Evidence, gpu: GpuReading) -> Evidence:

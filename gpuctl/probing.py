@@ -11,7 +11,9 @@ import heapq
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
+from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
     EngineStats,
@@ -170,7 +172,7 @@ class ProbeSource:
                 name = self._next()
             if name is None:
                 return
-            self._ask(name)
+            guarded(f"probe {name}", partial(self._ask, name))
             with self._changed:
                 replica = self._replicas.get(name)
                 if name in self._containers and replica is not None:

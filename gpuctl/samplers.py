@@ -8,8 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from gpuctl.errors import GpuctlError
+from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
     GpuProcess,
@@ -50,7 +52,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._ended:
-            self._sample()
+            guarded(self._name, self._sample)
             self._hurry.wait(self._seconds)
             self._hurry.clear()
 
@@ -63,6 +65,9 @@ class RuntimeSource:
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}  # replica → when an action last changed it
         self._ended = threading.Event()
+        # Containers of which the stream has told this, since their last start.
+        self._signalled: set[str] = set()
+        self._starved: set[str] = set()
 
     def sample(self) -> None:
         """Read the full list: the truth, where events are only hints."""
@@ -109,8 +114,7 @@ class RuntimeSource:
             try:
                 for event in self._runtime.watch(since):
                     since = event.at
-                    if event.action in _TELLING:
-                        self._tell(event)
+                    guarded("events", partial(self._take, event))
             except GpuctlError as error:
                 _failed(self._latest, "runtime", error, self._clock, self._wake)
             self._wake("stream")
@@ -118,6 +122,49 @@ class RuntimeSource:
 
     def end(self) -> None:
         self._ended.set()
+
+    def _take(self, event: RuntimeEvent) -> None:
+        match event.action:
+            case "kill":
+                self._signalled.add(event.container)
+            case "oom":
+                self._starved.add(event.container)
+            case "start" | "destroy":
+                self._signalled.discard(event.container)
+                self._starved.discard(event.container)
+            case "die" if self._believed(event):
+                return
+        if event.action in _TELLING:
+            self._tell(event)
+
+    def _believed(self, event: RuntimeEvent) -> bool:
+        """
+        Take a death from the event alone, where that says all there is to know.
+
+        Docker answers no inspection until it has cleaned up after a container: 100 ms with a
+        published port (20.10). One that was sent a signal through the engine waits for it, which
+        alone tells a `docker kill` from a `docker rm -f`.
+        """
+        known = self._latest.containers.get(event.container)
+        if known is None or known.state != "running" or event.exit_code is None:
+            return False
+        if event.container in self._signalled or event.at < (known.started_at or event.at):
+            return False
+        dead = replace(
+            known,
+            state="exited",
+            pid=None,
+            exit_code=event.exit_code,
+            oom_killed=event.container in self._starved,
+            finished_at=event.at,
+            memory_bytes=None,
+            boot_seconds=self._clock.boot_seconds(),
+        )
+        self._touched[known.replica] = dead.boot_seconds
+        with self._lock:
+            self._latest.containers = {**self._latest.containers, dead.id: dead}
+        self._wake(f"die {known.replica}")
+        return True
 
     def _tell(self, event: RuntimeEvent) -> None:
         known = self._latest.containers.get(event.container)

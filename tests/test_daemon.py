@@ -320,7 +320,7 @@ def test_killed_between_two_steps_of_a_stop(stage: Stage, step: str) -> None:
 
 
 def intend(stage: Stage, verb: str, subject: str = "") -> None:
-    reply = stage.daemon._intend({"verb": verb, "subject": subject, "uid": 0, "pid": 1})
+    reply = stage.daemon.intend({"verb": verb, "subject": subject, "uid": 0, "pid": 1})
     assert reply["ok"]
 
 
@@ -376,7 +376,7 @@ def test_restart_is_drain_stop_start(stage: Stage) -> None:
 def test_an_unknown_subject_is_refused(stage: Stage) -> None:
     """An intent for what does not exist is an error, not a silent wish."""
     with pytest.raises(NotFound, match="'chat-9' is no replica"):
-        stage.daemon._intend({"verb": "stop", "subject": "chat-9"})
+        stage.daemon.intend({"verb": "stop", "subject": "chat-9"})
 
 
 def test_docker_gone_is_no_failure(stage: Stage) -> None:
@@ -528,3 +528,19 @@ def test_a_dead_previous_boot_is_not_held_against_anyone(stage: Stage) -> None:
     assert stage.phase() == "ready"
     assert stage.tale("failed") == ["failed host_rebooted"]
     assert stage.row()["restarts_1h"] == 0
+
+
+def test_a_source_that_hangs_counts_as_unread(stage: Stage) -> None:
+    """When the containers have not been listed for half a minute nothing is done about them."""
+    stage.up()
+    stage.fakes.runtime.die("c1", 1)
+    for _ in range(20):
+        stage.fakes.clock.advance(2)
+        stage.daemon.step()
+    assert stage.tale("failed") == []
+    (told,) = (
+        c for c in stage.fakes.store.status["conditions"] if c["check"] == "runtime_readable"
+    )
+    assert told["evidence"]["error"].startswith("no reading for")
+    stage.pass_(5)
+    assert stage.fakes.runtime.running() == ["c2"]

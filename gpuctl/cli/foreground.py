@@ -44,7 +44,8 @@ def supervisor(
     """
     from gpuctl.adapters.control import ControlServer
     from gpuctl.adapters.lock import lock_directory, lock_engine
-    from gpuctl.daemon import Daemon, fault_from
+    from gpuctl.daemon import Daemon
+    from gpuctl.faults import fault_from
 
     own, profile = session.own, choose.applied(session)
     background.prepare(own)

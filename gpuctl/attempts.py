@@ -1,0 +1,104 @@
+"""
+The actions under way: orders go to the workers, and how each ended comes back as Events.
+
+The daemon begins them when they are committed and closes them on its own thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gpuctl.act import FaultPoint, Outcome, act
+from gpuctl.journal import Journal
+from gpuctl.model import Action, Event, EventKind, Json, Plan, Snapshot, Start
+from gpuctl.orders import Order
+from gpuctl.ports import World
+from gpuctl.transitions import failures
+from gpuctl.workers import Workers
+
+#: Actions carried out at once.
+_WORKERS = 4
+#: First starts have a lane of their own, because they may have to fetch an image ...
+_PULLS = 2
+#: ... which may take this long.
+_PULL_SECONDS = 3600.0
+
+#: Called on a worker's thread with an attempt's id and how it ended.
+Finished = Callable[[str, Outcome], None]
+Hire = Callable[[str, int, Finished, Callable[[], float]], Workers[Outcome]]
+
+
+class Attempts:
+    """*refresh* is told the replica whose containers an action has changed."""
+
+    def __init__(
+        self,
+        world: World,
+        journal: Journal,
+        *,
+        finished: Finished,
+        refresh: Callable[[str], None],
+        fault: FaultPoint,
+        hire: Hire,
+    ) -> None:
+        self._world, self._journal = world, journal
+        self._refresh, self._fault = refresh, fault
+        self._workers = hire("worker", _WORKERS, finished, world.clock.boot_seconds)
+        self._pulls = hire("pull", _PULLS, finished, world.clock.boot_seconds)
+        self._open: dict[str, tuple[Action, float]] = {}  # by id; began at boot seconds
+
+    def begin(self, order: Order, seconds: float) -> None:
+        """Have an order carried out; *seconds* is how long it may take."""
+        self._open[order.attempt] = (order.action, self._world.clock.boot_seconds())
+        first = isinstance(order.action, Start) and not order.previous
+        lane = self._pulls if first else self._workers
+        lane.submit(
+            order.attempt,
+            lambda: self._carried_out(order),
+            _PULL_SECONDS if first else seconds,
+        )
+
+    def overdue(self) -> tuple[str, ...]:
+        """Give up what takes too long; return the ids."""
+        return (*self._workers.overdue(), *self._pulls.overdue())
+
+    def close(self, attempt: str, outcome: Outcome, plan: Plan, now: Snapshot) -> None:
+        """Commit how an attempt ended, with what it left behind."""
+        action, began = self._open.pop(attempt)
+        self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
+
+    def end(self) -> None:
+        """Let the threads go; what is under way is taken up again by the next daemon."""
+        self._workers.close()
+        self._pulls.close()
+
+    def _carried_out(self, order: Order) -> Outcome:
+        outcome = act(order, self._world.runtime, self._fault, time.sleep)
+        self._refresh(order.action.replica)
+        return outcome
+
+    def _ends(
+        self,
+        attempt: str,
+        action: Action,
+        began: float,
+        outcome: Outcome,
+        plan: Plan,
+        now: Snapshot,
+    ) -> list[Event]:
+        seconds = round(self._world.clock.boot_seconds() - began, 3)
+        told: dict[str, Json] = {"attempt": attempt, "seconds": seconds, **outcome.evidence}
+        replica = plan.replica(action.replica)
+        if outcome.counts and replica is not None:
+            known = self._journal.history.replica(replica.name)
+            told["failures"] = failures(replica, now, known)
+        kind = EventKind.DONE if outcome.done else EventKind.UNDONE
+        make = self._journal.event
+        return [
+            *(
+                make(EventKind.EVIDENCE, action.replica, action.reason, left)
+                for left in outcome.left
+            ),
+            make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
+        ]
