@@ -96,32 +96,48 @@ class _Starting:
     def _made(self) -> str:
         """Return the id of this attempt's container, created now or before an interruption."""
         name = self.replica.container_name
-        there = self.runtime.inspect(name)
-        if there is not None and there.attempt == self.order.attempt:
-            return there.id
-        if there is not None:
-            self._put_aside(there)
-        elif not self.runtime.has_image(self.replica.spec.image):
-            self.runtime.pull(self.replica.spec.image, lambda _line, _ratio: None)
+        old = self.order.previous
+        # What was there before is not looked at first: Docker 20.10 keeps that waiting while it
+        # cleans up after a death. Only a start that was cut off may find its own container.
+        if not old or self.order.resumed:
+            there = self.runtime.inspect(name)
+            if there is not None and there.attempt == self.order.attempt:
+                return there.id
+            old = there.id if there is not None else ""
+        if not (old and self._put_aside(old)):
+            self._fetch()
         self.fault("start.renamed")
         try:
-            return self.runtime.create(name, self.replica.spec, self.order.labels)
+            return self._create()
         except NameTaken:
-            # A create whose answer was lost made it after all.
             there = self.runtime.inspect(name)
-            if there is None or there.attempt != self.order.attempt:
+            if there is None:
                 raise
-            return there.id
+            # A create whose answer was lost made it after all.
+            if there.attempt == self.order.attempt:
+                return there.id
+            self._put_aside(there.id)
+            return self._create()
 
-    def _put_aside(self, old: ContainerReading) -> None:
+    def _create(self) -> str:
+        return self.runtime.create(
+            self.replica.container_name, self.replica.spec, self.order.labels
+        )
+
+    def _fetch(self) -> None:
+        image = self.replica.spec.image
+        if not self.runtime.has_image(image):
+            self.runtime.pull(image, lambda _line, _ratio: None)
+
+    def _put_aside(self, container: str) -> bool:
+        """Rename a container and make sure it does not run; False when there is none."""
         try:
-            self.runtime.rename(old.id, _aside_name(old))
+            self.runtime.rename(container, _aside_name(self.replica.container_name, container))
         except ContainerMissing:
-            return  # somebody removed it in the meantime
-        if old.state not in ("running", "paused"):
-            return
-        if self._killed(old):
-            return
+            return False  # somebody removed it in the meantime
+        old = self.runtime.inspect(container)
+        if old is None or old.state not in ("running", "paused") or self._killed(old):
+            return True
         self.runtime.disconnect(old.id)
         ours = {gpu.uuid for gpu in self.replica.gpus}
         if not ours or ours & set(old.gpus):
@@ -131,6 +147,7 @@ class _Starting:
                 f"the old container {old.id[:12]} of {self.replica.name} cannot be killed",
                 "its processes hang in the kernel, as on a lost GPU: a reboot clears them",
             )
+        return True
 
     def _killed(self, old: ContainerReading) -> bool:
         self.runtime.signal(old.id, "SIGKILL")
@@ -203,5 +220,5 @@ def _removed(container: str, runtime: Runtime, fault: FaultPoint) -> tuple[Evide
     return (left,)
 
 
-def _aside_name(old: ContainerReading) -> str:
-    return f"{old.name}.old-{old.id[:12]}"
+def _aside_name(name: str, container: str) -> str:
+    return f"{name}.old-{container[:12]}"

@@ -31,6 +31,7 @@ class Order:
     attempt: str
     replica: Replica | None  # None for a Stop of what is not in the plan
     previous: str = ""  # id of the container before this start
+    resumed: bool = False  # a start that another daemon began
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,6 +46,7 @@ def order(
         attempt=attempt,
         replica=replica,
         previous=history.replica(action.replica).container,
+        resumed=bool(resumed),
         labels={
             "gpuctl.schema": LABEL_SCHEMA,
             "gpuctl.profile": plan.profile,

@@ -119,6 +119,8 @@ class FakeRuntime:
 
     def rename(self, container: str, name: str) -> None:
         self._call("rename", container, name)
+        if container not in self.containers:
+            raise ContainerMissing(container)
         self._set(container, name=name)
 
     def disconnect(self, container: str) -> None:
