@@ -30,6 +30,7 @@ class Clients:
         self._timeout_seconds = timeout_seconds
         self._own = threading.local()
         self._open: weakref.WeakSet[APIClient] = weakref.WeakSet()
+        self._version = ""  # agreed on with the engine; "" when it must be asked
 
     @contextmanager
     def use(self, timeout_seconds: int | None = None) -> Iterator[APIClient]:
@@ -41,16 +42,18 @@ class Clients:
         yield client
 
     def forget(self) -> None:
-        """Close this thread's client; the next use opens another."""
+        """Close this thread's client; the next use opens another, and asks for the version."""
+        self._version = ""
         client: APIClient | None = self._own.__dict__.pop("client", None)
         if client is not None:
             client.close()
 
     def open(self) -> APIClient:
-        """Return a new client; asks the engine for its API version, so a hung one is noticed."""
+        """Return a new client; the first one agrees on an API version with the engine."""
         from gpuctl.adapters.docker.transport import Client
 
-        client = Client(version="auto", timeout=self._timeout_seconds, **self._arguments)
+        client = Client(self._version, timeout=self._timeout_seconds, **self._arguments)
+        self._version = str(client.api_version)
         self._open.add(client)
         return client
 

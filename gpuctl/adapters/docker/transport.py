@@ -9,6 +9,7 @@ it. Both still so in docker 7.2.0 (`docker/transport/unixconn.py`); remove this 
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 from docker import APIClient
 from docker.transport import UnixHTTPAdapter
@@ -46,7 +47,15 @@ class _Adapter(UnixHTTPAdapter):
 
 
 class Client(APIClient):
-    """An APIClient that uses the mended transport from its first request on."""
+    """
+    An APIClient that uses the mended transport from its first request on.
+
+    *known* is the API version that was agreed on with this engine before, "" to ask for it.
+    """
+
+    def __init__(self, known: str, **arguments: Any) -> None:
+        self._known = known
+        super().__init__(version="auto", **arguments)
 
     def _retrieve_server_version(self) -> str:
         # Netrc and proxy look-ups cost more than the request, and a socket has neither.
@@ -56,5 +65,7 @@ class Client(APIClient):
             self.mount(
                 "http+docker://", _Adapter(f"http+unix://{adapter.socket_path}", self.timeout)
             )
+        if self._known:
+            return self._known
         version: str = super()._retrieve_server_version()  # type: ignore[misc]
         return version
