@@ -16,6 +16,9 @@ from gpuctl.plugin import Check, Scene
 
 #: Strict mode takes a second reading this long after the first (it is asked for at once).
 STRICT_SECONDS = 1.0
+#: A process that ends leaves the driver's list and its port before the runtime tells of its death:
+#: what is corroborated waits so long for a better explanation.
+DEATH_SECONDS = 1.0
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
@@ -67,7 +70,7 @@ def _corroborated(replica: Replica, scene: Scene, evidence: Evidence) -> Verdict
             )
         if probe.outcome != "ok" or probe.canary_failures > 0:
             told = {**evidence, "corroborated_by": f"probe {probe.outcome}"}
-            return _lost(replica, scene, told, readings=1, seconds=0.0)
+            return _lost(replica, scene, told, readings=1, seconds=DEATH_SECONDS)
     return _lost(replica, scene, evidence, readings=replica.watchdog.vram_readings, seconds=0.0)
 
 

@@ -62,10 +62,11 @@ def test_corroborate_wants_three_readings() -> None:
         pytest.param(make.probe(canary_failures=1), id="canary"),
     ],
 )
-def test_corroborated_is_at_once(probe: ProbeReading) -> None:
-    """One reading is enough where health or the canary agrees."""
+def test_corroborated_is_one_reading(probe: ProbeReading) -> None:
+    """One is enough where health or the canary agrees; a death has a second to be told as one."""
     verdict = judged(make.gpu(), probe=probe)
     assert (verdict.state, verdict.patience_readings) == ("failed", 1)
+    assert verdict.patience_seconds == 1.0
 
 
 @pytest.mark.parametrize(
