@@ -233,6 +233,17 @@ class Host:
             seconds,
         )
 
+    def wait_reason(
+        self, name: str, reason: str, *, later_than: float = 0.0, seconds: float = 20.0
+    ) -> None:
+        """Wait until a replica waits, for this reason, for an attempt due after *later_than*."""
+
+        def look() -> bool:
+            row = self.replica(name)
+            return row["reason"] == reason and (row["next_attempt_at"] or 0.0) > later_than + 1.0
+
+        wait_for(look, f"{name} to wait with {reason}\n{self.tail()}", seconds)
+
     def wait_replaced(self, name: str, old: str, *, seconds: float = 40.0) -> str:
         """Wait until a replica is ready in another container than *old*; return that."""
 

@@ -94,6 +94,10 @@ class SocketProxy:
             self.calls.clear()
             self.refuse_streams = False
 
+    def clear_calls(self) -> None:
+        """Forget every recorded call; the rules stay."""
+        self.calls.clear()
+
     def cut_streams(self) -> None:
         """End every event stream that is open now."""
         with self._lock:
