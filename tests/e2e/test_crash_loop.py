@@ -1,4 +1,4 @@
-"""A replica that never comes up: its budget, what is said of it, and a kill that forgets nothing."""
+"""A replica that never comes up: its budget, what is said of it, and what a kill forgets."""
 
 from __future__ import annotations
 
