@@ -22,6 +22,8 @@ from typing import Any, cast
 
 from docker import APIClient
 
+from gpuctl.adapters.docker.transport import Client
+
 #: dockerd is up in about 1 s; a loaded machine takes longer.
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -92,8 +94,9 @@ class PrivateEngine:
         return (self.folder / "dockerd.log").read_text(errors="replace")
 
     def client(self, timeout_seconds: int = 30) -> APIClient:
-        """Return a plain SDK client, for what the test looks at behind gpuctl's back."""
-        return APIClient(base_url=self.host, version="auto", timeout=timeout_seconds)
+        """Return an SDK client, for what the test looks at behind gpuctl's back."""
+        # The SDK's own leaves a socket open that could not connect, and tests stop the engine.
+        return Client("", base_url=self.host, timeout=timeout_seconds)
 
     def start(self) -> None:
         """Start dockerd and wait until it answers; cleans up after a kill first."""
@@ -128,6 +131,8 @@ class PrivateEngine:
     def freeze(self) -> None:
         """Stop dockerd from answering, until `thaw()`."""
         os.kill(self.pid, signal.SIGSTOP)
+        # A thread of it that was in the kernel still ends what it was at.
+        time.sleep(0.1)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
