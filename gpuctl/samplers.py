@@ -170,7 +170,9 @@ class RuntimeSource:
         known = self._latest.containers.get(event.container)
         try:
             reading = self._runtime.inspect(event.container)
-        except GpuctlError:
+        except GpuctlError as error:
+            # It may be going down, and its containers with it: nothing is theirs until it is read.
+            _failed(self._latest, "runtime", error, self._clock, self._wake)
             return
         if reading is None and known is not None:
             # Removed before it could be read: what the event said of its end is all there is.

@@ -71,6 +71,19 @@ def test_what_a_client_of_the_engine_killed_is_inspected() -> None:
     assert (found.state, inspected) == ("running", 1)
 
 
+def test_a_death_that_cannot_be_inspected_leaves_the_runtime_unread() -> None:
+    """An engine that goes down ends its containers: nothing is decided until it can be read."""
+    clock = FakeWorld().clock
+    runtime = Streaming(clock)
+    latest = Latest(containers={"c1": make.container()}, runtime_boot_seconds=0.0)
+    runtime.source = RuntimeSource(runtime, clock, latest, lambda _: None)
+    runtime.told = (event("kill"), event("die", 143))
+    runtime.unreachable = True
+    runtime.source.watch()
+    assert "runtime" in latest.errors
+    assert latest.containers["c1"].state == "running"
+
+
 def test_a_death_before_the_last_start_is_old_news() -> None:
     """An event told again after a reconnect does not end the container's present life."""
     found, inspected = watched(event("die", 1), started_at=DIED_AT + 1)

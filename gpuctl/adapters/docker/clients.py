@@ -33,11 +33,19 @@ class Clients:
         self._version = ""  # agreed on with the engine; "" when it must be asked
 
     @contextmanager
-    def use(self, timeout_seconds: int | None = None) -> Iterator[APIClient]:
-        """Lend this thread's client, with a deadline for each answer where the usual is wrong."""
+    def use(
+        self, timeout_seconds: int | None = None, *, fresh: bool = False
+    ) -> Iterator[APIClient]:
+        """
+        Lend this thread's client, with a deadline for each answer where the usual is wrong.
+
+        *fresh* has it connect anew, which an engine that is shutting down refuses.
+        """
         client: APIClient | None = getattr(self._own, "client", None)
         if client is None:
             client = self._own.client = self.open()
+        elif fresh:
+            client.close()
         client.timeout = timeout_seconds or self._timeout_seconds
         yield client
 

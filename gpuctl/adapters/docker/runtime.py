@@ -79,13 +79,16 @@ class DockerRuntime:
 
         Source: `GET /containers/json?all=1`, and `GET /containers/{id}/json` for what changed.
         """
-        with self._calling("list the containers") as client:
+        # dockerd ends its containers when it is stopped, and still answers on old connections:
+        # what it ended so must not be read as their own deaths.
+        with self._calling("list the containers", fresh=True) as client:
             return self._listing.read(client)
 
     def inspect(self, container: str) -> ContainerReading | None:
         """Return one of ours by id or name, else `None`. Source: `GET /containers/{id}/json`."""
         at = self._boot_seconds()
-        with self._calling(f"inspect {_short(container)}") as client, tolerating({404: ""}):
+        doing = f"inspect {_short(container)}"
+        with self._calling(doing, fresh=True) as client, tolerating({404: ""}):
             found = client.inspect_container(container)
             if reading.REPLICA in reading.labels_of(found):
                 return reading.reading(found, boot_seconds=at)
@@ -210,12 +213,20 @@ class DockerRuntime:
 
     @contextmanager
     def _calling(
-        self, doing: str, *, starting: bool = False, timeout_seconds: int | None = None
+        self,
+        doing: str,
+        *,
+        starting: bool = False,
+        fresh: bool = False,
+        timeout_seconds: int | None = None,
     ) -> Iterator[APIClient]:
         """Lend this thread's client, and translate what goes wrong meanwhile."""
         seconds = SLOW_SECONDS if starting else timeout_seconds
         try:
-            with translated(doing, starting=starting), self._clients.use(seconds) as client:
+            with (
+                translated(doing, starting=starting),
+                self._clients.use(seconds, fresh=fresh) as client,
+            ):
                 yield client
         except RuntimeUnavailable as error:
             # An engine that comes back may be an older one: agree on a version with it again.
