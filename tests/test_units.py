@@ -42,6 +42,8 @@ ExecStart=
 ExecStart={sys.executable} -u /opt/rig/service.py
 WatchdogSec=3
 RestartSec=1
+# What is tested may lie in /tmp.
+PrivateTmp=no
 """
 
 
