@@ -27,10 +27,13 @@ def top(session: Session, interval_seconds: float) -> None:
     """Show everything the daemon publishes, live. Raises `DaemonDown` when there is nothing."""
     from gpuctl.views import top as view
 
+    console = out()
+
     def draw() -> RenderableType:
         status = session.status()
         recent = events(session, limit=_EVENTS)
-        return view.screen(status, recent, alive=fast_status.alive(status), now=session.now())
+        alive, lines = fast_status.alive(status), console.height
+        return view.screen(status, recent, alive=alive, now=session.now(), lines=lines)
 
     session.status()
     _watch(draw, interval_seconds)

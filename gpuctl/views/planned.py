@@ -36,7 +36,7 @@ def actions(found: Sequence[Action] | None) -> Iterator[str]:
         return
     yield ""
     if not found:
-        yield "next: nothing, all is as planned"
+        yield "next: nothing to begin at this moment"
     for action in found:
         step = f" ({action.step})" if isinstance(action, Stop) else ""
         because = f", because {action.reason}" if action.reason else ""

@@ -86,7 +86,7 @@ def why(replica: ReplicaStatus, now: float) -> str:
     parts = [replica["reason"]] if replica["reason"] else []
     if replica["next_attempt_at"] is not None:
         left = replica["next_attempt_at"] - now
-        parts.append(f"next try in {words.age(left)}" if left >= 1 else "next try now")
+        parts.append(f"next in {words.age(left)}" if left >= 1 else "next now")
     if replica["outdated"]:
         parts.append("outdated: `gpuctl up` renews it")
     return ", ".join(parts)

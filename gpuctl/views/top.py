@@ -10,29 +10,55 @@ from rich.table import Table
 from rich.text import Text
 
 from gpuctl.model import Event
-from gpuctl.model.status import GpuStatus, Status
-from gpuctl.views import journal, tables, words
+from gpuctl.model.status import GpuStatus, ReplicaStatus, Status
+from gpuctl.views import journal, summary, tables, words
 from gpuctl.views.terminal import heading
 
 _BAR_WIDTH = 16
 _EVENTS = 8
+#: Fewer than these are not worth a heading.
+_LEAST_EVENTS = 2
+#: However small the screen, so many replicas are on it.
+_LEAST_REPLICAS = 4
 
 
-def screen(status: Status, events: Sequence[Event], *, alive: bool, now: float) -> Group:
-    """Return everything the operator watches; *events* oldest first, the last few are shown."""
-    parts: list[RenderableType] = [heading(status, alive=alive, now=now), Text()]
-    if status["gpus"]:
-        parts += [gpus(status["gpus"]), Text()]
-    parts.append(tables.replicas(status, now))
+def screen(
+    status: Status, events: Sequence[Event], *, alive: bool, now: float, lines: int = 1000
+) -> Group:
+    """
+    Return everything the operator watches, on a screen of so many lines.
+
+    *events* come oldest first, and as many of the last are shown as there is room for. Where not
+    even the replicas have room, those that are not well come first.
+    """
     names = tables.gpu_names(status)
+    above: list[RenderableType] = [heading(status, alive=alive, now=now), Text()]
+    if status["gpus"]:
+        above += [gpus(status["gpus"]), Text()]
+    below: list[RenderableType] = []
     if status["conditions"]:
-        parts += [Text(), tables.conditions(status["conditions"], names, now)]
-    if events:
-        parts.append(Text("\nlast events", style="bold"))
-        lines = (journal.named(journal.line(event), names) for event in events[-_EVENTS:])
-        parts += [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
-    parts.append(Text("\nq quits", style="dim"))
-    return Group(*parts)
+        below += [Text(), tables.conditions(status["conditions"], names, now)]
+    # Headings of the tables, lines between them, and the last line.
+    taken = 5 + sum(3 + len(part) for part in (status["gpus"], status["conditions"]) if part)
+    shown = _shown(status["replicas"], max(_LEAST_REPLICAS, lines - taken))
+    left = [replica for replica in status["replicas"] if replica not in shown]
+    middle: list[RenderableType] = [tables.replicas({**status, "replicas": shown}, now)]
+    if left:
+        middle.append(Text(f"and {summary.phases(left)}", style="dim"))
+    room = min(_EVENTS, lines - taken - len(shown) - bool(left) - 2)
+    if events and room >= _LEAST_EVENTS:
+        below.append(Text("\nlast events", style="bold"))
+        told = (journal.named(journal.line(event), names) for event in events[-room:])
+        below += [Text(line, no_wrap=True, overflow="ellipsis") for line in told]
+    return Group(*above, *middle, *below, Text("\nq quits", style="dim"))
+
+
+def _shown(replicas: list[ReplicaStatus], room: int) -> list[ReplicaStatus]:
+    """Return those that fit, in their order; one line is kept for what is said of the others."""
+    if len(replicas) <= room:
+        return replicas
+    worst = sorted(replicas, key=lambda replica: summary.WELL.count(replica["phase"]))[: room - 1]
+    return [replica for replica in replicas if replica in worst]
 
 
 def gpus(readings: Sequence[GpuStatus]) -> Table:

@@ -89,7 +89,7 @@ def test_next_actions() -> None:
 
 def test_no_next_actions() -> None:
     """Nothing to do is said; nothing known is not."""
-    assert list(planned.actions(())) == ["", "next: nothing, all is as planned"]
+    assert list(planned.actions(())) == ["", "next: nothing to begin at this moment"]
     assert list(planned.actions(None)) == []
 
 

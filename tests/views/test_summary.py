@@ -55,8 +55,8 @@ def test_phases_of_nothing() -> None:
     [
         pytest.param({}, "", id="well"),
         pytest.param({"reason": "oom_killed"}, "oom_killed", id="reason"),
-        pytest.param({"next_attempt_at": NOW + 35}, "next try in 35 s", id="waits"),
-        pytest.param({"next_attempt_at": NOW - 3}, "next try now", id="due"),
+        pytest.param({"next_attempt_at": NOW + 35}, "next in 35 s", id="waits"),
+        pytest.param({"next_attempt_at": NOW - 3}, "next now", id="due"),
     ],
 )
 def test_why(status: Any, changes: Any, expected: str) -> None:

@@ -12,7 +12,7 @@ p106x8 · 4 replicas: 1 busy, 2 ready, 1 backoff · daemon 4242 (0.1.0) · 2 s o
 replica  phase    gpu  port  since  1h/24h  in flight      ram     vram  why
 chat-0   busy     0    8081    2 h     0/0          1  1.2 GiB  5.1 GiB
 chat-1   ready    1    8082    2 h     0/0          0  1.2 GiB  5.1 GiB
-chat-2   backoff  2    8083    5 s     3/4          -        -        -  oom_killed, next try now
+chat-2   backoff  2    8083    5 s     3/4          -        -        -  oom_killed, next now
 embed-0  ready    0    8181    2 h     0/0          0  1.2 GiB  600 MiB
 
 gpu  name             state     vram     of  used  busy   temp  power  throttled            read

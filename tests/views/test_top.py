@@ -31,3 +31,32 @@ def test_a_host_without_gpus(status: Any, text: Callable[..., list[str]]) -> Non
     lines = text(top.screen(status | {"gpus": [], "conditions": []}, [], alive=True, now=NOW))
 
     assert not any("━" in line for line in lines)
+
+
+def test_a_small_screen_keeps_what_is_wrong(
+    status: Any, text: Callable[..., list[str]], happened: Callable[..., Event]
+) -> None:
+    """Without room for all, those that are not well are shown, and the others counted."""
+    sick = status["replicas"][2]
+    well = [status["replicas"][1] | {"name": f"chat-{number}"} for number in range(10, 30)]
+    events = [happened("ready", "chat-0", 0)] * 9
+    many = status | {"gpus": [], "conditions": [], "replicas": [*well, sick]}
+
+    lines = text(top.screen(many, events, alive=True, now=NOW, lines=15))
+
+    assert len(lines) <= 15
+    assert any(line.startswith("chat-2 ") for line in lines)
+    assert "and 12 replicas: 12 ready" in lines
+
+
+def test_events_take_the_room_that_is_left(
+    status: Any, text: Callable[..., list[str]], happened: Callable[..., Event]
+) -> None:
+    """A screen that holds the replicas shows as many events as fit below them."""
+    events = [happened("ready", f"chat-{number}", number) for number in range(12)]
+    few = status | {"gpus": [], "conditions": []}
+
+    lines = text(top.screen(few, events, alive=True, now=NOW, lines=16))
+
+    assert len(lines) <= 16
+    assert sum(line.startswith("2027-") for line in lines) == 5
