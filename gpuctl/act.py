@@ -21,6 +21,8 @@ LOG_LINES = 200
 LINE_CHARACTERS = 500
 #: How often an old container that was sent SIGKILL is looked at before it counts as stuck.
 KILL_LOOKS = 20
+#: The same for one that another client is removing; what takes longer is put aside.
+REMOVAL_LOOKS = 20
 
 #: Called at every named step, between two writes: tests kill the daemon there.
 FaultPoint = Callable[[str], None]
@@ -131,6 +133,8 @@ class _Starting:
 
     def _put_aside(self, container: str) -> bool:
         """Rename a container and make sure it does not run; False when there is none."""
+        if self.order.action.reason == "removed":
+            self._await_removal(container)
         try:
             self.runtime.rename(container, _aside_name(self.replica.container_name, container))
         except ContainerMissing:
@@ -148,6 +152,19 @@ class _Starting:
                 "its processes hang in the kernel, as on a lost GPU: a reboot clears them",
             )
         return True
+
+    def _await_removal(self, container: str) -> None:
+        """
+        Let another client's removal end, within reason.
+
+        A rename writes into the directory that Docker 20.10 is deleting, and the client is told
+        that the removal failed: "directory not empty".
+        """
+        for _ in range(REMOVAL_LOOKS):
+            there = self.runtime.inspect(container)
+            if there is None or there.state != "removing":
+                return
+            self.pause(0.1)
 
     def _killed(self, old: ContainerReading) -> bool:
         self.runtime.signal(old.id, "SIGKILL")

@@ -68,3 +68,24 @@ def test_a_start_that_was_cut_off_finds_its_own_container() -> None:
     runtime = started("c1", own, resumed=True)
     assert list(runtime.containers) == ["c2"]
     assert runtime.running() == ["c2"]
+
+
+def test_a_removal_by_another_client_is_left_to_end() -> None:
+    """A container that is being removed is not renamed meanwhile: that would fail the removal."""
+    runtime = Asked(FakeWorld().clock)
+    runtime.containers = {"c1": make.container(state="removing")}
+
+    def pause(_: float) -> None:
+        runtime.containers.clear()
+
+    order = Order(
+        action=Start(replica="chat-0", reason="removed"),
+        attempt="a2",
+        replica=REPLICA,
+        previous="c1",
+        labels={**LABELS, "gpuctl.attempt": "a2"},
+    )
+    assert act(order, runtime, lambda _: None, pause).done
+    steps = [call[0] for call in runtime.calls]
+    assert steps[:2] == ["inspect", "inspect"]
+    assert len(runtime.running()) == 1
