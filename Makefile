@@ -42,7 +42,9 @@ lint: $(VENV)/.dev ## format, style, types and import contracts
 dev-setup: $(VENV)/.dev ## the environment for working on gpuctl
 
 soak: $(VENV)/.dev ## the end-to-end tests at the watchdog's default thresholds: hours
-	GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0
+	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
+		--junitxml=build/soak.xml || code=$$?; \
+		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
 
 bench: $(VENV)/.dev ## measure, and print the tables
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
