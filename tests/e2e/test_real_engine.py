@@ -26,9 +26,8 @@ from tests.rig.waiting import wait_for
 pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml]
 
 PORT = 18281
-#: Words of one token each, so that a prompt of N words has about N tokens.
-WORD = " the"
-#: What a prompt must leave free of the context for the answer and the template.
+#: A word of one token, and as many of them as take one core some twenty seconds.
+WORD, WORDS = " the", 3072
 CONTEXT = 8192
 QUOTA_PERIOD = 100_000  # microseconds, the kernel's default
 
@@ -199,10 +198,10 @@ def test_a_long_prefill_restarts_nothing(
     host.up(profile(host, prefill.watchdog))
     before = host.containers()
     told = len(host.events("failed"))
-    words = slowed(host, prefill.seconds)
+    slow_down(host, prefill.seconds)
     began = time.monotonic()
     limit = 3 * prefill.seconds + 30
-    answer = asking(WORD * words, seconds=limit, max_tokens=1)
+    answer = asking(WORD * WORDS, seconds=limit, max_tokens=1)
     seen: set[str] = set()
     counted: list[float] = []
     while not answer.done():
@@ -212,7 +211,7 @@ def test_a_long_prefill_restarts_nothing(
         time.sleep(prefill.seconds / 60)
     took = time.monotonic() - began
     usage = answer.result()["usage"]
-    assert (usage["prompt_tokens"] >= words, usage["completion_tokens"]) == (True, 1)
+    assert (usage["prompt_tokens"] >= WORDS, usage["completion_tokens"]) == (True, 1)
     assert took > prefill.stalled_seconds, f"{took:.1f} s are too short to tell anything"
     assert seen <= {"ready", "busy", "degraded"}
     assert host.containers() == before
@@ -220,21 +219,19 @@ def test_a_long_prefill_restarts_nothing(
     assert len(set(counted)) > 2, "its counters are expected to move with every batch"
 
 
-def slowed(host: Host, seconds: float) -> int:
+def slow_down(host: Host, seconds: float) -> None:
     """
-    Return how many words to ask, and slow chat-0 down so that these take *seconds* at least.
+    Slow chat-0 down so that the prompt takes it *seconds* at least.
 
     A machine of 2026 computes some hundred tokens a second on one core; a faster one gets a
     smaller share of it.
     """
-    words = CONTEXT - 1024 if seconds > 60 else 3072
     began = time.monotonic()
     complete(WORD * 512, seconds=60, max_tokens=1)
-    estimate = (time.monotonic() - began) / 512 * words
+    estimate = (time.monotonic() - began) / 512 * WORDS
     if estimate < seconds:
         quota = max(5_000, int(QUOTA_PERIOD * estimate / seconds))
         host.client.update_container("gpuctl-chat-0", cpu_period=QUOTA_PERIOD, cpu_quota=quota)
-    return words
 
 
 def progress() -> list[float]:
