@@ -64,6 +64,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.longrepr = f"skipped with CI set: {report.longrepr}"
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of a test run without coverage: it looks at what they import or hold."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[PrivateEngine]:
     """A private Docker Engine with the rig's image; tests that stop it make one of their own."""

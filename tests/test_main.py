@@ -114,6 +114,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     """A plain `status` starts as fast as Python does: none of the large modules is imported."""
     publish(tmp_path)

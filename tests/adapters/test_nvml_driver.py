@@ -306,6 +306,7 @@ def test_what_the_library_prints_is_no_answer(fake: FakeNvml) -> None:
         gpus.close()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_child_is_small(nvml: NvmlGpus) -> None:
     """It holds under 24 MB, the interpreter and the binding; 15.8 MB were measured."""
     nvml.read()

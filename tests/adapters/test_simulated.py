@@ -554,15 +554,19 @@ def test_no_update_is_lost(file: HostFile, tmp_path: Path) -> None:
 
 
 def test_many_containers_are_cheap_and_take_no_thread(stage: Stage) -> None:
-    """512 containers are listed in under 5 ms of this thread's time, and none has a thread."""
+    """Eight times as many cost at most 16 times this thread's time, and none has a thread."""
     before = threading.active_count()
-    for number in range(512):
-        stage.start(f"chat-{number}", 9000 + number)
 
     def seconds() -> float:
         began = time.thread_time()
-        assert len(stage.runtime.list()) == 512
+        stage.runtime.list()
         return time.thread_time() - began
 
-    assert min(seconds() for _ in range(10)) < 0.005
+    for number in range(64):
+        stage.start(f"chat-{number}", 9000 + number)
+    few = min(seconds() for _ in range(10))
+    for number in range(64, 512):
+        stage.start(f"chat-{number}", 9000 + number)
+    assert len(stage.runtime.list()) == 512
+    assert min(seconds() for _ in range(10)) < 16 * few
     assert threading.active_count() == before
