@@ -95,8 +95,10 @@ class RuntimeSource:
         name = f"gpuctl-{replica}"
         try:
             reading = self._runtime.inspect(name)
-        except GpuctlError:
-            return  # the next list tells
+        except GpuctlError as error:
+            # What is on the board is older than the action: nothing may rest on it until a list.
+            _failed(self._latest, "runtime", error, self._clock, self._wake)
+            return
         with self._lock:
             kept = {
                 id_: other
@@ -168,6 +170,7 @@ class RuntimeSource:
 
     def _tell(self, event: RuntimeEvent) -> None:
         known = self._latest.containers.get(event.container)
+        began = self._clock.boot_seconds()
         try:
             reading = self._runtime.inspect(event.container)
         except GpuctlError as error:
@@ -183,6 +186,8 @@ class RuntimeSource:
         if reading is None:
             return
         with self._lock:
+            if self._touched.get(reading.replica, -1.0) > began:
+                return  # an action has changed it in the meantime, and was looked at
             self._latest.containers = {**self._latest.containers, reading.id: reading}
         self._wake(f"{event.action} {reading.replica}")
 
@@ -221,10 +226,11 @@ class GpuSource:
             _failed(self._latest, "gpus", error, self._clock, self._wake)
             return
         before = self._latest.gpus
+        first = self._latest.gpus_boot_seconds is None
         self._latest.gpus = self._joined(read)
         self._latest.gpus_boot_seconds = began
         back = self._latest.errors.pop("gpus", None) is not None
-        if hurried or back or _suspicious(before, self._latest.gpus):
+        if first or hurried or back or _suspicious(before, self._latest.gpus):
             self._wake("gpus")
 
     def _joined(self, read: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:

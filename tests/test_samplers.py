@@ -8,7 +8,7 @@ import pytest
 
 from gpuctl.model import ContainerReading, RuntimeEvent
 from gpuctl.observe import Latest
-from gpuctl.samplers import RuntimeSource
+from gpuctl.samplers import GpuSource, RuntimeSource
 from tests import make
 from tests.fakes import FakeRuntime, FakeWorld
 
@@ -106,3 +106,12 @@ def test_a_list_begun_before_the_death_does_not_revive_it() -> None:
     runtime.list = late  # type: ignore[method-assign]
     source.sample()
     assert latest.containers["c1"].state == "exited"
+
+
+def test_the_first_reading_of_the_gpus_wakes_the_loop() -> None:
+    """A daemon waits for it before its first Status, also on a host without a GPU."""
+    fakes, woken = FakeWorld(), []
+    source = GpuSource(fakes.gpus, fakes.host, fakes.clock, Latest(), woken.append)
+    source.sample()
+    source.sample()
+    assert woken == ["gpus"]
