@@ -106,8 +106,11 @@ class _Starting:
             if there is not None and there.attempt == self.order.attempt:
                 return there.id
             old = there.id if there is not None else ""
-        if not (old and self._put_aside(old)):
+        if self.order.fetches:
             self._fetch()
+        aside = old and self._put_aside(old)
+        if not aside and not self.order.fetches:
+            self._fetch()  # whoever removed the container may have removed its image
         self.fault("start.renamed")
         try:
             return self._create()

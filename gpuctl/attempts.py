@@ -7,11 +7,12 @@ The daemon begins them when they are committed and closes them on its own thread
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from gpuctl.act import FaultPoint, Outcome, act
 from gpuctl.journal import Journal
-from gpuctl.model import Action, Event, EventKind, Json, Plan, Snapshot, Start
+from gpuctl.model import Action, Event, EventKind, Json, Plan, Snapshot
 from gpuctl.orders import Order
 from gpuctl.ports import World
 from gpuctl.transitions import failures
@@ -19,7 +20,7 @@ from gpuctl.workers import Workers
 
 #: Actions carried out at once.
 _WORKERS = 4
-#: First starts have a lane of their own, because they may have to fetch an image ...
+#: Starts that may have to fetch an image have a lane of their own ...
 _PULLS = 2
 #: ... which may take this long.
 _PULL_SECONDS = 3600.0
@@ -47,26 +48,41 @@ class Attempts:
         self._workers = hire("worker", _WORKERS, finished, world.clock.boot_seconds)
         self._pulls = hire("pull", _PULLS, finished, world.clock.boot_seconds)
         self._open: dict[str, tuple[Action, float]] = {}  # by id; began at boot seconds
+        self._ended: deque[tuple[str, Outcome]] = deque()  # and not committed yet
 
     def begin(self, order: Order, seconds: float) -> None:
         """Have an order carried out; *seconds* is how long it may take."""
         self._open[order.attempt] = (order.action, self._world.clock.boot_seconds())
-        first = isinstance(order.action, Start) and not order.previous
-        lane = self._pulls if first else self._workers
+        lane = self._pulls if order.fetches else self._workers
         lane.submit(
             order.attempt,
             lambda: self._carried_out(order),
-            _PULL_SECONDS if first else seconds,
+            _PULL_SECONDS if order.fetches else seconds,
         )
 
-    def overdue(self) -> tuple[str, ...]:
-        """Give up what takes too long; return the ids."""
-        return (*self._workers.overdue(), *self._pulls.overdue())
+    def ended(self, attempt: str, outcome: Outcome) -> None:
+        """Take note of how an attempt ended, for `commit`."""
+        self._ended.append((attempt, outcome))
 
-    def close(self, attempt: str, outcome: Outcome, plan: Plan, now: Snapshot) -> None:
-        """Commit how an attempt ended, with what it left behind."""
-        action, began = self._open.pop(attempt)
-        self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
+    def commit(self, plan: Plan, now: Snapshot) -> None:
+        """
+        Commit how attempts ended, with what they left behind; what takes too long is given up.
+
+        What could not be stored is kept for the next time: an attempt that never closes would
+        hold its replica for ever.
+
+        Raises:
+            StoreError: the events could not be stored.
+        """
+        late = Outcome(done=False, reason="action_timeout")
+        overdue = (*self._workers.overdue(), *self._pulls.overdue())
+        self._ended.extend((attempt, late) for attempt in overdue)
+        while self._ended:
+            attempt, outcome = self._ended[0]
+            action, began = self._open[attempt]
+            self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
+            del self._open[attempt]
+            self._ended.popleft()
 
     def end(self) -> None:
         """Let the threads go; what is under way is taken up again by the next daemon."""

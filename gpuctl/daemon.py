@@ -7,7 +7,6 @@ composes the World and calls `run`.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
@@ -105,11 +104,10 @@ class Daemon:
         self._conditions: Conditions = {}
         self._peaks = Peaks(since=clock.boot_seconds())
         self._before: Status | None = None
-        self._sequence = itertools.count(1)
         self._started_at = clock.now()
         self._last_tick: float | None = None
         self._next_tick = 0.0
-        self._stopping = False
+        self._seq, self._stopping = 0, False  # of the last Status
         self.instance = uuid.uuid4().hex
         self.journal = Journal(world.store, clock)
         self.latest = Latest()
@@ -242,15 +240,20 @@ class Daemon:
         for message in messages:
             match message:
                 case _Finished():
-                    self._close(message.attempt, message.outcome)
+                    self._attempts.ended(message.attempt, message.outcome)
                 case _Request():
                     self._answer(message)
                 case "reload":
-                    self._setting = self._load()
+                    self._load_again()
                 case str() if message.startswith("die "):
                     self.sources.hurry_gpus(wake=False)
-        for late in self._attempts.overdue():
-            self._close(late, Outcome(done=False, reason="action_timeout"))
+        self._attempts.commit(self._setting.plan, observe(self.latest, self._world.clock))
+
+    def _load_again(self) -> None:
+        try:
+            self._setting = self._load()
+        except GpuctlError as error:  # the last good one goes on
+            log.error("event=reload_failed error=%s", json.dumps(error.message))
 
     def _observed(self, plan: Plan) -> Snapshot:
         boot, last = self._world.clock.boot_seconds(), self._last_tick
@@ -297,7 +300,7 @@ class Daemon:
             )
             for action in decision.actions
         ]
-        self.journal.record([attempt(item, self.instance, now) for item in orders])
+        self.journal.record([attempt(item, self.instance, now, self._seq + 1) for item in orders])
         for item in orders:
             self._begin(item)
         return decision.waits
@@ -313,14 +316,11 @@ class Daemon:
     def _finished(self, attempt_id: str, outcome: Outcome) -> None:
         self._inbox.put(_Finished(attempt=attempt_id, outcome=outcome))
 
-    def _close(self, attempt_id: str, outcome: Outcome) -> None:
-        now = observe(self.latest, self._world.clock)
-        self._attempts.close(attempt_id, outcome, self._setting.plan, now)
-
     def _publish(self, now: Snapshot, waits: Mapping[str, Wait], began: float) -> None:
         plan = self._setting.plan
+        self._seq += 1
         header = Header(
-            seq=next(self._sequence),
+            seq=self._seq,
             instance=self.instance,
             last_event=self.journal.last_event,
             simulated=self._simulated,

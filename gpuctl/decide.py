@@ -29,13 +29,14 @@ from gpuctl.model import (
     Condition,
     ContainerReading,
     Drain,
+    GatewayReading,
     Plan,
     Replica,
     Snapshot,
     Start,
     Stop,
 )
-from gpuctl.wanted import desired, renewed_since
+from gpuctl.wanted import desired, must_go, renewed_since
 
 Conditions = Mapping[tuple[str, str], Condition]
 Step = Literal["terminate", "kill", "remove"]
@@ -94,11 +95,9 @@ class _Deciding:
         container = self.now.own(replica.name)
         if container is not None and container.state == "paused":
             return  # an operator's doing; the condition says so
-        running = container is not None and container.state == "running"
-        wanted = desired(self.history, replica, running=running)
-        if container is not None and running:
-            yield from self._running(replica, container, history, wanted)
-        elif not wanted:
+        if container is not None and container.state == "running":
+            yield from self._running(replica, container, history)
+        elif not desired(self.history, replica, running=False):
             yield from self._left(replica, container, history)
         else:
             yield from self._start(replica, history)
@@ -152,22 +151,21 @@ class _Deciding:
         replica: Replica,
         container: ContainerReading,
         history: ReplicaHistory,
-        wanted: bool,
     ) -> Iterator[Action]:
         if history.container != container.id:
             return  # not adopted yet: the runtime is a reading ahead of the history
         if history.terminated_container == container.id:
             yield from self._killed(replica, container, history)  # 8
             return
-        reason, voluntary = self._must_go(replica, container, history, wanted)
+        reason, voluntary = must_go(self.history, replica, container)
         if not reason:  # 6
+            return
+        if not voluntary:
+            yield _stop(replica.name, container, reason, "terminate")  # 8, no time to lose
             return
         if history.draining_container == container.id:
             if self._drained(replica, history):
                 yield _stop(replica.name, container, reason, "terminate")  # 8
-            return
-        if not voluntary:
-            yield _stop(replica.name, container, reason, "terminate")  # 8, no time to lose
             return
         if reason not in ("stop", "down"):
             if replica.workload in self.unsettled:
@@ -181,38 +179,25 @@ class _Deciding:
             deadline_seconds=self.plan.watchdog.drain_seconds,
         )
 
-    def _must_go(
-        self,
-        replica: Replica,
-        container: ContainerReading,
-        history: ReplicaHistory,
-        wanted: bool,
-    ) -> tuple[str, bool]:
-        """Return why it must go ("" if it may stay), and whether that is voluntary."""
-        failure = history.failure
-        if failure is not None and failure.container == container.id:
-            return failure.reason, False
-        if not wanted:
-            intent = self.history.wanted(replica.name, replica.workload)
-            return (intent.verb if intent is not None else "stop"), True
-        renewal = self.history.renewed(replica.name, replica.workload)
-        if renewal is not None and renewal.at > history.container_at:
-            return "renew", True
-        if container.digest != replica.digest:
-            return "profile_changed", True
-        return "", True
-
     def _drained(self, replica: Replica, history: ReplicaHistory) -> bool:
         if self.now.boot_seconds >= history.draining_at + history.draining_seconds:
             return True
         gateway = self.now.gateway
         if gateway is not None:
+            if not self._seen(gateway, history):
+                return False  # it may still send it requests
             through = gateway.replicas.get(replica.name)
             return through is None or through.in_flight == 0
         probe = self.now.probes.get(replica.name)
         if probe is None or probe.outcome != "ok" or probe.in_flight is None:
             return True
         return probe.in_flight == 0 and probe.boot_seconds >= history.draining_at
+
+    def _seen(self, gateway: GatewayReading, history: ReplicaHistory) -> bool:
+        """True when the gateway has seen a Status in which the replica drains."""
+        if gateway.instance != self.instance:
+            return False
+        return history.draining_instance != self.instance or gateway.seq >= history.draining_seq
 
     def _killed(
         self, replica: Replica, container: ContainerReading, history: ReplicaHistory
@@ -228,9 +213,10 @@ class _Deciding:
     def _stranger(self, name: str) -> Iterator[Action]:
         """A container of a replica that the plan does not know: an earlier profile's."""
         history = self.history.replica(name)
-        if history.attempt is not None:
-            if history.attempt.instance != self.instance and history.attempt.action != "start":
-                yield self._resumed(name, history)
+        if history.attempt is not None and history.attempt.instance == self.instance:
+            return
+        if history.attempt is not None and history.attempt.action != "start":
+            yield self._resumed(name, history)
             return
         if _too_soon(self.plan, self.now, history):
             return
@@ -270,7 +256,11 @@ def _aside(name: str, now: Snapshot, history: ReplicaHistory) -> Action | None:
     if not containers:
         return None
     container = containers[0]
-    tried = container.id in (history.removed_container, history.killed_container)
+    tried = container.id in (
+        history.removed_container,
+        history.killed_container,
+        history.undone_container,
+    )
     if tried and now.boot_seconds < history.closed_at + ASIDE_SECONDS:
         return None
     running = container.state in ("running", "paused")

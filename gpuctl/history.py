@@ -54,6 +54,8 @@ class ReplicaHistory:
     draining_container: str = ""
     draining_at: float = 0.0
     draining_seconds: float = 0.0
+    draining_instance: str = ""  # the daemon that began it, and its first Status that shows it
+    draining_seq: int = 0
     terminated_container: str = ""
     terminated_at: float = 0.0
     killed_container: str = ""
@@ -61,6 +63,7 @@ class ReplicaHistory:
     attempt: Attempt | None = None
     closed_at: float = 0.0  # when the last attempt ended
     undone_at: float | None = None  # the same, if it ended badly
+    undone_container: str = ""  # what that attempt was about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,8 @@ def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHis
             draining_container=container,
             draining_at=at,
             draining_seconds=_number(evidence.get("deadline_seconds")),
+            draining_instance=str(evidence.get("instance", "")),
+            draining_seq=int(_number(evidence.get("seq"))),
         )
     attempt = Attempt(
         id=str(evidence.get("attempt", "")),
@@ -174,6 +179,8 @@ def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHis
 
 
 def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
+    if event.evidence.get("action") == "drain":
+        return replace(before, draining_container="", draining_at=0.0, draining_seconds=0.0)
     attempt = before.attempt
     if attempt is None or attempt.id != event.evidence.get("attempt"):
         return before
@@ -194,14 +201,24 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
 def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
     if before.attempt is None or before.attempt.id != event.evidence.get("attempt"):
         return before
-    closed = replace(before, attempt=None, closed_at=at, undone_at=at)
+    closed = replace(
+        before,
+        attempt=None,
+        closed_at=at,
+        undone_at=at,
+        undone_container=before.attempt.container,
+    )
     if before.attempt.action != "start" or "failures" not in event.evidence:
         return closed
     return replace(closed, failure=_failure(event, at))
 
 
 def _fold_adopted(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
-    return _started(before, str(event.evidence.get("container", "")), at, "")
+    adopted = _started(before, str(event.evidence.get("container", "")), at, "")
+    if "failures" not in event.evidence:
+        return adopted
+    # At the boot: too long ago to tell of a failing host.
+    return replace(adopted, failure=replace(_failure(event, 0.0), container=""))
 
 
 def _fold_failed(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:

@@ -32,6 +32,7 @@ class Order:
     replica: Replica | None  # None for a Stop of what is not in the plan
     previous: str = ""  # id of the container before this start
     resumed: bool = False  # a start that another daemon began
+    fetches: bool = False  # a start whose image may not be there yet
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -41,12 +42,15 @@ def order(
     """Return an action with what carrying it out needs; an interrupted one keeps its id."""
     resumed = action.attempt if isinstance(action, Start) else ""
     attempt = resumed or new_id()
+    known = history.replica(action.replica)
+    same = replica is not None and known.container and known.spec_digest == replica.spec_digest
     return Order(
         action=action,
         attempt=attempt,
         replica=replica,
-        previous=history.replica(action.replica).container,
+        previous=known.container,
         resumed=bool(resumed),
+        fetches=isinstance(action, Start) and not same,
         labels={
             "gpuctl.schema": LABEL_SCHEMA,
             "gpuctl.profile": plan.profile,
@@ -58,8 +62,12 @@ def order(
     )
 
 
-def attempt(order: Order, instance: str, now: Snapshot) -> Event:
-    """Return the Event that says an order begins; *instance* is the daemon that carries it out."""
+def attempt(order: Order, instance: str, now: Snapshot, seq: int) -> Event:
+    """
+    Return the Event that says an order begins.
+
+    *instance* is the daemon that carries it out, *seq* the number of the Status that will show it.
+    """
     action = order.action
     told: dict[str, Json] = {"attempt": order.attempt, "instance": instance}
     match action:
@@ -69,7 +77,7 @@ def attempt(order: Order, instance: str, now: Snapshot) -> Event:
                 told["resumed"] = True
         case Drain():
             told |= {"action": "drain", "container": action.container}
-            told["deadline_seconds"] = action.deadline_seconds
+            told |= {"deadline_seconds": action.deadline_seconds, "seq": seq}
         case Stop():
             told |= {"action": action.step, "container": action.container}
     return Event(

@@ -193,8 +193,11 @@ class _Fold:
 
     def routable(self, replica: Replica, phase: Phase) -> bool:
         """Readiness: serving, and not missed so often that it leaves the routes."""
-        if phase not in ("ready", "busy", "degraded"):
+        container = self.now.own(replica.name)
+        if phase not in ("ready", "busy", "degraded") or container is None:
             return False
+        if container.state != "running":
+            return False  # a paused one answers nobody
         for check in ("health", "stalled", "vram"):
             condition = self.conditions.get((check, replica.name))
             if condition is None or condition.verdict.state != "failed":

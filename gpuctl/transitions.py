@@ -21,6 +21,7 @@ from gpuctl.model import (
     Replica,
     Snapshot,
 )
+from gpuctl.wanted import must_go
 
 Conditions = Mapping[tuple[str, str], Condition]
 
@@ -28,6 +29,9 @@ Conditions = Mapping[tuple[str, str], Condition]
 _FATAL = ("stopped", "vram", "health", "stalled")
 #: What is found dead this soon after the runtime came back went down with it.
 _OUTAGE_SECONDS = 15.0
+#: Failures held against what is adopted after the events were lost: its next start waits 40 s, as
+#: a budget that is not known must not be taken for a full one.
+_USED_FAILURES = 3
 
 
 def transitions(
@@ -39,7 +43,7 @@ def transitions(
     events = [
         event
         for replica in plan.replicas
-        for event in _of_replica(replica, now, conditions, history.replica(replica.name))
+        for event in _of_replica(replica, now, conditions, history)
     ]
     return (*events, *_of_host(plan, now, history, events))
 
@@ -88,21 +92,35 @@ def _changed(
 
 
 def _of_replica(
-    replica: Replica, now: Snapshot, conditions: Conditions, history: ReplicaHistory
+    replica: Replica, now: Snapshot, conditions: Conditions, past: History
 ) -> Iterator[Event]:
+    history = past.replica(replica.name)
     if history.attempt is not None:
         return  # what is being done to it is not its own doing
     container = now.own(replica.name)
     running = container is not None and container.state == "running"
     if container is not None and running and container.id != history.container:
-        adopted = {"container": container.id, "attempt": container.attempt}
+        adopted: dict[str, Json] = {"container": container.id, "attempt": container.attempt}
+        if past.cautious:
+            adopted["failures"] = _USED_FAILURES
         yield event(now, EventKind.ADOPTED, replica.name, "running", adopted)
         return
+    if container is not None and running and _wanted_again(replica, container, past):
+        told = {"action": "drain", "container": container.id}
+        yield event(now, EventKind.DONE, replica.name, "wanted_again", told)
     due = _due(replica, now, conditions)
     if due is not None and not _counted(due, history):
         yield _failed(replica, now, due, history)
     elif container is not None and running:
         yield from _settling(replica, container, now, history)
+
+
+def _wanted_again(replica: Replica, container: ContainerReading, past: History) -> bool:
+    """True when what it was drained for no longer holds, and it was not told to stop yet."""
+    history = past.replica(replica.name)
+    if history.draining_container != container.id or history.terminated_container == container.id:
+        return False
+    return not must_go(past, replica, container)[0]
 
 
 def _due(replica: Replica, now: Snapshot, conditions: Conditions) -> Condition | None:
@@ -142,7 +160,9 @@ def _outage(now: Snapshot, due: Condition, history: ReplicaHistory) -> str:
     if history.container_at < 0.0:
         return "host_rebooted"
     back = now.runtime_back_boot_seconds
-    if back is not None and due.since_boot_seconds - back < _OUTAGE_SECONDS:
+    if back is None or history.container_at > back:
+        return ""  # it was started after that
+    if due.since_boot_seconds - back < _OUTAGE_SECONDS:
         return "runtime_restarted"
     return ""
 

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from gpuctl.history import History, ReplicaHistory
-from gpuctl.model import Replica
+from gpuctl.model import ContainerReading, Replica
 
 
 def desired(history: History, replica: Replica, *, running: bool) -> bool:
     """
     Return whether a replica should run: the latest intent decides, and without one it should.
 
-    After the events were lost, only what still runs is kept running, until the next `up`: a
-    `down` among them must not be undone.
+    After the events were lost, only what was found running is kept running, until the next `up`:
+    a `down` among them must not be undone.
     """
     intent = history.wanted(replica.name, replica.workload)
-    if history.cautious and not running:
-        return False
-    return intent is None or intent.verb in ("run", "up")
+    if intent is not None:
+        return intent.verb in ("run", "up")
+    return not history.cautious or running or bool(history.replica(replica.name).container)
+
+
+def must_go(history: History, replica: Replica, container: ContainerReading) -> tuple[str, bool]:
+    """Return why a running container must go ("" if it may stay), and whether that is voluntary."""
+    known = history.replica(replica.name)
+    if known.failure is not None and known.failure.container == container.id:
+        return known.failure.reason, False
+    if not desired(history, replica, running=True):
+        intent = history.wanted(replica.name, replica.workload)
+        return (intent.verb if intent is not None else "stop"), True
+    renewal = history.renewed(replica.name, replica.workload)
+    if renewal is not None and renewal.at > known.container_at:
+        return "renew", True
+    if container.digest != replica.digest:
+        return "profile_changed", True
+    return "", True
 
 
 def renewed_since(history: History, replica: Replica, at: float) -> bool:

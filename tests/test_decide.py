@@ -400,7 +400,7 @@ HOLDER = make.gpu(
 
 
 def test_a_start_waits_for_the_old_process_to_let_go_of_its_vram() -> None:
-    """While the dead container's process still holds VRAM, nothing starts there, and it is named."""
+    """While the dead container's process holds VRAM nothing starts there, and it is named."""
     now = make.snapshot(make.container(state="exited", exit_code=137), gpus=[HOLDER])
     past = make.history(make.served(), make.failed(reason="killed", at=NOW - 3))
     decision = decided(now, past)
@@ -450,7 +450,8 @@ def test_a_gateway_in_front_knows_when_a_replica_is_drained() -> None:
         make.event("attempt", reason="stop", action="drain", container="c1", deadline_seconds=30.0),
     )
     for in_flight, actions in ((1, ()), (0, (terminate("stop"),))):
-        gateway = GatewayReading(replicas={"chat-0": GatewayReplica(in_flight=in_flight)})
+        through = {"chat-0": GatewayReplica(in_flight=in_flight)}
+        gateway = GatewayReading(instance=INSTANCE, replicas=through)
         now = make.snapshot(make.container(), probes=[make.probe(in_flight=3)], gateway=gateway)
         assert decided(now, past).actions == actions
 
@@ -469,11 +470,12 @@ def test_a_container_of_no_replica_in_the_plan_is_stopped_and_removed() -> None:
     )
 
 
-def test_caution_keeps_what_runs_and_starts_nothing() -> None:
-    """After the events were lost nothing that is down is started before the next `up`."""
+def test_caution_keeps_what_runs_and_starts_nothing_else() -> None:
+    """After the events were lost nothing that was down is started before the next `up`."""
     cautious = make.history(make.event("adopted", container="c1"), cautious=True)
     assert decided(RUNNING, cautious).actions == ()
-    assert decided(EXITED, cautious).actions == ()
+    assert [type(a) for a in decided(EXITED, cautious).actions] == [Start]
+    assert decided(EXITED, make.history(cautious=True)).actions == ()
     asked = make.history(make.event("intent", subject="", reason="up"), cautious=True)
     assert [type(a) for a in decided(EXITED, asked).actions] == [Start]
 

@@ -1,0 +1,245 @@
+"""Events in, History out: what each kind of Event leaves in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.history import (
+    STARTS_KEPT,
+    Attempt,
+    Failure,
+    History,
+    IntentRecord,
+    ReplicaHistory,
+    fold,
+    remember,
+)
+from gpuctl.model import Event
+from tests import make
+from tests.make import AT, BOOT, INSTANCE, NOW
+
+
+def known(*events: Any) -> ReplicaHistory:
+    return make.history(*events).replica("chat-0")
+
+
+def test_nothing_is_known_of_a_replica_without_events() -> None:
+    """A replica that nothing was ever told of has a blank history."""
+    assert known() == ReplicaHistory()
+
+
+def test_a_start_is_an_attempt_until_it_is_done() -> None:
+    """An attempt stays open, with the daemon that began it, until its own Event closes it."""
+    began, done = make.started(at=NOW)
+    assert known(began).attempt == Attempt(
+        id="s-c1", action="start", reason="wanted", at=NOW, instance=INSTANCE
+    )
+    assert known(began, done) == ReplicaHistory(
+        container="c1", container_at=NOW, spec_digest="a", starts=(NOW,), closed_at=NOW
+    )
+
+
+@pytest.mark.parametrize("kind", ["done", "undone"])
+def test_only_its_own_event_closes_an_attempt(kind: str) -> None:
+    """The late end of an attempt that was given up changes nothing."""
+    began, _ = make.started(at=NOW)
+    before = known(began)
+    assert known(began, make.event(kind, attempt="another", container="c9")) == before
+    assert known(make.event(kind, attempt="another", container="c9")) == ReplicaHistory()
+
+
+@pytest.mark.parametrize(
+    ("action", "fields"),
+    [
+        ("terminate", {"terminated_container": "c1", "terminated_at": NOW}),
+        ("kill", {"killed_container": "c1"}),
+        ("remove", {"removed_container": "c1"}),
+        ("unheard-of", {}),
+    ],
+)
+def test_the_steps_of_a_stop(action: str, fields: dict[str, Any]) -> None:
+    """Each step that was done is remembered with its container."""
+    told: dict[str, Any] = {"attempt": "a1", "action": action, "container": "c1"}
+    found = known(make.event("attempt", **told), make.event("done", **told))
+    assert found == ReplicaHistory(closed_at=NOW, **fields)
+
+
+def test_a_step_that_was_not_done_is_remembered_as_tried() -> None:
+    """What the runtime would not do has a time and a container, and no other effect."""
+    told: dict[str, Any] = {"attempt": "a1", "action": "remove", "container": "c1"}
+    assert known(make.event("attempt", **told), make.event("undone", **told)) == ReplicaHistory(
+        closed_at=NOW, undone_at=NOW, undone_container="c1"
+    )
+
+
+def test_a_start_that_fails_is_a_failure_only_where_it_is_held_against_the_replica() -> None:
+    """A refused start counts; one that the runtime could not answer does not."""
+    began, _ = make.started(at=NOW)
+    told: dict[str, Any] = {"attempt": "s-c1", "error": "port taken"}
+    assert known(began, make.event("undone", reason="runtime_error", **told)).failure is None
+    counted = make.event("undone", reason="start_refused", **told, failures=2)
+    assert known(began, counted).failure == Failure(
+        reason="start_refused", at=NOW, count=2, evidence={**told, "failures": 2}
+    )
+
+
+def test_a_drain_lasts_until_it_is_done() -> None:
+    """A drain is remembered with its deadline and who must see it; ended, it leaves no trace."""
+    told: dict[str, Any] = {"action": "drain", "container": "c1"}
+    drain = make.event("attempt", **told, deadline_seconds=30.0, seq=7, instance=INSTANCE)
+    assert known(drain) == ReplicaHistory(
+        draining_container="c1",
+        draining_at=NOW,
+        draining_seconds=30.0,
+        draining_seq=7,
+        draining_instance=INSTANCE,
+    )
+    ended = known(drain, make.event("done", reason="wanted_again", **told))
+    assert (ended.draining_container, ended.draining_at, ended.draining_seconds) == ("", 0.0, 0.0)
+
+
+def test_a_restart_is_a_start_and_one_taken_up_again_is_neither() -> None:
+    """Starts after a failure are counted apart, and an interrupted one once."""
+    told: dict[str, Any] = {"attempt": "a1", "action": "start"}
+    restart = make.event("attempt", at=NOW, **told, restart=True)
+    again = make.event("attempt", at=NOW + 1, **told, restart=False, resumed=True)
+    found = known(make.failed(), restart, again)
+    assert (found.starts, found.restarts) == ((NOW,), (NOW,))
+    assert found.failure is not None
+
+
+def test_a_start_that_was_asked_for_forgives() -> None:
+    """A start that is no restart forgets the failure before it."""
+    assert known(make.failed(), make.started(at=NOW)).failure is None
+
+
+def test_starts_are_not_kept_for_ever() -> None:
+    """As many starts are remembered as any budget can count, the newest ones."""
+    events = [
+        make.event("attempt", at=float(at), action="start", restart=True)
+        for at in range(STARTS_KEPT + 3)
+    ]
+    found = known(*events)
+    assert found.starts == found.restarts == tuple(float(at) for at in range(3, STARTS_KEPT + 3))
+
+
+def test_a_new_container_starts_afresh() -> None:
+    """Readiness, baseline, drains and stops belong to one container; its failures stay."""
+    told: dict[str, Any] = {"attempt": "t", "action": "terminate", "container": "c1"}
+    before = known(
+        make.served(),
+        make.event("baseline", container="c1", vram_bytes=5 * make.MIB),
+        make.failed(),
+        make.event("attempt", **told),
+        make.event("done", **told),
+    )
+    assert (before.ready_container, before.baseline_bytes) == ("c1", 5 * make.MIB)
+    assert before.terminated_container == "c1"
+    restart = make.event("attempt", at=NOW + 5, attempt="a2", action="start", restart=True)
+    done = make.event("done", at=NOW + 6, attempt="a2", container="c2", spec_digest="b")
+    after = make.history(make.served(), make.failed(), restart, done).replica("chat-0")
+    assert after == ReplicaHistory(
+        container="c2",
+        container_at=NOW + 6,
+        spec_digest="b",
+        failure=before.failure,
+        starts=(NOW - 1000, NOW + 5),
+        restarts=(NOW + 5,),
+        closed_at=NOW + 6,
+    )
+
+
+def test_an_adopted_container_is_known_without_its_spec() -> None:
+    """Of what was running before, the id is known and not what it was started with."""
+    assert known(make.event("adopted", container="c7", attempt="x")) == ReplicaHistory(
+        container="c7", container_at=NOW
+    )
+
+
+def test_what_is_adopted_with_a_used_budget_has_failed_before() -> None:
+    """After the events were lost an adopted container counts as one that failed, long ago."""
+    found = known(make.event("adopted", container="c7", failures=3)).failure
+    assert found is not None
+    assert (found.count, found.container, found.at) == (3, "", 0.0)
+
+
+@pytest.mark.parametrize("value", ["many", None])
+def test_evidence_that_is_no_number_counts_as_none(value: str | None) -> None:
+    """An Event of another version that says something else where a number was is read as 0."""
+    failure = known(make.event("failed", container="c1", failures=value)).failure
+    assert failure is not None
+    assert failure.count == 0
+
+
+def test_the_latest_intent_wins_whatever_it_names() -> None:
+    """A replica, its workload or all: whichever was asked last decides."""
+    past = make.history(
+        make.event("intent", "chat-0", "stop"),
+        make.event("intent", "chat", "run"),
+        make.event("intent", "", "down"),
+        make.event("intent", "chat-1", "run"),
+        make.event("intent", "chat-1", "renew"),
+    )
+    assert past.wanted("chat-0", "chat") == IntentRecord(verb="down", at=NOW, order=3)
+    assert past.wanted("chat-1", "chat") == IntentRecord(verb="run", at=NOW, order=4)
+    assert past.renewed("chat-1", "chat") == IntentRecord(verb="renew", at=NOW, order=5)
+    assert past.renewed("chat-0", "chat") is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "cautious"), [("up", False), ("run", True), ("down", True), ("cordon", True)]
+)
+def test_only_up_ends_caution(verb: str, cautious: bool) -> None:
+    """After the events were lost nothing but an `up` says that the operator has looked."""
+    assert make.history(make.event("intent", "", verb), cautious=True).cautious is cautious
+
+
+def test_a_verb_that_says_nothing_of_running_is_no_wish() -> None:
+    """What is recorded for the audit alone does not override what was wanted."""
+    assert make.history(make.event("intent", "", "reload")).wanted("chat-0", "chat") is None
+
+
+def test_a_host_fault_counts_the_starts_made_in_it() -> None:
+    """Starts are counted from the fault on; it ends with them when one is ready."""
+    fault = make.event("host_fault", "host", at=NOW)
+    start = make.event("attempt", at=NOW + 1, attempt="a", action="start")
+    held = make.history(make.started(), fault, start)
+    assert (held.host_fault_at, held.host_fault_starts) == (NOW, (NOW + 1,))
+    over = fold(held, make.event("host_ok", "host", at=NOW + 9))
+    assert (over.host_fault_at, over.host_fault_starts, over.last_start_at) == (None, (), NOW + 1)
+
+
+def test_what_is_only_told_changes_nothing() -> None:
+    """Conditions, evidence, peaks and the daemon's own comings and goings are for readers."""
+    told = [make.event(kind, "x") for kind in ("condition", "evidence", "peak", "daemon")]
+    assert make.history(*told) == History(order=4)
+
+
+def aged(event: Event, boot_id: str, at: float) -> Event:
+    return replace(event, boot_id=boot_id, at=at)
+
+
+def test_remembered_times_lie_on_the_present_boot() -> None:
+    """This boot's Events keep their time; an earlier boot's lie before it, by wall time."""
+    earlier = aged(make.event("ready", at=99_999.0, container="c1"), "boot-0", AT - NOW - 60)
+    future = aged(make.event("ready", "chat-1", container="c2"), "boot-0", AT + 500)
+    present = make.event("ready", "chat-2", at=NOW - 5, container="c3")
+    past = remember(
+        [earlier, future, present], boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False
+    )
+    assert {name: each.ready_at for name, each in past.replicas.items()} == {
+        "chat-0": -60.0,
+        "chat-1": 0.0,
+        "chat-2": NOW - 5,
+    }
+
+
+def test_remembering_is_folding() -> None:
+    """A restarted daemon knows what one knew that never died."""
+    events = [*make.served(), make.failed(), make.event("intent", "", "up")]
+    assert remember(events, boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False) == make.history(
+        events
+    )
