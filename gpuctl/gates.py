@@ -93,15 +93,16 @@ class StartGates:
         """The old process must have let go of its VRAM, and the GPUs must have been read since."""
         if "gpus" in self.now.errors or not replica.gpus or not history.container:
             return None
+        gone_at = max(history.failure.at if history.failure else 0.0, history.closed_at)
+        until = gone_at + replica.watchdog.vram_release_seconds
+        open_until = until if self.now.boot_seconds < until else None
         for planned in replica.gpus:
             gpu = self.now.gpus.get(planned.uuid)
             for process in (gpu.processes or ()) if gpu is not None else ():
                 if process.container == history.container:
-                    gone_at = history.failure.at if history.failure else history.closed_at
-                    until = gone_at + replica.watchdog.vram_release_seconds
                     return Wait(
                         reason="vram_held",
-                        until=until if self.now.boot_seconds < until else None,
+                        until=open_until,
                         evidence={
                             "gpu": planned.uuid,
                             "pid": process.pid,
@@ -109,6 +110,9 @@ class StartGates:
                             "vram_bytes": process.used_bytes,
                         },
                     )
+        read_at = self.now.gpus_boot_seconds
+        if open_until is not None and read_at is not None and read_at < gone_at:
+            return Wait(reason="vram_held", until=open_until, evidence={"read_at": read_at})
         return None
 
     def _stagger(self) -> Wait | None:
