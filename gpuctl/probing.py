@@ -175,7 +175,8 @@ class ProbeSource:
             guarded(f"probe {name}", partial(self._ask, name))
             with self._changed:
                 replica = self._replicas.get(name)
-                if name in self._containers and replica is not None:
+                asked = any(name == other for _, other in self._due)
+                if name in self._containers and replica is not None and not asked:
                     pause = self._pause(replica)
                     heapq.heappush(self._due, (self._clock.boot_seconds() + pause, name))
                     self._changed.notify()
@@ -225,6 +226,8 @@ class ProbeSource:
         before = self._latest.probes.get(name)
         reading = fold(before, replica, container, result, stats, asked_at)
         reading = self._canary(reading, replica)
+        if self._containers.get(name) != container:
+            return  # it was replaced while it was asked
         self._latest.probes[name] = reading
         hurried = name in self._hurried
         self._hurried.discard(name)
