@@ -41,6 +41,7 @@ from gpuctl.wanted import desired, must_go, renewed_since
 Conditions = Mapping[tuple[str, str], Condition]
 Step = Literal["terminate", "kill", "remove"]
 
+_ALIVE = ("running", "paused")
 #: A container aside that would not die or go is tried again this often.
 ASIDE_SECONDS = 60.0
 
@@ -93,6 +94,13 @@ class _Deciding:
             yield aside
             return
         container = self.now.own(replica.name)
+        if container is None or container.state not in _ALIVE:
+            alive = [c for c in self.now.aside.get(replica.name, ()) if c.state in _ALIVE]
+            if alive:  # 2, and it would not die: never two of one replica
+                self.waits[replica.name] = Wait(
+                    reason="old_container_runs", evidence={"container": alive[0].id}
+                )
+                return
         if container is not None and container.state == "paused":
             return  # an operator's doing; the condition says so
         if container is not None and container.state == "running":

@@ -167,6 +167,20 @@ def test_an_old_container_that_cannot_be_removed_stays_aside(stage: Stage) -> No
     assert list(stage.fakes.runtime.containers) == ["c2"]
 
 
+def test_one_that_cannot_be_removed_holds_up_no_later_start(stage: Stage) -> None:
+    """A replica dies, dies again, and serves again, whatever has become of the first container."""
+    stage.up()
+    stage.fakes.runtime.irremovable.update({"c1", "c2"})
+    stage.fakes.runtime.die("c1", 1)
+    stage.pass_(5)
+    stage.fakes.runtime.die("c2", 1)
+    stage.pass_(15)
+    assert stage.phase() == "ready"
+    assert stage.tale("failed") == ["failed exit_1", "failed exit_1"]
+    assert stage.fakes.runtime.running() == ["c3"]
+    assert list(stage.fakes.runtime.containers) == ["c1", "c2", "c3"]
+
+
 def refuse(stage: Stage, outcome: str, port: int = 8081) -> None:
     stage.fakes.prober.answers[port] = ProbeResult(outcome=outcome)  # type: ignore[arg-type]
 

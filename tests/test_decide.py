@@ -501,3 +501,17 @@ def test_an_aside_that_will_not_go_is_tried_again_after_a_minute() -> None:
     assert decided(make.snapshot(make.container(), aside), past).actions == ()
     later = make.snapshot(make.container(), aside, boot_seconds=NOW + ASIDE_SECONDS)
     assert [type(a) for a in decided(later, past).actions] == [Stop]
+
+
+def test_an_aside_that_will_not_die_holds_the_start() -> None:
+    """While the old container survives SIGKILL no second one of the replica is started."""
+    aside = make.container(id_="c0", name="gpuctl-chat-0.old-c0")
+    past = make.history(
+        make.served(),
+        make.failed(at=NOW - 10),
+        make.event("attempt", at=NOW - 10, attempt="k", action="kill", container="c0"),
+        make.event("done", at=NOW - 10, attempt="k", container="c0"),
+    )
+    decision = decided(make.snapshot(make.container(state="exited"), aside), past)
+    assert decision.actions == ()
+    assert decision.waits["chat-0"].reason == "old_container_runs"
