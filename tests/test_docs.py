@@ -233,7 +233,9 @@ def form(value: dict[str, Any]) -> str:
         return "share"
     kinds = value.get("type", "see right")
     names = {"integer": "number", "string": "text", "array": "list"}
-    return " or ".join(names.get(str(k), str(k)) for k in (kinds if isinstance(kinds, list) else [kinds]))
+    return " or ".join(
+        names.get(str(k), str(k)) for k in (kinds if isinstance(kinds, list) else [kinds])
+    )
 
 
 def default(value: dict[str, Any]) -> str:
