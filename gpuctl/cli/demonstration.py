@@ -194,8 +194,9 @@ def _cache(environment: Mapping[str, str]) -> Path:
 
 def _begin_anew(session: Session, place: Path) -> None:
     """End what an earlier demo left, and forget its journal: its deaths would delay this one's."""
-    left = place / "processes"
-    if session.running() or (left.is_dir() and any(left.iterdir())):
+    # A directory each; the lock beside them stays.
+    left = any(path.is_dir() for path in place.glob("processes/*"))
+    if session.running() or left:
         session.say("an earlier demo is still there: it is taken down first")
         take_down.command(session, timeout=_DOWN_SECONDS)
     shutil.rmtree(place, ignore_errors=True)

@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from gpuctl.cli import demonstration
 from gpuctl.cli.session import Session
 
@@ -39,3 +41,17 @@ def test_a_port_in_use_is_passed_over() -> None:
 
         assert not demonstration._free(holder.getsockname()[1])
     assert demonstration._free_port() % 2 == 1
+
+
+def test_a_second_demo_finds_nothing_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a demo that cleaned up leaves behind, its lock and its journal, is simply removed."""
+    (tmp_path / "processes").mkdir()
+    (tmp_path / "processes" / ".lock").touch()
+    (tmp_path / "state.db").touch()
+
+    demonstration._begin_anew(demonstration._own(Session(environment={}), tmp_path), tmp_path)
+
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

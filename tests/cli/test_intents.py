@@ -13,7 +13,6 @@ from gpuctl.adapters.control import ControlServer
 from gpuctl.cli import intents
 from gpuctl.errors import NotFound
 
-
 #: The newest event that the published Status knows of.
 KNOWN = 7
 
