@@ -110,7 +110,8 @@ def test_a_list_begun_before_the_death_does_not_revive_it() -> None:
 
 def test_the_first_reading_of_the_gpus_wakes_the_loop() -> None:
     """A daemon waits for it before its first Status, also on a host without a GPU."""
-    fakes, woken = FakeWorld(), []
+    fakes = FakeWorld()
+    woken: list[str] = []
     source = GpuSource(fakes.gpus, fakes.host, fakes.clock, Latest(), woken.append)
     source.sample()
     source.sample()

@@ -53,7 +53,8 @@ def run(scene: Scene) -> Iterable[Verdict]:
         if history.ready_container != container.id:
             yield _loading(replica, container, probe, history, scene)
         elif probe is None:
-            yield _verdict(replica, "unknown", "not_probed_yet")
+            # What was ready stays so until a probe fails: a new daemon changes nothing.
+            yield _verdict(replica, "ok", "not_probed_yet")
         else:
             yield _answering(replica, probe, scene)
 

@@ -38,7 +38,7 @@ def record(place: Path) -> Callable[..., None]:
     return write
 
 
-HISTORY = (
+HISTORY: tuple[tuple[str, str, float, str, dict[str, Any]], ...] = (
     ("ready", "chat-2", -7200, "", {}),
     ("failed", "chat-2", -60, "oom_killed", {"exit_code": 137}),
     ("attempt", "chat-2", -59, "oom_killed", {"action": "start", "attempt": "a", "restart": True}),
