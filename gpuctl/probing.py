@@ -174,12 +174,17 @@ class ProbeSource:
                 return
             guarded(f"probe {name}", partial(self._ask, name))
             with self._changed:
-                replica = self._replicas.get(name)
-                asked = any(name == other for _, other in self._due)
-                if name in self._containers and replica is not None and not asked:
-                    pause = self._pause(replica)
-                    heapq.heappush(self._due, (self._clock.boot_seconds() + pause, name))
-                    self._changed.notify()
+                self._put_back(name)
+
+    def _put_back(self, name: str) -> None:
+        """Queue a replica that was asked, unless it was restarted or hurried in the meantime."""
+        replica = self._replicas.get(name)
+        if name not in self._containers or replica is None:
+            return
+        if any(name == other for _, other in self._due):
+            return
+        heapq.heappush(self._due, (self._clock.boot_seconds() + self._pause(replica), name))
+        self._changed.notify()
 
     def _next(self) -> str | None:
         """Return the replica to ask now, `None` at the end; waits with the lock let go."""
@@ -198,8 +203,8 @@ class ProbeSource:
         return None
 
     def _hire(self) -> None:
-        """One thread more than there are probes under way, within bounds."""
-        if self._threads < min(_THREADS, len(self._containers)):
+        """One thread more than there are replicas: the answer of one that went may be out."""
+        if self._threads < min(_THREADS, len(self._containers) + 1):
             name = f"probe-{self._threads}"
             self._threads += 1
             threading.Thread(target=self._run, name=name, daemon=True).start()
