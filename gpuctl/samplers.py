@@ -83,7 +83,9 @@ class RuntimeSource:
             self._latest.containers = merged
             first = self._latest.runtime_boot_seconds is None
             self._latest.runtime_boot_seconds = began
-        if self._latest.errors.pop("runtime", None) is not None:
+        failing = self._latest.errors.get("runtime")
+        if failing is not None and failing.since_boot_seconds <= began:
+            del self._latest.errors["runtime"]
             self._latest.runtime_back_boot_seconds = self._clock.boot_seconds()
             changed = True
         if changed or first:
