@@ -180,7 +180,13 @@ class _Starting:
 
     def _clear(self, told: dict[str, Json]) -> tuple[Evidence, ...]:
         """Save what the old container said and remove it; one that will not go stays aside."""
-        old = self.runtime.inspect(self.order.previous) if self.order.previous else None
+        if not self.order.previous:
+            return ()
+        try:
+            old = self.runtime.inspect(self.order.previous)
+        except GpuctlError as error:
+            told["not_removed"] = error.message  # the new one runs all the same
+            return ()
         if old is None or old.name == self.replica.container_name or old.state == "running":
             return ()
         left = legacy(self.runtime, old)

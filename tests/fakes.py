@@ -112,6 +112,8 @@ class FakeRuntime:
 
     def signal(self, container: str, signal: str) -> None:
         self._call(signal, container)
+        if container not in self.containers:
+            raise ContainerMissing(container)
         if container in self.immortal or (signal == "SIGTERM" and container in self.deaf):
             return
         if self.containers[container].state == "running":

@@ -1,11 +1,19 @@
-"""The first thing asked of the runtime when a start begins, and what it finds there."""
+"""An Action carried out on a runtime: what is asked of it, and how it ends."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from gpuctl.act import act
-from gpuctl.model import ContainerReading, Start
+import pytest
+
+from gpuctl.act import KILL_LOOKS, LINE_CHARACTERS, REMOVAL_LOOKS, Outcome, act
+from gpuctl.errors import (
+    NameTaken,
+    RuntimeTimeout,
+)
+from gpuctl.model import Action, ContainerReading, ContainerSpec, Replica, Start
 from gpuctl.orders import Order
 from tests import make
 from tests.fakes import FakeRuntime, FakeWorld
@@ -21,6 +29,7 @@ class Asked(FakeRuntime):
 
 REPLICA = make.replica(gpus=())
 LABELS = {"gpuctl.replica": "chat-0", "gpuctl.profile": "test", "gpuctl.digest": "v1:a"}
+LABELS_OF_A2 = {**LABELS, "gpuctl.attempt": "a2"}
 
 
 def started(previous: str, *containers: ContainerReading, resumed: bool = False) -> Asked:
@@ -34,7 +43,7 @@ def started(previous: str, *containers: ContainerReading, resumed: bool = False)
         replica=REPLICA,
         previous=previous,
         resumed=resumed,
-        labels={**LABELS, "gpuctl.attempt": "a2"},
+        labels=LABELS_OF_A2,
     )
     assert act(order, runtime, lambda _: None, lambda _: None).done
     return runtime
@@ -83,9 +92,218 @@ def test_a_removal_by_another_client_is_left_to_end() -> None:
         attempt="a2",
         replica=REPLICA,
         previous="c1",
-        labels={**LABELS, "gpuctl.attempt": "a2"},
+        labels=LABELS_OF_A2,
     )
     assert act(order, runtime, lambda _: None, pause).done
     steps = [call[0] for call in runtime.calls]
     assert steps[:2] == ["inspect", "inspect"]
     assert len(runtime.running()) == 1
+
+
+@dataclass
+class Bench:
+    """A runtime, and the steps between which a daemon can die."""
+
+    runtime: FakeRuntime = field(default_factory=lambda: FakeRuntime(FakeWorld().clock))
+    steps: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.runtime._ids = iter(("c8", "c9"))  # type: ignore[assignment]
+
+    def hold(self, *containers: ContainerReading) -> Bench:
+        self.runtime.containers = {each.id: each for each in containers}
+        return self
+
+    def act(self, action: Action, replica: Replica = REPLICA, **fields: Any) -> Outcome:
+        order = Order(
+            action=action,
+            attempt="a2",
+            replica=replica,
+            labels=LABELS_OF_A2,
+            **fields,
+        )
+        return act(order, self.runtime, self.steps.append, self.pauses.append)
+
+
+START = Start(replica="chat-0", reason="wanted")
+DEAD = make.container(state="exited", exit_code=1)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_start_tells_what_it_started(bench: Bench) -> None:
+    """The container, its spec, its GPUs and its port: what a later daemon must know of it."""
+    replica = make.replica(gpus=(0, 1))
+    assert bench.act(START, replica) == Outcome(
+        done=True,
+        evidence={"container": "c8", "spec_digest": "a", "gpus": ("GPU-0", "GPU-1"), "port": 8081},
+    )
+
+
+def test_a_start_has_a_fault_point_between_any_two_steps(bench: Bench) -> None:
+    """Tests can have a daemon die at each of them."""
+    bench.hold(DEAD).act(START, previous="c1")
+    assert bench.steps == [
+        "start.reserved",
+        "start.renamed",
+        "start.created",
+        "start.started",
+        "start.logs_saved",
+        "start.cleared",
+    ]
+
+
+def test_what_the_old_container_said_is_kept(bench: Bench) -> None:
+    """How it ended and its last lines outlive it; long lines are cut."""
+
+    def logs(container: str, lines: int) -> tuple[str, ...]:
+        return ("x" * 900, "bye")
+
+    bench.runtime.logs = logs  # type: ignore[method-assign]
+    old = replace(DEAD, oom_killed=True, error="words", started_at=1.0, finished_at=2.0)
+    outcome = bench.hold(old).act(START, previous="c1")
+    assert outcome.left == (
+        {
+            "container": "c1",
+            "state": "exited",
+            "exit_code": 1,
+            "oom_killed": True,
+            "error": "words",
+            "started_at": 1.0,
+            "finished_at": 2.0,
+            "log": ("x" * LINE_CHARACTERS, "bye"),
+        },
+    )
+    assert list(bench.runtime.containers) == ["c8"]
+
+
+def test_a_log_that_cannot_be_read_holds_up_nothing(bench: Bench) -> None:
+    """The evidence says so instead."""
+
+    def unread(container: str, lines: int) -> tuple[str, ...]:
+        raise RuntimeTimeout("no answer for 10 s")
+
+    bench.runtime.logs = unread  # type: ignore[method-assign]
+    outcome = bench.hold(DEAD).act(START, previous="c1")
+    assert outcome.done
+    assert outcome.left[0]["log"] == ("(its log could not be read: no answer for 10 s)",)
+
+
+@pytest.mark.parametrize(
+    ("reason", "old", "looks"),
+    [("removed", "removing", 3), ("removed", "exited", 0), ("exit_1", "removing", 0)],
+)
+def test_another_clients_removal_may_end_first(
+    bench: Bench, reason: str, old: Any, looks: int
+) -> None:
+    """A start after a removal waits for it, a little at a time; any other does not."""
+    bench.hold(make.container(state=old))
+    inspect, left = bench.runtime.inspect, iter(range(3))
+
+    def removing(container: str) -> ContainerReading | None:
+        if next(left, None) is None:
+            bench.runtime.containers.pop("c1", None)
+        return inspect(container)
+
+    bench.runtime.inspect = removing  # type: ignore[method-assign]
+    assert bench.act(Start(replica="chat-0", reason=reason), previous="c1").done
+    assert len(bench.pauses) == looks
+
+
+def test_a_removal_that_does_not_end_is_not_waited_for_any_longer(bench: Bench) -> None:
+    """After some looks the start goes on and takes what comes."""
+    bench.hold(make.container(state="removing"))
+    assert bench.act(Start(replica="chat-0", reason="removed"), previous="c1").done
+    assert len(bench.pauses) == REMOVAL_LOOKS
+
+
+def test_an_old_container_that_was_removed_in_the_meantime(bench: Bench) -> None:
+    """There is nothing to put aside, and its image may be gone with it."""
+    bench.runtime.images.clear()
+    assert bench.act(START, previous="c1").done
+    assert [call[0] for call in bench.runtime.calls] == ["rename", "pull", "create", "start"]
+
+
+def test_an_image_that_may_not_be_there_is_fetched_before_anything_is_touched(
+    bench: Bench,
+) -> None:
+    """A first start, or one of another spec, fetches what it needs while the old one stays."""
+    bench.runtime.images.clear()
+    assert bench.hold(DEAD).act(START, previous="c1", fetches=True).done
+    calls = [call[0] for call in bench.runtime.calls]
+    assert calls == ["pull", "rename", "create", "start", "remove"]
+
+
+def test_an_image_that_is_there_is_not_fetched(bench: Bench) -> None:
+    """A start of what is here asks no registry."""
+    bench.act(START, fetches=True)
+    assert "pull" not in {call[0] for call in bench.runtime.calls}
+
+
+def test_a_create_whose_answer_was_lost_made_it_after_all(bench: Bench) -> None:
+    """A name taken by this very attempt is its own container."""
+    create = bench.runtime.create
+
+    def lost(name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        create(name, spec, labels)
+        return create(name, spec, labels)
+
+    bench.runtime.create = lost  # type: ignore[method-assign]
+    assert bench.act(START).evidence["container"] == "c8"
+    assert bench.runtime.running() == ["c8"]
+
+
+def test_a_name_that_nobody_of_ours_holds_is_not_fought_for(bench: Bench) -> None:
+    """A stranger's container under the name is left alone, and the start ends badly."""
+
+    def taken(name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        raise NameTaken("gpuctl-chat-0 exists")
+
+    bench.runtime.create = taken  # type: ignore[method-assign]
+    outcome = bench.act(START)
+    assert (outcome.done, outcome.reason, outcome.counts) == (False, "name_taken", False)
+
+
+def test_one_that_takes_its_time_to_die_is_waited_for(bench: Bench) -> None:
+    """After SIGKILL it is looked at until it has ended."""
+    bench.hold(make.container()).runtime.immortal.add("c1")
+
+    def die(seconds: float) -> None:
+        bench.pauses.append(seconds)
+        if len(bench.pauses) == 3:
+            bench.runtime.die("c1", 137)
+
+    order = Order(action=START, attempt="a2", replica=REPLICA, previous="c1", labels=LABELS_OF_A2)
+    assert act(order, bench.runtime, bench.steps.append, die).done
+    assert len(bench.pauses) == 3
+
+
+@pytest.mark.parametrize(
+    ("replica", "old_gpus"),
+    [(make.replica(gpus=(0,)), ("GPU-0",)), (make.replica(gpus=()), ())],
+    ids=["on-its-gpu", "on-the-cpu"],
+)
+def test_never_two_of_one_replica_in_one_place(
+    bench: Bench, replica: Replica, old_gpus: tuple[str, ...]
+) -> None:
+    """One that cannot be killed keeps its name and its place: the start is refused, and counts."""
+    bench.hold(make.container(gpus=old_gpus)).runtime.immortal.add("c1")
+    outcome = bench.act(START, replica, previous="c1")
+    assert (outcome.done, outcome.reason, outcome.counts) == (False, "start_refused", True)
+    assert outcome.evidence["error"] == "the old container c1 of chat-0 cannot be killed"
+    assert {c.name for c in bench.runtime.containers.values()} == {"gpuctl-chat-0"}
+    assert len(bench.pauses) == KILL_LOOKS
+
+
+def test_one_that_cannot_be_killed_does_not_hold_up_another_gpu(bench: Bench) -> None:
+    """Cut from its network it holds no port: the replica starts elsewhere beside it."""
+    bench.hold(make.container(gpus=("GPU-7",))).runtime.immortal.add("c1")
+    outcome = bench.act(START, make.replica(gpus=(0,)), previous="c1")
+    assert outcome.done
+    assert ("disconnect", "c1") in bench.runtime.calls
+    assert bench.runtime.containers["c1"].name == "gpuctl-chat-0.old-c1"
+    assert outcome.left == ()
