@@ -16,6 +16,9 @@ unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The tests' own copy of the model that the demo serves.
+MODEL := .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint dev-setup soak bench clean
 
@@ -25,7 +28,7 @@ help: ## list what there is to make
 demo: $(VENV)/.demo ## two replicas of a real model, one killed and brought back; KEEP=1 keeps them
 	$(BIN)/gpuctl demo $(if $(KEEP),--keep)
 
-test: lint ## everything this machine can run: unit, Docker, systemd, engines; then coverage
+test: lint $(MODEL) ## everything this machine can run: unit, Docker, systemd, engines; then coverage
 	rm -f .coverage .coverage.*
 	COVERAGE=1 PYTHON=$(BIN)/python tests/run all
 	$(BIN)/coverage combine --quiet
@@ -39,16 +42,20 @@ lint: $(VENV)/.dev ## format, style, types and import contracts
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 
-dev-setup: $(VENV)/.dev ## the environment for working on gpuctl
+dev-setup: $(VENV)/.dev $(MODEL) ## the environment and the model for working on gpuctl
 
-soak: $(VENV)/.dev ## the end-to-end tests at the watchdog's default thresholds: hours
+soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default thresholds: hours
 	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
 		--junitxml=build/soak.xml || code=$$?; \
 		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
 
-bench: $(VENV)/.dev ## measure, and print the tables
+bench: $(VENV)/.dev $(MODEL) ## measure, and print the tables
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	for file in benchmarks/*.py; do echo "== $$file"; tests/run program "$$file" || exit 1; done
+
+$(MODEL): | $(VENV)/.dev
+	$(BIN)/python -c 'import pathlib, gpuctl.adapters.model_files as files; \
+		files.fetch_demo_model(pathlib.Path("$(@D)"), lambda line, ratio: None)'
 
 clean: ## remove what was made here
 	rm -rf $(VENV) dist build .coverage .coverage.* .*_cache .hypothesis

@@ -293,7 +293,7 @@ def test_a_real_llama_cpp_serves_within_the_limits_of_a_small_host(bench: Bench)
     """llama.cpp with a real model in 1536m of RAM, without any capability, answers."""
     model = next(iter(sorted((images.REPOSITORY / ".cache" / "models").glob("*.gguf"))), None)
     if model is None:
-        pytest.skip("no model in .cache/models: `make demo` fetches it")
+        pytest.skip("no model in .cache/models: `make dev-setup` fetches it")
     port = http.free_port()
     spec = replace(
         simulator(port),

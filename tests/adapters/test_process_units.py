@@ -61,7 +61,9 @@ def systemd(engine: PrivateEngine) -> Iterator[Systemd]:
         machine.install(
             "gpuctl.service",
             unit_text("gpuctl.service"),
-            drop_in=f"[Service]\nExecStart=\nExecStart={sys.executable} /opt/rig/daemon.py\n",
+            # The environment of the tests may lie in /tmp, which the unit must then see.
+            drop_in=f"[Service]\nPrivateTmp=no\nExecStart=\n"
+            f"ExecStart={sys.executable} /opt/rig/daemon.py\n",
         )
         yield machine
 
