@@ -515,3 +515,96 @@ def test_an_aside_that_will_not_die_holds_the_start() -> None:
     decision = decided(make.snapshot(make.container(state="exited"), aside), past)
     assert decision.actions == ()
     assert decision.waits["chat-0"].reason == "old_container_runs"
+
+
+DRAINING = (
+    make.served(),
+    make.event("intent", reason="stop"),
+    make.event(
+        "attempt", reason="stop", instance=INSTANCE, action="drain", container="c1",
+        deadline_seconds=30.0, seq=7,
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gateway", "gone"),
+    [
+        pytest.param(GatewayReading(instance="dead", seq=99), False, id="of-another-daemon"),
+        pytest.param(GatewayReading(instance=INSTANCE, seq=6), False, id="an-older-status"),
+        pytest.param(GatewayReading(instance=INSTANCE, seq=7), True, id="the-draining-status"),
+    ],
+)
+def test_a_gateway_that_has_not_seen_the_drain_is_waited_for(
+    gateway: GatewayReading, gone: bool
+) -> None:
+    """Until it has read the Status that drains a replica it may still send it requests."""
+    now = make.snapshot(make.container(), gateway=gateway)
+    actions = decided(now, make.history(*DRAINING)).actions
+    assert actions == ((terminate("stop"),) if gone else ())
+
+
+def test_without_a_gateway_or_an_answer_there_is_nothing_to_wait_for() -> None:
+    """A draining replica that was never asked, or does not answer, is stopped at once."""
+    past = make.history(*DRAINING)
+    refused = make.probe(outcome="refused", in_flight=3)
+    for probes in ([], [refused], [make.probe(in_flight=None)]):
+        now = make.snapshot(make.container(), probes=probes)
+        assert decided(now, past).actions == (terminate("stop"),)
+
+
+def stranger_history(*more: Any) -> History:
+    return make.history(make.served(), make.served("old-0", "c9"), *more)
+
+
+def stopping(step: str, at: float, *, done: bool, instance: str = INSTANCE) -> list[Any]:
+    kinds = ("attempt", "done") if done else ("attempt",)
+    return [
+        make.event(
+            kind, "old-0", "x", at, attempt=step, action=step, container="c9", instance=instance
+        )
+        for kind in kinds
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "past", "steps"),
+    [
+        pytest.param("running", stopping("terminate", NOW, done=False), [], id="under-way"),
+        pytest.param(
+            "running",
+            stopping("terminate", NOW, done=False, instance="dead"),
+            ["terminate"],
+            id="taken-up-again",
+        ),
+        pytest.param("running", stopping("terminate", NOW - 29, done=True), [], id="in-its-grace"),
+        pytest.param(
+            "running", stopping("terminate", NOW - 30, done=True), ["kill"], id="past-its-grace"
+        ),
+        pytest.param("removed", [], [], id="gone"),
+        pytest.param(
+            "running",
+            [
+                *stopping("terminate", NOW - 1, done=False),
+                make.event("undone", "old-0", "runtime_timeout", NOW - 1, attempt="terminate"),
+            ],
+            [],
+            id="not-in-a-hot-loop",
+        ),
+    ],
+)
+def test_a_stranger_goes_step_by_step(state: str, past: list[Any], steps: list[str]) -> None:
+    """What is not in the plan is stopped like everything else: asked, killed, removed."""
+    stranger = make.container("old-0", "c9", state=state)
+    decision = decided(make.snapshot(make.container(), stranger), stranger_history(*past))
+    assert [a.step for a in decision.actions if isinstance(a, Stop)] == steps
+
+
+def test_a_stranger_s_old_container_is_cleared_away_first() -> None:
+    """One that lies aside is removed before the other is looked at."""
+    aside = make.container("old-0", "c8", name="gpuctl-old-0.old-c8", state="exited")
+    stranger = make.container("old-0", "c9")
+    now = make.snapshot(make.container(), stranger, aside)
+    assert decided(now, stranger_history()).actions == (
+        Stop(replica="old-0", container="c8", reason="replaced", step="remove"),
+    )

@@ -49,13 +49,11 @@ def _judge(replica: Replica, container: ContainerReading, baseline: int, scene: 
         return _verdict(replica, scene, "unknown", "vram_baseline_too_small", evidence)
     if held >= settings.vram_ratio * baseline:
         return _verdict(replica, scene, "ok", "", evidence)
-    match settings.vram:
-        case "observe":
-            return _verdict(replica, scene, "degraded", "vram_lost", evidence)
-        case "strict":
-            return _lost(replica, scene, evidence, readings=2, seconds=STRICT_SECONDS)
-        case "corroborate":
-            return _corroborated(replica, scene, evidence)
+    if settings.vram == "observe":
+        return _verdict(replica, scene, "degraded", "vram_lost", evidence)
+    if settings.vram == "strict":
+        return _lost(replica, scene, evidence, readings=2, seconds=STRICT_SECONDS)
+    return _corroborated(replica, scene, evidence)
 
 
 def _corroborated(replica: Replica, scene: Scene, evidence: Evidence) -> Verdict:

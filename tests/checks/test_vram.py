@@ -130,3 +130,8 @@ def test_without_a_baseline_nothing_is_judged() -> None:
     assert list(CHECK.run(make.scene(now, make.replica(gpus=()), past=PAST))) == []
     other = make.history(make.served(id_="c0"), make.event("baseline", vram_bytes=BASELINE))
     assert list(CHECK.run(make.scene(now, past=other))) == []
+
+
+def test_what_a_stranger_holds_is_not_counted() -> None:
+    """Another program's VRAM on the same card does not make up for the replica's own."""
+    assert judged(holding(BASELINE, container="c9")).reason == "vram_lost"
