@@ -210,7 +210,8 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
     )
     if before.attempt.action != "start" or "failures" not in event.evidence:
         return closed
-    return replace(closed, failure=_failure(event, at))
+    # What was there before the start is accounted for: it made way, or could not be killed.
+    return replace(closed, failure=replace(_failure(event, at), container=before.container))
 
 
 def _fold_adopted(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:

@@ -84,6 +84,11 @@ def test_a_start_that_fails_is_a_failure_only_where_it_is_held_against_the_repli
     assert known(began, counted).failure == Failure(
         reason="start_refused", at=NOW, count=2, evidence={**told, "failures": 2}
     )
+    again = make.event("attempt", attempt="a2", action="start")
+    refused = make.event("undone", reason="start_refused", attempt="a2", failures=3)
+    after = known(make.served(), again, refused).failure
+    assert after is not None
+    assert after.container == "c1"
 
 
 def test_a_drain_lasts_until_it_is_done() -> None:

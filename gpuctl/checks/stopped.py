@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from gpuctl.history import ReplicaHistory
 from gpuctl.model import ContainerReading, Evidence, Replica, Verdict
@@ -21,20 +21,26 @@ def run(scene: Scene) -> Iterable[Verdict]:
             )
         return
     for replica in scene.plan.replicas:
-        verdict = _judge(replica, scene.now.own(replica.name), scene.history.replica(replica.name))
+        history = scene.history.replica(replica.name)
+        aside = {container.id for container in scene.now.aside.get(replica.name, ())}
+        verdict = _judge(replica, scene.now.own(replica.name), history, aside)
         if verdict is not None:
             yield verdict
 
 
 def _judge(
-    replica: Replica, container: ContainerReading | None, history: ReplicaHistory
+    replica: Replica,
+    container: ContainerReading | None,
+    history: ReplicaHistory,
+    aside: Set[str],
 ) -> Verdict | None:
+    ours = {history.removed_container, history.terminated_container}
     if container is None:
-        if not history.container or history.container == history.removed_container:
+        if not history.container or history.container in ours | aside:
             return None
         evidence: Evidence = {"container": history.container, "removed_by": "another client"}
         return _failed(replica, "removed", evidence, None)
-    if container.id == history.removed_container or container.id == history.terminated_container:
+    if container.id in ours:
         return None
     if container.state in ("running", "paused"):
         return Verdict(

@@ -102,3 +102,15 @@ def test_an_unread_runtime_makes_everything_unknown() -> None:
     verdict = judged(make.snapshot(errors={"runtime": "down"}), make.history(make.served()))
     assert verdict is not None
     assert (verdict.state, verdict.reason) == ("unknown", "runtime_unread")
+
+
+def stopped_by_us() -> History:
+    told: dict[str, Any] = {"attempt": "t", "action": "terminate", "container": "c1"}
+    return make.history(make.served(), make.event("attempt", **told), make.event("done", **told))
+
+
+def test_what_we_put_aside_or_told_to_end_was_removed_by_nobody_else() -> None:
+    """A start that was refused half-way leaves no container under the name: that is our doing."""
+    aside = make.container(name="gpuctl-chat-0.old-c1", state="exited")
+    assert judged(make.snapshot(aside), make.history(make.served())) is None
+    assert judged(make.snapshot(), stopped_by_us()) is None
