@@ -60,6 +60,7 @@ class ReplicaHistory:
     terminated_at: float = 0.0
     killed_container: str = ""
     removed_container: str = ""  # by us
+    replaced_container: str = ""  # by a start that has begun: what becomes of it is our doing
     attempt: Attempt | None = None
     closed_at: float = 0.0  # when the last attempt ended
     undone_at: float | None = None  # the same, if it ended badly
@@ -168,7 +169,10 @@ def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHis
         instance=str(evidence.get("instance", "")),
         container=container,
     )
-    if action != "start" or evidence.get("resumed"):
+    if action != "start":
+        return replace(before, attempt=attempt)
+    before = replace(before, replaced_container=before.container)
+    if evidence.get("resumed"):
         return replace(before, attempt=attempt)
     starts = (*before.starts, at)[-STARTS_KEPT:]
     if evidence.get("restart"):

@@ -157,6 +157,8 @@ def _outage(now: Snapshot, due: Condition, history: ReplicaHistory) -> str:
     """Name the known cause outside the replica, for which it is not held to account."""
     if due.verdict.check != "stopped":
         return ""
+    if due.verdict.evidence.get("container") != history.container:
+        return ""  # one that never came up since
     if history.container_at < 0.0:
         return "host_rebooted"
     back = now.runtime_back_boot_seconds

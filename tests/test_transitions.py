@@ -155,6 +155,12 @@ def test_an_outage_is_a_known_cause(
     assert event.evidence["failures"] == (1 if reason == "exit_1" else 0)
 
 
+def test_an_outage_excuses_no_later_container() -> None:
+    """What became of a container whose start was refused is not the last boot's doing."""
+    past = make.history(make.started(at=-5.0))
+    assert one(DEAD, past, stopped(id_="c2")).reason == "exit_1"
+
+
 def test_an_outage_excuses_no_engine_that_hangs() -> None:
     """A failure that is not a stop is the engine's own, outage or not."""
     now = replace(RUNNING, runtime_back_boot_seconds=NOW - 1)

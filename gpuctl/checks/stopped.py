@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 
 from gpuctl.history import ReplicaHistory
 from gpuctl.model import ContainerReading, Evidence, Replica, Verdict
@@ -22,21 +22,21 @@ def run(scene: Scene) -> Iterable[Verdict]:
         return
     for replica in scene.plan.replicas:
         history = scene.history.replica(replica.name)
-        aside = {container.id for container in scene.now.aside.get(replica.name, ())}
-        verdict = _judge(replica, scene.now.own(replica.name), history, aside)
+        verdict = _judge(replica, scene.now.own(replica.name), history)
         if verdict is not None:
             yield verdict
 
 
 def _judge(
-    replica: Replica,
-    container: ContainerReading | None,
-    history: ReplicaHistory,
-    aside: Set[str],
+    replica: Replica, container: ContainerReading | None, history: ReplicaHistory
 ) -> Verdict | None:
-    ours = {history.removed_container, history.terminated_container}
+    ours = (
+        history.removed_container,
+        history.terminated_container,
+        history.replaced_container,
+    )
     if container is None:
-        if not history.container or history.container in ours | aside:
+        if not history.container or history.container in ours:
             return None
         evidence: Evidence = {"container": history.container, "removed_by": "another client"}
         return _failed(replica, "removed", evidence, None)

@@ -8,7 +8,7 @@ import pytest
 
 from gpuctl.checks.stopped import CHECK
 from gpuctl.history import History
-from gpuctl.model import Snapshot, Verdict
+from gpuctl.model import Event, Snapshot, Verdict
 from tests import make
 
 
@@ -104,13 +104,27 @@ def test_an_unread_runtime_makes_everything_unknown() -> None:
     assert (verdict.state, verdict.reason) == ("unknown", "runtime_unread")
 
 
-def stopped_by_us() -> History:
-    told: dict[str, Any] = {"attempt": "t", "action": "terminate", "container": "c1"}
-    return make.history(make.served(), make.event("attempt", **told), make.event("done", **told))
+STARTING = make.event("attempt", attempt="s", action="start", restart=True)
+TERMINATE: dict[str, Any] = {"attempt": "t", "action": "terminate", "container": "c1"}
 
 
-def test_what_we_put_aside_or_told_to_end_was_removed_by_nobody_else() -> None:
-    """A start that was refused half-way leaves no container under the name: that is our doing."""
-    aside = make.container(name="gpuctl-chat-0.old-c1", state="exited")
-    assert judged(make.snapshot(aside), make.history(make.served())) is None
-    assert judged(make.snapshot(), stopped_by_us()) is None
+@pytest.mark.parametrize(
+    "done",
+    [
+        pytest.param([STARTING, make.event("undone", attempt="s")], id="a-start-begun"),
+        pytest.param(
+            [make.event("attempt", **TERMINATE), make.event("done", **TERMINATE)], id="told-to-end"
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(make.snapshot(), id="gone"),
+        pytest.param(make.snapshot(make.container(state="removed")), id="removed"),
+        pytest.param(make.snapshot(make.container(state="exited")), id="exited"),
+    ],
+)
+def test_what_we_did_to_a_container_is_no_failure(done: list[Event], now: Snapshot) -> None:
+    """A start that went wrong half-way, or a stop, accounts for what is left of the container."""
+    assert judged(now, make.history(make.served(), done)) is None
