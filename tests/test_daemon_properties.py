@@ -255,7 +255,7 @@ class Story(RuleBasedStateMachine):
 
 
 Story.TestCase.settings = settings(
-    derandomize=True,  # `make test` finds the same each time; new stories are for whoever changes it
+    derandomize=True,  # the same stories at every run
     max_examples=25,
     stateful_step_count=25,
     deadline=None,
