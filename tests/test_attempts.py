@@ -1,0 +1,161 @@
+"""The actions under way: given to workers, closed as Events, lost never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gpuctl.act import Outcome
+from gpuctl.attempts import Attempts
+from gpuctl.errors import StoreError
+from gpuctl.journal import Journal
+from gpuctl.model import Action, Start, Stop
+from gpuctl.orders import Order
+from tests import make
+from tests.fakes import FakeWorld
+
+START = Start(replica="chat-0", reason="wanted")
+STOP = Stop(replica="chat-0", container="c1", reason="stop", step="terminate")
+
+
+class Lane:
+    """Workers that keep what they were given until the test says so."""
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        done: Callable[[str, Outcome], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.name, self.done = name, done
+        self.jobs: dict[str, tuple[Callable[[], Outcome], float]] = {}
+        self.late: tuple[str, ...] = ()
+        self.closed = False
+
+    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
+        self.jobs[key] = (work, seconds)
+
+    def overdue(self) -> tuple[str, ...]:
+        late, self.late = self.late, ()
+        return late
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Desk:
+    """Attempts on fakes."""
+
+    def __init__(self) -> None:
+        self.fakes = FakeWorld()
+        self.journal = Journal(self.fakes.store, self.fakes.clock)
+        self.lanes: dict[str, Lane] = {}
+        self.finished: list[str] = []
+        self.refreshed: list[str] = []
+        self.attempts = Attempts(
+            self.fakes.world,
+            self.journal,
+            finished=lambda attempt, _: self.finished.append(attempt),
+            refresh=self.refreshed.append,
+            fault=lambda _: None,
+            hire=self.hire,  # type: ignore[arg-type]
+        )
+
+    def hire(self, name: str, count: int, done: object, clock: object) -> Lane:
+        self.lanes[name] = Lane(name, count, done, clock)  # type: ignore[arg-type]
+        return self.lanes[name]
+
+    def begin(self, action: Action, attempt: str = "a1", *, fetches: bool = False) -> None:
+        labels = {"gpuctl.replica": "chat-0", "gpuctl.profile": "test", "gpuctl.digest": "v1:a"}
+        order = Order(
+            action=action,
+            attempt=attempt,
+            replica=make.replica(),
+            fetches=fetches,
+            labels={**labels, "gpuctl.attempt": attempt},
+        )
+        told = "start" if isinstance(action, Start) else "terminate"
+        event = make.event("attempt", attempt=attempt, action=told, container="c1")
+        self.journal.record([event])
+        self.attempts.begin(order, 60.0)
+
+    def commit(self) -> list[tuple[str, str]]:
+        """Commit what ended; return kind and reason of the events that came of it."""
+        before = len(self.fakes.store.stored)
+        self.attempts.commit(make.plan(), make.snapshot())
+        return [(str(e.kind), e.reason) for e in self.fakes.store.stored[before:]]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_what_may_fetch_an_image_has_a_lane_and_an_hour(desk: Desk) -> None:
+    """Any other action has the time that the profile gives it."""
+    desk.begin(START, "a1", fetches=True)
+    desk.begin(START, "a2")
+    assert {key: job[1] for key, job in desk.lanes["pull"].jobs.items()} == {"a1": 3600.0}
+    assert {key: job[1] for key, job in desk.lanes["worker"].jobs.items()} == {"a2": 60.0}
+
+
+def test_after_an_action_its_replica_is_looked_at(desk: Desk) -> None:
+    """The work of a job is the action, and then a look at what it did."""
+    desk.begin(START)
+    outcome = desk.lanes["worker"].jobs["a1"][0]()
+    assert (outcome.done, desk.fakes.runtime.running()) == (True, ["c1"])
+    assert desk.refreshed == ["chat-0"]
+
+
+def test_an_end_is_committed_once(desk: Desk) -> None:
+    """DONE closes the attempt with how long it took; what was left behind is evidence."""
+    desk.begin(STOP)
+    desk.fakes.clock.advance(1.5)
+    desk.attempts.ended("a1", Outcome(done=True, evidence={"container": "c1"}, left=({"x": 1},)))
+    assert desk.commit() == [("evidence", "stop"), ("done", "stop")]
+    assert desk.fakes.store.stored[-1].evidence == {
+        "attempt": "a1",
+        "seconds": 1.5,
+        "container": "c1",
+    }
+    assert desk.journal.history.replica("chat-0").attempt is None
+    assert desk.commit() == []
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_bad_end_counts_where_it_should(desk: Desk, counts: bool) -> None:
+    """A refused start is a failure in a row; what the runtime could not do is none."""
+    desk.begin(START)
+    desk.attempts.ended("a1", Outcome(done=False, reason="refused", counts=counts))
+    assert desk.commit() == [("undone", "refused")]
+    assert desk.fakes.store.stored[-1].evidence.get("failures") == (1 if counts else None)
+
+
+def test_what_takes_too_long_is_given_up(desk: Desk) -> None:
+    """Its attempt is closed, in either lane, and the replica is decided on again."""
+    desk.begin(START, fetches=True)
+    desk.lanes["pull"].late = ("a1",)
+    assert desk.commit() == [("undone", "action_timeout")]
+    desk.begin(STOP, "a2")
+    desk.lanes["worker"].late = ("a2",)
+    assert desk.commit() == [("undone", "action_timeout")]
+
+
+def test_an_end_that_could_not_be_stored_is_not_forgotten(desk: Desk) -> None:
+    """An attempt that never closed would hold its replica for ever: it is closed when it can be."""
+    desk.begin(STOP)
+    desk.attempts.ended("a1", Outcome(done=True, evidence={"container": "c1"}))
+    desk.fakes.store.full = True
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            desk.commit()
+    desk.fakes.store.full = False
+    assert desk.commit() == [("done", "stop")]
+
+
+def test_the_lanes_are_let_go(desk: Desk) -> None:
+    """At the end both lanes are closed."""
+    desk.attempts.end()
+    assert [lane.closed for lane in desk.lanes.values()] == [True, True]

@@ -1,0 +1,76 @@
+"""Every source of a host, begun and ended as one."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from gpuctl.observe import Latest
+from gpuctl.sources import Sources
+from tests import make
+from tests.fakes import FakeWorld
+
+#: A test that waits this long for a thread has failed.
+PATIENCE_SECONDS = 10.0
+
+
+class Host:
+    def __init__(self) -> None:
+        self.fakes, self.latest = FakeWorld(), Latest()
+        self.woken = queue.SimpleQueue[str]()
+        self.sources = Sources(self.fakes.world, self.latest, self.woken.put, 3600.0)
+
+
+def test_each_source_is_read_once_on_request() -> None:
+    """A host without threads of its own reads everything in one pass."""
+    host = Host()
+    host.fakes.runtime.containers = {"c1": make.container()}
+    host.sources.probes.follow(make.plan(), {"chat-0": make.container()})
+    host.sources.sample()
+    assert list(host.latest.containers) == ["c1"]
+    assert host.latest.gpus_boot_seconds is not None
+    assert host.latest.host == host.fakes.host.read()
+    assert list(host.latest.probes) == ["chat-0"]
+
+
+def test_a_source_has_spoken_when_it_was_read_or_could_not_be() -> None:
+    """The first Status waits for the runtime and the GPUs, well or not."""
+    host = Host()
+    assert not host.sources.spoken()
+    host.sources.runtime.sample()
+    assert not host.sources.spoken()
+    host.fakes.gpus.broken = "hung"
+    host.sources.gpus.sample()
+    assert host.sources.spoken()
+
+
+def test_threads_read_until_they_are_ended() -> None:
+    """They begin at once, the GPUs again when hurried, and none is left at the end."""
+    before = set(threading.enumerate())
+    host = Host()
+    host.sources.begin()
+    told = {host.woken.get(timeout=PATIENCE_SECONDS) for _ in range(3)}
+    assert {"runtime", "gpus", "stream"} >= told
+    threads = set(threading.enumerate()) - before
+    assert {t.name for t in threads} >= {"runtime", "gpus", "host", "gateway", "events"}
+    while host.latest.gpus_boot_seconds is None or host.latest.runtime_boot_seconds is None:
+        host.woken.get(timeout=PATIENCE_SECONDS)
+    while not host.woken.empty():
+        host.woken.get()
+    host.sources.hurry_gpus(wake=True)
+    while host.woken.get(timeout=PATIENCE_SECONDS) != "gpus":
+        pass
+    host.sources.end()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+
+def test_a_hurry_that_nobody_waits_for_wakes_nobody() -> None:
+    """A death has the GPUs read; only a decision that waits for the reading is woken by it."""
+    host = Host()
+    host.sources.hurry_gpus(wake=False)
+    assert host.sources.gpus.hurried is False
+    host.sources.hurry_gpus(wake=True)
+    host.sources.hurry_gpus(wake=False)
+    assert host.sources.gpus.hurried is True
