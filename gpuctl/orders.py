@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from gpuctl.history import History
 from gpuctl.model import (
@@ -80,6 +81,8 @@ def attempt(order: Order, instance: str, now: Snapshot, seq: int) -> Event:
             told |= {"deadline_seconds": action.deadline_seconds, "seq": seq}
         case Stop():
             told |= {"action": action.step, "container": action.container}
+        case _:
+            assert_never(action)
     return Event(
         kind=EventKind.ATTEMPT,
         subject=action.replica,
