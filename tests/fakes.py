@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from gpuctl.act import Outcome
 from gpuctl.errors import (
     ContainerMissing,
     GpuUnavailable,
@@ -106,6 +107,8 @@ class FakeRuntime:
 
     def start(self, container: str) -> None:
         self._call("start", container)
+        if container not in self.containers:
+            raise ContainerMissing(container)
         if self.refuses:
             raise StartRefused(self.refuses)
         self._set(container, state="running", pid=1000 + int(container[1:]), exit_code=None)
@@ -251,6 +254,28 @@ class FakeGateway:
 
     def read(self) -> GatewayReading | None:
         return self.reading
+
+
+class Inline:
+    """Workers that do a job where it is submitted, so that its time is the caller's."""
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        done: Callable[[str, Outcome], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._done = done
+
+    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
+        self._done(key, work())
+
+    def overdue(self) -> tuple[str, ...]:
+        return ()
+
+    def close(self) -> None:
+        return
 
 
 class FakeWorld:

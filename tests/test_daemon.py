@@ -3,103 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gpuctl.act import Outcome
-from gpuctl.daemon import Daemon, Setting
-from gpuctl.errors import NotFound
-from gpuctl.model import HostSettings, Plan, ProbeResult, Profile
 from tests import make
-from tests.fakes import FakeWorld, busy
-
-
-class Inline:
-    """Workers that do a job where it is submitted."""
-
-    def __init__(
-        self,
-        name: str,
-        count: int,
-        done: Callable[[str, Outcome], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._done = done
-        self.lost = False  # as if the thread hung in a call
-
-    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
-        self._done(key, work())
-
-    def overdue(self) -> tuple[str, ...]:
-        return ()
-
-    def close(self) -> None:
-        self.lost = True
-
-
-class Killed(BaseException):
-    """The daemon died here."""
-
-
-class Stage:
-    """A fake host with a daemon on it that can be killed and started again."""
-
-    def __init__(self, plan: Plan | None = None) -> None:
-        self.fakes = FakeWorld()
-        self.plan = plan or make.plan(make.replica(gpus=()))
-        self.fault = ""
-        self.notices: list[str] = []
-        self.daemon = self.born()
-
-    def born(self) -> Daemon:
-        profile = Profile(host=HostSettings(name="test"))
-        self.daemon = Daemon(
-            self.fakes.world,
-            lambda: Setting(profile=profile, plan=self.plan),
-            notify=self.notices.append,
-            fault=self._fault,
-            hire=Inline,  # type: ignore[arg-type]
-        )
-        return self.daemon
-
-    def pass_(self, seconds: float = 0.0, step: float = 1.0) -> None:
-        """Let time pass, sampling and ticking once per *step* seconds."""
-        while True:
-            self.daemon.sources.sample()
-            self.daemon.step()
-            if seconds <= 0:
-                return
-            seconds -= step
-            self.fakes.clock.advance(step)
-
-    def up(self) -> str:
-        """Bring the first replica to ready; return its container's id."""
-        self.pass_(3)
-        assert self.phase() == "ready"
-        return str(self.row()["container"])
-
-    def row(self, name: str = "chat-0") -> dict[str, Any]:
-        rows = {row["name"]: row for row in self.fakes.store.status["replicas"]}
-        return dict(rows[name])
-
-    def phase(self, name: str = "chat-0") -> str:
-        return str(self.row(name)["phase"])
-
-    def tale(self, *kinds: str, subject: str | None = None) -> list[str]:
-        """Return `kind reason` of the events of these kinds, in order."""
-        return [
-            f"{event.kind} {event.reason}".rstrip()
-            for event in self.fakes.store.stored
-            if (not kinds or event.kind in kinds) and subject in (None, event.subject)
-        ]
-
-    def _fault(self, step: str) -> None:
-        if step == self.fault:
-            self.fault = ""
-            raise Killed(step)
+from tests.fakes import busy
+from tests.stage import Stage, refuse
 
 
 @pytest.fixture
@@ -179,10 +90,6 @@ def test_one_that_cannot_be_removed_holds_up_no_later_start(stage: Stage) -> Non
     assert stage.tale("failed") == ["failed exit_1", "failed exit_1"]
     assert stage.fakes.runtime.running() == ["c3"]
     assert list(stage.fakes.runtime.containers) == ["c1", "c2", "c3"]
-
-
-def refuse(stage: Stage, outcome: str, port: int = 8081) -> None:
-    stage.fakes.prober.answers[port] = ProbeResult(outcome=outcome)  # type: ignore[arg-type]
 
 
 def test_refused_is_a_restart_after_three_in_a_row_and_ten_seconds(stage: Stage) -> None:
@@ -279,120 +186,6 @@ def test_a_crash_loop_obeys_its_budget_and_says_when_it_tries_next(stage: Stage)
     assert row["next_attempt_at"] > stage.fakes.clock.now()
 
 
-def test_a_crash_loop_survives_the_daemon(stage: Stage) -> None:
-    """A daemon that is killed and born again in a crash loop waits as long as it would have."""
-    for _ in range(200):
-        stage.pass_(1)
-        for id_ in stage.fakes.runtime.running():
-            stage.fakes.runtime.die(id_, 1)
-    due = stage.row()["next_attempt_at"]
-    assert stage.row()["reason"].startswith("crash_loop")
-    stage.born()
-    stage.pass_()
-    assert stage.row()["next_attempt_at"] == pytest.approx(due)
-    assert stage.row()["phase"] == "backoff"
-
-
-FAULTS = (
-    "start.reserved",
-    "start.renamed",
-    "start.created",
-    "start.started",
-    "start.logs_saved",
-    "start.cleared",
-)
-
-
-@pytest.mark.parametrize("step", FAULTS)
-def test_killed_between_two_steps_of_a_start(stage: Stage, step: str) -> None:
-    """Wherever the daemon dies in a start: one new container, the attempt counted once."""
-    stage.up()
-    stage.fakes.runtime.die("c1", 1)
-    stage.fault = step
-    with pytest.raises(Killed):
-        stage.pass_()
-    stage.born()
-    stage.pass_(5)
-    assert stage.phase() == "ready"
-    assert stage.fakes.runtime.running() == ["c2"]
-    assert list(stage.fakes.runtime.containers) == ["c2"]
-    assert stage.row()["restarts_1h"] == 1
-    assert stage.tale("failed") == ["failed exit_1"]
-
-
-@pytest.mark.parametrize("step", ["stop.terminate", "stop.terminate.asked"])
-def test_killed_between_two_steps_of_a_stop(stage: Stage, step: str) -> None:
-    """A stop that the daemon's death interrupted is carried through, and stays."""
-    stage.up()
-    stage.fault = step
-    intend(stage, "stop", "chat-0")
-    with pytest.raises(Killed):
-        stage.pass_(3)
-    stage.born()
-    stage.pass_(5)
-    assert (stage.phase(), stage.fakes.runtime.running()) == ("stopped", [])
-
-
-def intend(stage: Stage, verb: str, subject: str = "") -> None:
-    reply = stage.daemon.intend({"verb": verb, "subject": subject, "uid": 0, "pid": 1})
-    assert reply["ok"]
-
-
-def test_a_daemon_restart_touches_nothing(stage: Stage) -> None:
-    """Fifty daemons one after the other: the same container, not one event about it."""
-    stage.up()
-    told = len(stage.tale("attempt", "failed", "adopted", "ready"))
-    for _ in range(50):
-        stage.born()
-        stage.pass_(2)
-        assert stage.phase() == "ready"
-    assert stage.fakes.runtime.running() == ["c1"]
-    assert len(stage.tale("attempt", "failed", "adopted", "ready")) == told
-
-
-def test_stop_holds_until_start(stage: Stage) -> None:
-    """A stopped replica stays stopped through a new daemon, until it is asked for again."""
-    stage.up()
-    intend(stage, "stop", "chat-0")
-    stage.pass_(3)
-    stage.born()
-    stage.pass_(100, step=5)
-    assert (stage.phase(), stage.fakes.runtime.running()) == ("stopped", [])
-    assert stage.tale("failed") == []
-    intend(stage, "run", "chat")
-    stage.pass_(3)
-    assert stage.phase() == "ready"
-
-
-def test_down_removes_everything(stage: Stage) -> None:
-    """After a `down` nothing is left, and `up` brings it back."""
-    stage.up()
-    intend(stage, "down")
-    stage.pass_(5)
-    assert stage.fakes.runtime.containers == {}
-    assert stage.phase() == "stopped"
-    intend(stage, "up")
-    stage.pass_(3)
-    assert stage.phase() == "ready"
-
-
-def test_restart_is_drain_stop_start(stage: Stage) -> None:
-    """`restart` replaces the container once, and is no failure."""
-    stage.up()
-    intend(stage, "renew", "chat-0")
-    stage.pass_(5)
-    assert stage.phase() == "ready"
-    assert stage.fakes.runtime.running() == ["c2"]
-    assert stage.tale("failed") == []
-    assert stage.row()["restarts_24h"] == 0
-
-
-def test_an_unknown_subject_is_refused(stage: Stage) -> None:
-    """An intent for what does not exist is an error, not a silent wish."""
-    with pytest.raises(NotFound, match="'chat-9' is no replica"):
-        stage.daemon.intend({"verb": "stop", "subject": "chat-9"})
-
-
 def test_docker_gone_is_no_failure(stage: Stage) -> None:
     """An engine that cannot be reached for ten minutes changes nothing; a condition says so."""
     stage.up()
@@ -477,33 +270,6 @@ def test_a_gap_between_ticks_forgets_streaks(stage: Stage) -> None:
     assert stage.tale("failed") == []
 
 
-def test_an_upgrade_whose_defaults_grew_restarts_nothing(stage: Stage) -> None:
-    """Other defaults mark the replica outdated, whenever the last `up` was; the next renews it."""
-    stage.up()
-    intend(stage, "up")
-    stage.pass_(5)
-    stage.plan = make.plan(make.replica(gpus=(), spec_digest="b"))
-    stage.born()
-    stage.pass_(20)
-    assert (stage.phase(), stage.row()["outdated"]) == ("ready", True)
-    assert stage.fakes.runtime.running() == ["c1"]
-    intend(stage, "up")
-    stage.pass_(5)
-    assert stage.fakes.runtime.running() == ["c2"]
-    assert stage.row()["outdated"] is False
-
-
-def test_observe_mode_says_what_it_would_do(stage: Stage) -> None:
-    """In observe mode a dead container is reported and left alone."""
-    stage.up()
-    stage.plan = make.plan(make.replica(gpus=()), watchdog=replace(make.SETTINGS, mode="observe"))
-    stage.born()
-    stage.fakes.runtime.die("c1", 1)
-    stage.pass_(20)
-    assert stage.row()["reason"] == "observe_only: exit_1"
-    assert stage.fakes.runtime.running() == []
-
-
 def test_a_full_disk_does_not_end_the_daemon(stage: Stage) -> None:
     """What cannot be committed is not begun; when there is room again it is."""
     stage.up()
@@ -529,19 +295,6 @@ def test_a_refused_start_backs_off(stage: Stage) -> None:
     stage.pass_(30)
     assert stage.phase() == "ready"
     assert len(stage.fakes.runtime.containers) == 1
-
-
-def test_a_dead_previous_boot_is_not_held_against_anyone(stage: Stage) -> None:
-    """After a reboot what ran before starts again, without a failure to its name."""
-    stage.up()
-    stage.fakes.runtime.die("c1", 137)
-    stage.fakes.clock.boot_id, stage.fakes.clock.seconds = "boot-2", 60.0
-    stage.fakes.clock.wall += 300.0
-    stage.born()
-    stage.pass_(5)
-    assert stage.phase() == "ready"
-    assert stage.tale("failed") == ["failed host_rebooted"]
-    assert stage.row()["restarts_1h"] == 0
 
 
 def test_a_source_that_hangs_counts_as_unread(stage: Stage) -> None:

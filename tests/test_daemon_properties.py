@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gpuctl.model import ContainerReading, Event, EventKind, Evidence, ProbeResult, WatchdogSettings
 from tests import make
-from tests.test_daemon import FAULTS, Killed, Stage, intend
+from tests.stage import FAULTS, Killed, Stage, intend
 
 REPLICAS = tuple(make.replica(name, gpus=()) for name in ("chat-0", "chat-1", "embed-0"))
 PLAN = make.plan(*REPLICAS, watchdog=WatchdogSettings(canary_seconds=0.0))

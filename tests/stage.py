@@ -1,0 +1,91 @@
+"""A whole daemon on fakes, driven tick by tick: where its scenarios are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpuctl.daemon import Daemon, Setting
+from gpuctl.model import HostSettings, Plan, ProbeResult, Profile
+from tests import make
+from tests.fakes import FakeWorld, Inline
+
+
+class Killed(BaseException):
+    """The daemon died here."""
+
+
+FAULTS = (
+    "start.reserved",
+    "start.renamed",
+    "start.created",
+    "start.started",
+    "start.logs_saved",
+    "start.cleared",
+)
+
+
+class Stage:
+    """A fake host with a daemon on it that can be killed and started again."""
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.fakes = FakeWorld()
+        self.plan = plan or make.plan(make.replica(gpus=()))
+        self.fault = ""
+        self.notices: list[str] = []
+        self.daemon = self.born()
+
+    def born(self) -> Daemon:
+        profile = Profile(host=HostSettings(name="test"))
+        self.daemon = Daemon(
+            self.fakes.world,
+            lambda: Setting(profile=profile, plan=self.plan),
+            notify=self.notices.append,
+            fault=self._fault,
+            hire=Inline,  # type: ignore[arg-type]
+        )
+        return self.daemon
+
+    def pass_(self, seconds: float = 0.0, step: float = 1.0) -> None:
+        """Let time pass, sampling and ticking once per *step* seconds."""
+        while True:
+            self.daemon.sources.sample()
+            self.daemon.step()
+            if seconds <= 0:
+                return
+            seconds -= step
+            self.fakes.clock.advance(step)
+
+    def up(self) -> str:
+        """Bring the first replica to ready; return its container's id."""
+        self.pass_(3)
+        assert self.phase() == "ready"
+        return str(self.row()["container"])
+
+    def row(self, name: str = "chat-0") -> dict[str, Any]:
+        rows = {row["name"]: row for row in self.fakes.store.status["replicas"]}
+        return dict(rows[name])
+
+    def phase(self, name: str = "chat-0") -> str:
+        return str(self.row(name)["phase"])
+
+    def tale(self, *kinds: str, subject: str | None = None) -> list[str]:
+        """Return `kind reason` of the events of these kinds, in order."""
+        return [
+            f"{event.kind} {event.reason}".rstrip()
+            for event in self.fakes.store.stored
+            if (not kinds or event.kind in kinds) and subject in (None, event.subject)
+        ]
+
+    def _fault(self, step: str) -> None:
+        if step == self.fault:
+            self.fault = ""
+            raise Killed(step)
+
+
+def intend(stage: Stage, verb: str, subject: str = "") -> None:
+    reply = stage.daemon.intend({"verb": verb, "subject": subject, "uid": 0, "pid": 1})
+    assert reply["ok"]
+
+
+def refuse(stage: Stage, outcome: str, port: int = 8081) -> None:
+    stage.fakes.prober.answers[port] = ProbeResult(outcome=outcome)  # type: ignore[arg-type]
