@@ -37,6 +37,8 @@ from typing import Any, BinaryIO
 
 #: How often the orders file is looked at; sixteen of these share two cores.
 POLL_SECONDS = 0.1
+#: The main thread takes a signal within milliseconds; a busy machine gets its time.
+TERM_SECONDS = 5.0
 REASONS = {200: "OK", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 METRICS = """\
 # TYPE llamacpp:prompt_tokens_total counter
@@ -65,6 +67,7 @@ class Simulator:
         self.lock = threading.Lock()
         self.counted = {"prompt": 0, "predicted": 0, "processing": 0}
         self.held: list[bytearray] = []
+        self.term_set = threading.Event()
 
     def obey(self, orders: dict[str, Any]) -> None:
         """Carry out the orders that are done once, and remember all of them."""
@@ -74,8 +77,11 @@ class Simulator:
         if "exit" in orders:
             os._exit(orders["exit"])
         if "ignore_term" in orders:
-            # A signal's disposition belongs to the process, but only its main thread may set it.
+            # A signal's disposition belongs to the process, but only its main thread may set it:
+            # it is waited for, or the answer would be there before what it promises.
+            self.term_set.clear()
             os.kill(os.getpid(), signal.SIGUSR1)
+            self.term_set.wait(TERM_SECONDS)
         if "load_seconds" in orders:
             self.loaded_at = time.monotonic() + orders["load_seconds"]
         if "allocate" in orders:
@@ -252,6 +258,7 @@ def main() -> None:
     def set_term(*_: object) -> None:
         ignored = simulator.orders.get("ignore_term")
         signal.signal(signal.SIGTERM, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        simulator.term_set.set()
 
     signal.signal(signal.SIGUSR1, set_term)
     if path := os.environ.get("GPUSIM_ORDERS"):

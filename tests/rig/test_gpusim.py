@@ -131,3 +131,14 @@ def test_it_lives_through_sigterm_when_told(process: subprocess.Popen[bytes]) ->
     http.order(port, ignore_term=False)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == -signal.SIGTERM
+
+
+def test_an_order_is_carried_out_before_it_is_answered(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM is ignored, and not ignored, as soon as the answer is there; every time."""
+    port, seen = port_of(process), []
+    for number in range(200):
+        http.order(port, ignore_term=number % 2 == 0)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (ignored,) = (row.split()[1] for row in status.splitlines() if row.startswith("SigIgn"))
+        seen.append(bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1))
+    assert seen == [True, False] * 100
