@@ -7,6 +7,7 @@ name and number until the GPU is back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from gpuctl.model import ExpectedGpus, GpuIdentity, GpuName, HostSettings, Inventory, Workload
@@ -60,7 +61,7 @@ class Placement:
         groups = tuple((gpu,) for gpu in self._here if gpu.uuid not in reserved)
         if not groups:
             self._mistakes.host(
-                f"workloads.{workload.name}.gpus: no GPU to place it on: {self._describe()}",
+                f"workloads.{workload.name}.gpus: no GPU to place it on: {self._none_left()}",
                 'write gpus = "none" to run it on the CPU',
             )
         return groups
@@ -99,7 +100,7 @@ class Placement:
 
     def _stand_in(self, where: str, name: GpuName) -> GpuIdentity:
         self._mistakes.host(
-            f"{where}: GPU {name} is not on this host, {self._describe()}",
+            f"{where}: GPU {name} is not on this host, which has {self._indexes()}",
             "name a GPU that is there, or run `gpuctl init` to write a profile for those found",
         )
         if isinstance(name, int):
@@ -122,15 +123,25 @@ class Placement:
             if len(matching) < entry.count:
                 wanted = f"{entry.count}x {entry.name}".rstrip("x ")
                 self._mistakes.host(
-                    f"host.gpus: {wanted} expected, {len(matching)} found: {self._describe()}",
-                    "run `gpuctl doctor` to see why, or correct host.gpus",
+                    f"host.gpus: {wanted} expected, {len(matching)} found: {self._models()}",
+                    "see what the driver finds with `gpuctl gpus`, or correct host.gpus",
                 )
 
-    def _describe(self) -> str:
-        if not self._found:
-            return "which has none"
-        listed = ", ".join(f"{gpu.index} {gpu.name}".rstrip() for gpu in self._found)
-        return f"which has {listed}"
+    def _none_left(self) -> str:
+        return "every one is in reserve" if self._here else "this host has none"
+
+    def _indexes(self) -> str:
+        """Return which GPUs there are, as one may write them: `0 to 7`, `0, 2, 3`, `none`."""
+        found = sorted(gpu.index for gpu in self._found)
+        if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+            return f"{found[0]} to {found[-1]}"
+        return ", ".join(map(str, found)) or "none"
+
+    def _models(self) -> str:
+        """Return what this host has, model by model: `this host has 8x NVIDIA P106-100`."""
+        counts = Counter(gpu.name for gpu in self._found)
+        each = ", ".join(f"{count}x {name}".rstrip() for name, count in counts.items())
+        return f"this host has {each or 'none'}"
 
 
 def label(gpu: GpuIdentity) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpuctl.errors import PlanRefused
-from gpuctl.model import ExpectedGpus, Plan
+from gpuctl.model import ExpectedGpus, GpuIdentity, Plan
 
 from .make import gpu, host, planned, workload
 
@@ -55,12 +55,14 @@ def test_each_leaves_the_reserve_alone() -> None:
 @pytest.mark.parametrize(
     ("gpus", "reserve", "message"),
     [
-        pytest.param(((9,),), (), "GPU 9 is not on this host, which has 0 P106-100", id="index"),
+        pytest.param(((9,),), (), "GPU 9 is not on this host, which has 0 to 3$", id="index"),
         pytest.param((("GPU-x",),), (), "GPU GPU-x is not on this host", id="UUID"),
         pytest.param(((0, "GPU-0000"),), (), "GPU 0 is named twice", id="twice, by two names"),
         pytest.param(((0,), (0,)), (), "GPU 0 is named in two groups", id="two groups"),
         pytest.param(((0, 1),), (1,), "GPU 1 is in reserve", id="reserve"),
-        pytest.param("each", (0, 1, 2, 3), "no GPU to place it on", id="all in reserve"),
+        pytest.param(
+            "each", (0, 1, 2, 3), "place it on: every one is in reserve", id="all in reserve"
+        ),
     ],
 )
 def test_refused(gpus: Any, reserve: tuple[int, ...], message: str) -> None:
@@ -91,7 +93,22 @@ def test_expected(expected: ExpectedGpus, message: str) -> None:
     """Fewer GPUs than the profile counts on refuse `up`, and those found are listed."""
     with pytest.raises(PlanRefused, match=message) as refusal:
         planned(workload(), gpus=(expected,))
-    assert "3 P106-100" in refusal.value.message
+    assert refusal.value.message.endswith(": this host has 4x P106-100")
+    assert "`gpuctl gpus`" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [
+        pytest.param((gpu(0), gpu(2), gpu(3)), "0, 2, 3", id="with a gap"),
+        pytest.param((gpu(0), gpu(1)), "0, 1", id="two"),
+        pytest.param((), "none", id="none"),
+    ],
+)
+def test_what_there_is(on: tuple[GpuIdentity, ...], expected: str) -> None:
+    """Who names a GPU that is not there is told which are."""
+    with pytest.raises(PlanRefused, match=f"GPU 9 is not on this host, which has {expected}$"):
+        planned(workload(gpus=((9,),)), on=host(on))
 
 
 def test_more_than_expected() -> None:
@@ -101,7 +118,7 @@ def test_more_than_expected() -> None:
 
 def test_no_gpu_at_all() -> None:
     """A host without a GPU is told what to write instead."""
-    with pytest.raises(PlanRefused, match="which has none") as refusal:
+    with pytest.raises(PlanRefused, match="this host has none") as refusal:
         planned(workload(), on=host(0))
     assert 'gpus = "none"' in refusal.value.hint
 
