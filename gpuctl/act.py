@@ -3,6 +3,12 @@ An Action, carried out through the Runtime: one Outcome out. The daemon's worker
 
 Every step can be repeated: an attempt that was cut off anywhere is taken up again with the same
 id and ends in the same place. Names are unique, so a second create is a conflict, never a twin.
+
+An attempt that was given up writes nothing more: before each write it looks whether it is still
+the current one. A call that was on its way by then may take effect late, and these rules hold it:
+only what has the fixed name is ever started, so the next attempt finds it there by its labels;
+what never ran is removed, so that a start still on its way finds nothing; what runs is killed.
+Should one start to run aside all the same, `decide` kills what is aside on the next tick.
 """
 
 from __future__ import annotations
@@ -27,6 +33,8 @@ REMOVAL_LOOKS = 20
 #: Called at every named step, between two writes: tests kill the daemon there.
 FaultPoint = Callable[[str], None]
 Pause = Callable[[float], None]
+#: Asked before each write: whether the attempt has not been given up.
+Current = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,26 +48,39 @@ class Outcome:
     left: tuple[Evidence, ...] = ()
 
 
-def act(order: Order, runtime: Runtime, fault: FaultPoint, pause: Pause) -> Outcome:
+def act(
+    order: Order,
+    runtime: Runtime,
+    fault: FaultPoint,
+    pause: Pause,
+    current: Current = lambda: True,
+) -> Outcome:
     """
     Carry out one order; what goes wrong is an Outcome, not an exception.
 
     *pause* waits a fraction of a second between looks at a container that is being killed.
     """
+    fenced = _Fenced(runtime=runtime, current=current, fault=fault)
     try:
         match order.action:
             case Start():
-                return _Starting(order, runtime, fault, pause).start()
+                return _Starting(order, fenced, pause).start()
             case Stop() as stop:
-                return _stop(stop, runtime, fault)
+                return _stop(stop, fenced)
             case Drain():
                 return Outcome(done=True)
             case _:
                 assert_never(order.action)
+    except _GivenUp:
+        return Outcome(done=False, reason="given_up")
     except StartRefused as error:
         return _undone(error, reason="start_refused", counts=True)
     except GpuctlError as error:
         return _undone(error, reason=_REASONS.get(type(error).__name__, "runtime_error"))
+
+
+class _GivenUp(Exception):
+    """Another attempt may be under way: this one must not write any more."""
 
 
 _REASONS = {"RuntimeTimeout": "runtime_timeout", "NameTaken": "name_taken"}
@@ -70,20 +91,37 @@ def _undone(error: GpuctlError, *, reason: str, counts: bool = False) -> Outcome
     return Outcome(done=False, reason=reason, counts=counts, evidence=told)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fenced:
+    """A runtime that may be read at any time, and written to by the current attempt alone."""
+
+    runtime: Runtime
+    current: Current
+    fault: FaultPoint
+
+    @property
+    def writing(self) -> Runtime:
+        """The runtime, for one write. Raises `_GivenUp`."""
+        if not self.current():
+            raise _GivenUp
+        return self.runtime
+
+
 class _Starting:
     """The one way a replica comes up: rename aside, create, start, then clear the old one away."""
 
-    def __init__(self, order: Order, runtime: Runtime, fault: FaultPoint, pause: Pause) -> None:
+    def __init__(self, order: Order, fenced: _Fenced, pause: Pause) -> None:
         assert order.replica is not None
         self.order, self.replica = order, order.replica
-        self.runtime, self.fault, self.pause = runtime, fault, pause
+        self.fenced, self.pause = fenced, pause
+        self.runtime, self.fault = fenced.runtime, fenced.fault
 
     def start(self) -> Outcome:
         self.fault("start.reserved")
         spec = self.replica.spec
         container = self._made()
         self.fault("start.created")
-        self.runtime.start(container)
+        self.fenced.writing.start(container)
         self.fault("start.started")
         told: dict[str, Json] = {
             "container": container,
@@ -125,31 +163,35 @@ class _Starting:
             return self._create()
 
     def _create(self) -> str:
-        return self.runtime.create(
+        return self.fenced.writing.create(
             self.replica.container_name, self.replica.spec, self.order.labels
         )
 
     def _fetch(self) -> None:
         image = self.replica.spec.image
         if not self.runtime.has_image(image):
-            self.runtime.pull(image, lambda _line, _ratio: None)
+            self.fenced.writing.pull(image, lambda _line, _ratio: None)
 
     def _put_aside(self, container: str) -> bool:
         """Rename a container and make sure it does not run; False when there is none."""
         if self.order.action.reason == "removed":
             self._await_removal(container)
+        aside = f"{self.replica.container_name}.old-{container[:12]}"
         try:
-            self.runtime.rename(container, _aside_name(self.replica.container_name, container))
+            self.fenced.writing.rename(container, aside)
         except ContainerMissing:
             return False  # somebody removed it in the meantime
         old = self.runtime.inspect(container)
+        if old is not None and old.state == "created":
+            self.fenced.writing.remove(old.id)  # its start may still be on its way
+            return True
         if old is None or old.state not in ("running", "paused") or self._killed(old):
             return True
-        self.runtime.disconnect(old.id)
+        self.fenced.writing.disconnect(old.id)
         ours = {gpu.uuid for gpu in self.replica.gpus}
         if not ours or ours & set(old.gpus):
             # Never two of one replica running in one place.
-            self.runtime.rename(old.id, self.replica.container_name)
+            self.fenced.writing.rename(old.id, self.replica.container_name)
             raise StartRefused(
                 f"the old container {old.id[:12]} of {self.replica.name} cannot be killed",
                 "its processes hang in the kernel, as on a lost GPU: a reboot clears them",
@@ -170,7 +212,7 @@ class _Starting:
             self.pause(0.1)
 
     def _killed(self, old: ContainerReading) -> bool:
-        self.runtime.signal(old.id, "SIGKILL")
+        self.fenced.writing.signal(old.id, "SIGKILL")
         for _ in range(KILL_LOOKS):
             there = self.runtime.inspect(old.id)
             if there is None or there.state not in ("running", "paused"):
@@ -192,7 +234,7 @@ class _Starting:
         left = legacy(self.runtime, old)
         self.fault("start.logs_saved")
         try:
-            self.runtime.remove(old.id)
+            self.fenced.writing.remove(old.id)
         except GpuctlError as error:
             told["not_removed"] = error.message
         return (left,)
@@ -216,35 +258,31 @@ def legacy(runtime: Runtime, container: ContainerReading) -> Evidence:
     }
 
 
-def _stop(stop: Stop, runtime: Runtime, fault: FaultPoint) -> Outcome:
-    fault(f"stop.{stop.step}")
+def _stop(stop: Stop, fenced: _Fenced) -> Outcome:
+    fenced.fault(f"stop.{stop.step}")
     told: Evidence = {"container": stop.container}
     left: tuple[Evidence, ...] = ()
     match stop.step:
         case "terminate":
-            runtime.signal(stop.container, "SIGTERM")
+            fenced.writing.signal(stop.container, "SIGTERM")
         case "kill":
-            runtime.signal(stop.container, "SIGKILL")
+            fenced.writing.signal(stop.container, "SIGKILL")
         case "remove":
-            left = _removed(stop.container, runtime, fault)
+            left = _removed(stop.container, fenced)
         case _:
             assert_never(stop.step)
-    fault(f"stop.{stop.step}.asked")
+    fenced.fault(f"stop.{stop.step}.asked")
     return Outcome(done=True, evidence=told, left=left)
 
 
-def _removed(container: str, runtime: Runtime, fault: FaultPoint) -> tuple[Evidence, ...]:
-    there = runtime.inspect(container)
+def _removed(container: str, fenced: _Fenced) -> tuple[Evidence, ...]:
+    there = fenced.runtime.inspect(container)
     if there is None:
         return ()
-    left = legacy(runtime, there)
-    fault("stop.remove.logs_saved")
+    left = legacy(fenced.runtime, there)
+    fenced.fault("stop.remove.logs_saved")
     try:
-        runtime.remove(container)
+        fenced.writing.remove(container)
     except ContainerMissing:
         return (left,)
     return (left,)
-
-
-def _aside_name(name: str, container: str) -> str:
-    return f"{name}.old-{container[:12]}"

@@ -90,7 +90,11 @@ class Attempts:
         self._pulls.close()
 
     def _carried_out(self, order: Order) -> Outcome:
-        outcome = act(order, self._world.runtime, self._fault, time.sleep)
+        def current() -> bool:
+            # Closed on the deciding thread, before another attempt can begin.
+            return order.attempt in self._open
+
+        outcome = act(order, self._world.runtime, self._fault, time.sleep, current)
         self._refresh(order.action.replica)
         return outcome
 

@@ -86,12 +86,12 @@ class _Deciding:
             if history.attempt.instance != self.instance:
                 yield self._resumed(replica.name, history)
             return
-        if _too_soon(self.plan, self.now, history):
-            self.waits[replica.name] = Wait(reason="action_failed")
-            return
-        aside = _aside(replica.name, self.now, history)
+        aside = self._aside(replica.name, history)
         if aside is not None:  # 2
             yield aside
+            return
+        if self._too_soon(history):
+            self.waits[replica.name] = Wait(reason="action_failed")
             return
         container = self.now.own(replica.name)
         if container is None or container.state not in _ALIVE:
@@ -226,13 +226,11 @@ class _Deciding:
         if history.attempt is not None and history.attempt.action != "start":
             yield self._resumed(name, history)
             return
-        if _too_soon(self.plan, self.now, history):
-            return
-        aside = _aside(name, self.now, history)
+        aside = self._aside(name, history)
         container = self.now.own(name)
         if aside is not None:
             yield aside
-        elif container is None or container.state == "removed":
+        elif self._too_soon(history) or container is None or container.state == "removed":
             return
         elif container.state not in ("running", "paused"):
             yield _stop(name, container, "not_in_profile", "remove")
@@ -240,6 +238,29 @@ class _Deciding:
             yield _stop(name, container, "not_in_profile", "terminate")
         elif self.now.boot_seconds >= history.closed_at + self.plan.watchdog.stop_grace_seconds:
             yield _stop(name, container, "grace_over", "kill")
+
+    def _aside(self, name: str, history: ReplicaHistory) -> Stop | None:
+        """Rung 2: one at a time, and not again too soon where the runtime would not do it."""
+        containers = self.now.aside.get(name, ())
+        if not containers:
+            return None
+        # One that runs comes first, and at once: it was started late, or would not die.
+        container = next((c for c in containers if c.state in _ALIVE), containers[0])
+        step: Step = "kill" if container.state in _ALIVE else "remove"
+        if step == "remove" and self._too_soon(history):
+            return None
+        done = history.killed_container if step == "kill" else history.removed_container
+        undone = history.undone_container if step == history.undone_action else ""
+        tried = container.id in (done, undone)
+        if tried and self.now.boot_seconds < history.closed_at + ASIDE_SECONDS:
+            return None
+        return _stop(name, container, "replaced", step)
+
+    def _too_soon(self, history: ReplicaHistory) -> bool:
+        """What the runtime would not do is tried again on a later tick, not in a hot loop."""
+        if history.undone_at is None:
+            return False
+        return self.now.boot_seconds < history.undone_at + self.plan.watchdog.interval_seconds
 
     def _unsettled(self, replica: Replica) -> bool:
         """True when a sibling's voluntary drain must wait for this one."""
@@ -249,30 +270,6 @@ class _Deciding:
             return desired(self.history, replica, running=False)
         draining = history.draining_container == container.id
         return draining or history.ready_container != container.id
-
-
-def _too_soon(plan: Plan, now: Snapshot, history: ReplicaHistory) -> bool:
-    """What the runtime would not do is tried again on a later tick, not in a hot loop."""
-    if history.undone_at is None:
-        return False
-    return now.boot_seconds < history.undone_at + plan.watchdog.interval_seconds
-
-
-def _aside(name: str, now: Snapshot, history: ReplicaHistory) -> Action | None:
-    """Rung 2: one at a time, and not again too soon where the runtime would not do it."""
-    containers = now.aside.get(name, ())
-    if not containers:
-        return None
-    container = containers[0]
-    tried = container.id in (
-        history.removed_container,
-        history.killed_container,
-        history.undone_container,
-    )
-    if tried and now.boot_seconds < history.closed_at + ASIDE_SECONDS:
-        return None
-    running = container.state in ("running", "paused")
-    return _stop(name, container, "replaced", "kill" if running else "remove")
 
 
 def _stop(name: str, container: ContainerReading, reason: str, step: Step) -> Stop:

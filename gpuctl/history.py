@@ -65,6 +65,7 @@ class ReplicaHistory:
     closed_at: float = 0.0  # when the last attempt ended
     undone_at: float | None = None  # the same, if it ended badly
     undone_container: str = ""  # what that attempt was about
+    undone_action: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +212,7 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
         closed_at=at,
         undone_at=at,
         undone_container=before.attempt.container,
+        undone_action=before.attempt.action,
     )
     if before.attempt.action != "start" or "failures" not in event.evidence:
         return closed

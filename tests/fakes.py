@@ -78,7 +78,7 @@ class FakeRuntime:
     def list(self) -> tuple[ContainerReading, ...]:
         self._reach()
         at = self.clock.boot_seconds()
-        return tuple(replace(c, boot_seconds=at) for c in self.containers.values())
+        return tuple(replace(c, boot_seconds=at) for c in tuple(self.containers.values()))
 
     def inspect(self, container: str) -> ContainerReading | None:
         self._reach()
@@ -126,6 +126,9 @@ class FakeRuntime:
         self._call("rename", container, name)
         if container not in self.containers:
             raise ContainerMissing(container)
+        holder = self._named(name)
+        if holder is not None and holder.id != container:
+            raise NameTaken(f"{name} exists")
         self._set(container, name=name)
 
     def disconnect(self, container: str) -> None:

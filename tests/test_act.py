@@ -66,8 +66,22 @@ def test_one_that_somebody_started_again_is_ended_first() -> None:
 
 def test_another_holder_of_the_name_is_put_aside_too() -> None:
     """What an earlier start left under the name makes way, though the history does not know it."""
-    runtime = started("c1", make.container(id_="c2", state="created", attempt="a1"))
+    runtime = started("c1", make.container(id_="c2", state="exited", attempt="a1"))
     assert runtime.containers["c2"].name == "gpuctl-chat-0.old-c2"
+    assert runtime.running() == ["c8"]
+
+
+def test_what_another_attempt_never_started_is_removed() -> None:
+    """Its start may still be on its way to the engine: it must find nothing there."""
+    runtime = started("c1", make.container(id_="c2", state="created", attempt="a1"))
+    assert list(runtime.containers) == ["c8"]
+    assert [call[0] for call in runtime.calls if call[-1] == "c2"] == ["inspect", "remove"]
+
+
+def test_what_another_attempt_started_late_is_ended_first() -> None:
+    """A start that took effect after it was given up does not run beside the next one."""
+    runtime = started("c1", make.container(id_="c2", attempt="a1"))
+    assert runtime.containers["c2"].state == "exited"
     assert runtime.running() == ["c8"]
 
 
@@ -107,6 +121,7 @@ class Bench:
     runtime: FakeRuntime = field(default_factory=lambda: FakeRuntime(FakeWorld().clock))
     steps: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
+    given_up_at: str = ""  # a step, or a call that hangs
 
     def __post_init__(self) -> None:
         self.runtime._ids = iter(("c8", "c9"))  # type: ignore[assignment]
@@ -123,7 +138,10 @@ class Bench:
             labels=LABELS_OF_A2,
             **fields,
         )
-        return act(order, self.runtime, self.steps.append, self.pauses.append)
+        return act(order, self.runtime, self.steps.append, self.pauses.append, self.current)
+
+    def current(self) -> bool:
+        return self.given_up_at not in (*self.steps, *(call[0] for call in self.runtime.calls))
 
 
 START = Start(replica="chat-0", reason="wanted")
@@ -307,3 +325,40 @@ def test_one_that_cannot_be_killed_does_not_hold_up_another_gpu(bench: Bench) ->
     assert ("disconnect", "c1") in bench.runtime.calls
     assert bench.runtime.containers["c1"].name == "gpuctl-chat-0.old-c1"
     assert outcome.left == ()
+
+
+@pytest.mark.parametrize(
+    ("given_up_at", "writes"),
+    [
+        pytest.param("start.reserved", [], id="before-anything"),
+        pytest.param("rename", ["rename"], id="in-the-rename"),
+        pytest.param("SIGKILL", ["rename", "SIGKILL"], id="in-the-kill"),
+        pytest.param("create", ["rename", "SIGKILL", "create"], id="in-the-create"),
+        pytest.param("start.created", ["rename", "SIGKILL", "create"], id="before-the-start"),
+        pytest.param("start", ["rename", "SIGKILL", "create", "start"], id="in-the-start"),
+        pytest.param(
+            "start.logs_saved", ["rename", "SIGKILL", "create", "start"], id="before-the-removal"
+        ),
+    ],
+)
+def test_a_start_that_was_given_up_writes_nothing_more(
+    bench: Bench, given_up_at: str, writes: list[str]
+) -> None:
+    """Wherever its thread hung: when it comes back, another attempt may be under way."""
+    bench.given_up_at = given_up_at
+    outcome = bench.hold(make.container()).act(START, previous="c1")
+    assert (outcome.done, outcome.reason) == (False, "given_up")
+    assert [call[0] for call in bench.runtime.calls] == writes
+
+
+def test_a_start_that_was_given_up_leaves_the_name_to_the_next(bench: Bench) -> None:
+    """Finding the name taken, it does not put aside what the attempt after it made."""
+
+    def taken(name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        bench.given_up_at = "start.reserved"
+        bench.hold(make.container(id_="c2", attempt="a3"))
+        raise NameTaken("gpuctl-chat-0 exists")
+
+    bench.runtime.create = taken  # type: ignore[method-assign]
+    assert bench.act(START).reason == "given_up"
+    assert bench.runtime.containers == {"c2": make.container(id_="c2", attempt="a3")}

@@ -96,6 +96,15 @@ def test_the_steps_of_a_stop(bench: Bench) -> None:
     ]
 
 
+@pytest.mark.parametrize("step", ["terminate", "kill", "remove"])
+def test_a_stop_that_was_given_up_writes_nothing(bench: Bench, step: str) -> None:
+    """The container may be wanted again by then."""
+    bench.given_up_at = f"stop.{step}"
+    outcome = bench.hold(DEAD).act(stop(step))
+    assert (outcome.done, outcome.reason) == (False, "given_up")
+    assert bench.runtime.calls == []
+
+
 def test_removing_what_is_gone_is_done(bench: Bench) -> None:
     """A removal can be repeated, and somebody else may have come first."""
     assert bench.act(stop("remove")) == Outcome(done=True, evidence={"container": "c1"})

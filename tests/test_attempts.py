@@ -143,6 +143,17 @@ def test_what_takes_too_long_is_given_up(desk: Desk) -> None:
     assert desk.commit() == [("undone", "action_timeout")]
 
 
+@pytest.mark.parametrize("action", [START, STOP])
+def test_what_was_given_up_does_nothing_when_it_comes_back(desk: Desk, action: Action) -> None:
+    """Its thread finds that its attempt is closed, and leaves the runtime to the next one."""
+    desk.begin(action)
+    work = desk.lanes["worker"].jobs["a1"][0]
+    desk.lanes["worker"].late = ("a1",)
+    assert desk.commit() == [("undone", "action_timeout")]
+    assert work().reason == "given_up"
+    assert desk.fakes.runtime.calls == []
+
+
 def test_an_end_that_could_not_be_stored_is_not_forgotten(desk: Desk) -> None:
     """An attempt that never closed would hold its replica for ever: it is closed when it can be."""
     desk.begin(STOP)

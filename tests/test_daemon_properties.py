@@ -7,12 +7,16 @@ an example fails it is shrunk to the shortest story that does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from gpuctl.daemon import Daemon
+from gpuctl.errors import GpuctlError, RuntimeTimeout
 from gpuctl.model import ContainerReading, Event, EventKind, Evidence, ProbeResult, WatchdogSettings
 from tests import make
 from tests.stage import FAULTS, Killed, Stage, intend
@@ -25,13 +29,47 @@ STOP_SECONDS = 75.0
 #: After faults end: the longest wait of a crash loop, host faults' holds, loads in turn.
 CALM_SECONDS = 2400.0
 
+#: What an engine may do after it was no longer waited for.
+CALLS = ("rename", "create", "start", "remove")
+
 names = st.sampled_from(sorted(PORTS))
 
 
 class Host(Stage):
-    """A Stage whose engine can also go away in the middle of an action."""
+    """A Stage whose engine can go away in the middle of an action, or carry it out too late."""
 
     breaks = ""
+    late = ""  # the next call of this name is not answered in time
+    late_seconds = 0.0
+
+    def born(self) -> Daemon:
+        if not hasattr(self, "on_their_way"):
+            self.on_their_way: list[tuple[float, Callable[[], Any]]] = []
+            for name in CALLS:
+                setattr(self.fakes.runtime, name, self._asked(name))
+        return super().born()
+
+    def arrive(self) -> None:
+        """Have the calls take effect whose time has come."""
+        now, calls = self.fakes.clock.seconds, self.on_their_way
+        self.on_their_way = [(at, call) for at, call in calls if at > now]
+        for at, call in calls:
+            if at <= now:
+                with suppress(GpuctlError):
+                    call()
+
+    def _asked(self, name: str) -> Callable[..., Any]:
+        plain = getattr(self.fakes.runtime, name)
+
+        def asked(*arguments: Any) -> Any:
+            if name != self.late:
+                return plain(*arguments)
+            self.late = ""
+            at = self.fakes.clock.seconds + self.late_seconds
+            self.on_their_way.append((at, lambda: plain(*arguments)))
+            raise RuntimeTimeout(f"no answer to {name}")
+
+        return asked
 
     def _fault(self, step: str) -> None:
         if step == self.breaks:
@@ -57,6 +95,8 @@ class Story(RuleBasedStateMachine):
         """Let time pass, a daemon that dies born again at once."""
         end = self.seconds + seconds
         while self.seconds < end:
+            self.host.arrive()
+            self.look_twice()
             try:
                 self.host.pass_()
             except Killed:
@@ -67,12 +107,17 @@ class Story(RuleBasedStateMachine):
 
     def look(self) -> None:
         """Check after each tick what must hold at any moment."""
-        running = [c.replica for c in self.containers() if c.state == "running"]
-        assert len(running) == len(set(running)), "two containers of one replica run"
+        running = self.look_twice()
         for name, since in self.unwanted_at.items():
             if self.seconds - since > STOP_SECONDS and not self.hindered():
                 assert name not in running, "a stopped replica runs"
         self.count()
+
+    def look_twice(self) -> list[str]:
+        """Return what runs: no replica twice."""
+        running = [c.replica for c in self.containers() if c.state == "running"]
+        assert len(running) == len(set(running)), "two containers of one replica run"
+        return running
 
     def count(self) -> None:
         """Follow the starts that nobody asked for, and their budget."""
@@ -175,6 +220,14 @@ class Story(RuleBasedStateMachine):
         self.go(seconds)
         self.mended()
 
+    @rule(name=names, call=st.sampled_from(CALLS), seconds=st.integers(1, 16))
+    def answers_too_late(self, name: str, call: str, seconds: int) -> None:
+        """A replica dies, and the engine does a step of its start when nobody waits any more."""
+        self.host.late, self.host.late_seconds = call, seconds
+        self.dies(name, 1, 1)
+        self.go(16, step=1.0)
+        self.interrupt()
+
     @rule(step=st.sampled_from((*FAULTS, "stop.terminate", "stop.kill.asked", "stop.remove")))
     def daemon_will_die(self, step: str) -> None:
         """The daemon dies the next time it gets there."""
@@ -213,6 +266,7 @@ class Story(RuleBasedStateMachine):
         clock.wall += 30.0
         clock.seconds = 30.0
         self.excused.clear()
+        self.host.on_their_way.clear()
         self.host.born()
 
     @rule(
@@ -236,12 +290,11 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def nothing_runs_twice(self) -> None:
-        running = [c.replica for c in self.containers() if c.state == "running"]
-        assert len(running) == len(set(running))
+        self.look_twice()
 
     def teardown(self) -> None:
         """When nothing goes wrong any more, every replica is as it is wanted."""
-        self.host.fault = ""
+        self.host.fault = self.host.late = ""
         self.mended()
         fakes = self.host.fakes
         fakes.runtime.refuses = ""

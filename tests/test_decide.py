@@ -517,6 +517,21 @@ def test_an_aside_that_will_not_die_holds_the_start() -> None:
     assert decision.waits["chat-0"].reason == "old_container_runs"
 
 
+def test_one_that_runs_aside_waits_for_nothing() -> None:
+    """Started late, it is killed at once, whatever was tried with it or another before."""
+    past = make.history(
+        make.served(id_="c2"),
+        make.event("attempt", at=NOW - 1, attempt="r", action="remove", container="c1"),
+        make.event("undone", "chat-0", "runtime_error", NOW - 1, attempt="r"),
+    )
+    asides = [
+        make.container(id_=id_, name=f"gpuctl-chat-0.old-{id_}", state=state)
+        for id_, state in (("c0", "exited"), ("c1", "running"))
+    ]
+    actions = decided(make.snapshot(make.container(id_="c2"), *asides), past).actions
+    assert actions == (Stop(replica="chat-0", container="c1", reason="replaced", step="kill"),)
+
+
 DRAINING = (
     make.served(),
     make.event("intent", reason="stop"),

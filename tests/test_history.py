@@ -71,7 +71,7 @@ def test_a_step_that_was_not_done_is_remembered_as_tried() -> None:
     """What the runtime would not do has a time and a container, and no other effect."""
     told: dict[str, Any] = {"attempt": "a1", "action": "remove", "container": "c1"}
     assert known(make.event("attempt", **told), make.event("undone", **told)) == ReplicaHistory(
-        closed_at=NOW, undone_at=NOW, undone_container="c1"
+        closed_at=NOW, undone_at=NOW, undone_container="c1", undone_action="remove"
     )
 
 

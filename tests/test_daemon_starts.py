@@ -1,0 +1,151 @@
+"""Starts that hang, come back late, or are no longer wanted: never two of one replica."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from gpuctl.act import Outcome
+from gpuctl.daemon import Daemon
+from tests.fakes import FakeClock, FakeRuntime
+from tests.stage import Stage
+from tests.test_daemon_properties import CALLS, Host
+
+#: A test that waits this long for a thread has failed.
+PATIENCE_SECONDS = 10.0
+
+
+class HangingRuntime(FakeRuntime):
+    """An engine where one call hangs, and takes effect when it is released."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.hangs = ""
+        self.quiet = threading.Event()  # nothing moves: the job has ended, or hangs
+        self.released = threading.Event()
+
+    def _call(self, *call: str) -> None:
+        if call[0] == self.hangs:
+            self.hangs = ""
+            self.quiet.set()
+            assert self.released.wait(PATIENCE_SECONDS)
+        super()._call(*call)
+
+
+class Lane:
+    """Workers that do a job at once, unless it hangs."""
+
+    def __init__(
+        self,
+        runtime: HangingRuntime,
+        done: Callable[[str, Outcome], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._runtime, self._done, self._clock = runtime, done, clock
+        self._open: dict[str, float] = {}  # until when
+
+    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
+        def run() -> None:
+            answer = work()
+            if self._open.pop(key, None) is not None:
+                self._done(key, answer)
+            self._runtime.quiet.set()
+
+        self._open[key] = self._clock() + seconds
+        self._runtime.quiet.clear()
+        threading.Thread(target=run, daemon=True).start()
+        assert self._runtime.quiet.wait(PATIENCE_SECONDS)
+
+    def overdue(self) -> tuple[str, ...]:
+        late = tuple(key for key, until in self._open.items() if self._clock() > until)
+        for key in late:
+            del self._open[key]
+        return late
+
+    def close(self) -> None:
+        self._open.clear()
+
+
+class HangingStage(Stage):
+    """A Stage whose engine can hang."""
+
+    runtime: HangingRuntime
+
+    def born(self) -> Daemon:
+        self.runtime = HangingRuntime(self.fakes.clock)
+        self.fakes.runtime = self.runtime
+        self.fakes.world = replace(self.fakes.world, runtime=self.runtime)
+        self.daemon = Daemon(
+            self.fakes.world,
+            self.load,
+            hire=lambda _name, _count, done, clock: Lane(self.runtime, done, clock),  # type: ignore[arg-type, return-value]
+        )
+        return self.daemon
+
+    def release(self) -> None:
+        """Let the call that hangs take effect, and its thread go on until it ends."""
+        self.runtime.quiet.clear()
+        self.runtime.released.set()
+        assert self.runtime.quiet.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def hanging() -> HangingStage:
+    return HangingStage()
+
+
+@pytest.mark.parametrize("call", ["rename", "create", "start"])
+@pytest.mark.parametrize("seconds", [62, 75], ids=["before-the-next", "after-the-next"])
+def test_a_start_that_comes_back_late_makes_no_second_one(
+    hanging: HangingStage, call: str, seconds: float
+) -> None:
+    """Given up after 60 s, its call takes effect, and what runs by then goes on alone."""
+    hanging.up()
+    hanging.runtime.die("c1", 1)
+    hanging.runtime.hangs = call
+    hanging.pass_(seconds)
+    assert "undone action_timeout" in hanging.tale("undone")
+    running = hanging.runtime.running()
+    hanging.release()
+    for _ in range(10):
+        hanging.pass_(1)
+        running = running or hanging.runtime.running()
+        assert hanging.runtime.running() in ([], running)
+    assert hanging.phase() == "ready"
+    assert list(hanging.runtime.containers) == hanging.runtime.running()
+    assert hanging.tale("failed") == ["failed exit_1"]
+
+
+def test_one_that_starts_late_aside_is_ended_at_once(hanging: HangingStage) -> None:
+    """What could not be removed and runs after all is not the current one: it is killed."""
+    hanging.up()
+    hanging.runtime.die("c1", 1)
+    hanging.runtime.hangs = "start"
+    hanging.runtime.irremovable.add("c2")
+    hanging.pass_(85)
+    assert hanging.runtime.running() == ["c3"]
+    hanging.release()
+    assert hanging.runtime.running() == ["c2", "c3"]
+    hanging.pass_(1)
+    assert hanging.runtime.running() == ["c3"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("seconds", range(1, 14))
+def test_what_an_engine_does_too_late_makes_no_second_one(call: str, seconds: int) -> None:
+    """A step of a start that was not answered takes effect at any moment: never two run."""
+    host = Host()
+    host.up()
+    host.late, host.late_seconds = call, seconds
+    host.fakes.runtime.die("c1", 1)
+    for _ in range(30):
+        host.pass_()
+        host.fakes.clock.advance(1)
+        host.arrive()
+        assert len(host.fakes.runtime.running()) <= 1
+    host.pass_(70)
+    assert host.phase() == "ready"
+    assert list(host.fakes.runtime.containers) == host.fakes.runtime.running()
