@@ -1,11 +1,17 @@
-"""Is the container running? If not, why: from its exit, the runtime's words, or who removed it."""
+"""
+Is the container running? If not, why: from its exit, the runtime's words, or who removed it.
+
+`killed` is a SIGKILL of which no more is known: `signalled` tells whether a client of the runtime
+had it sent. If not, the kernel sent it, or a process of the host; with a limit of RAM nearly used
+up when it was last read that is likely an OOM kill which the runtime did not notice (in time).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from gpuctl.history import ReplicaHistory
-from gpuctl.model import ContainerReading, Evidence, Replica, Verdict
+from gpuctl.model import Condition, ContainerReading, Evidence, Replica, Verdict
 from gpuctl.plugin import Check, Scene
 
 #: 128 + signal, as Docker reports a process that a signal ended.
@@ -22,13 +28,17 @@ def run(scene: Scene) -> Iterable[Verdict]:
         return
     for replica in scene.plan.replicas:
         history = scene.history.replica(replica.name)
-        verdict = _judge(replica, scene.now.own(replica.name), history)
+        before = scene.before.get(("stopped", replica.name))
+        verdict = _judge(replica, scene.now.own(replica.name), history, before)
         if verdict is not None:
             yield verdict
 
 
 def _judge(
-    replica: Replica, container: ContainerReading | None, history: ReplicaHistory
+    replica: Replica,
+    container: ContainerReading | None,
+    history: ReplicaHistory,
+    before: Condition | None,
 ) -> Verdict | None:
     ours = (
         history.removed_container,
@@ -48,10 +58,18 @@ def _judge(
             subject=replica.name,
             state="degraded" if container.state == "paused" else "ok",
             reason="paused" if container.state == "paused" else "",
+            evidence={"container": container.id, "memory_bytes": container.memory_bytes},
         )
     if container.state == "created":
         return None  # it is being started, or its start was refused, which has its own event
-    return _failed(replica, _reason(container), _evidence(container), container.boot_seconds)
+    reason, told = _reason(container), _evidence(container)
+    if reason == "killed":
+        told = {
+            **told,
+            "signalled": container.signalled,
+            **_last_memory(replica, before, container),
+        }
+    return _failed(replica, reason, told, container.boot_seconds)
 
 
 def _failed(replica: Replica, reason: str, evidence: Evidence, read: float | None) -> Verdict:
@@ -106,6 +124,18 @@ def _evidence(container: ContainerReading) -> Evidence:
     if container.state in ("removing", "removed"):
         told["removed_by"] = "another client"
     return told
+
+
+def _last_memory(
+    replica: Replica, before: Condition | None, container: ContainerReading
+) -> Evidence:
+    """Return the RAM that it held when it was last seen alive, beside its limit."""
+    seen = before.verdict.evidence if before is not None else {}
+    held = seen.get("memory_bytes")
+    if held is None or seen.get("container") != container.id:
+        return {}
+    limit = replica.spec.memory_bytes
+    return {"last_memory_bytes": held} | ({"memory_limit_bytes": limit} if limit else {})
 
 
 CHECK = Check(name="stopped", order=10, run=run)

@@ -58,6 +58,7 @@ class ContainerReading:
     finished_at: float | None = None
     exit_code: int | None = None
     oom_killed: bool = False
+    signalled: bool = False  # the runtime told that a client had it signalled, since its start
     error: str = ""  # the runtime's own words for a start that failed
     gpus: tuple[str, ...] = ()  # UUIDs, from the label
     attempt: str = ""

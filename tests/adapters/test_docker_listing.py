@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import docker.errors
+import pytest
 
 from gpuctl.adapters.docker.listing import Listing
+from gpuctl.model import RuntimeEvent
 from tests.adapters.test_docker_translation import ID, inspected
 
 
@@ -78,3 +80,51 @@ def test_what_is_gone_is_forgotten() -> None:
     engine.rows = []
     assert listing.read(engine) == ()
     assert not listing.knows(ID)
+
+
+def heard(*actions: str, **state: object) -> tuple[bool, bool]:
+    """Return `oom_killed` and `signalled` of a container that the stream told this of."""
+    engine: Any = FakeEngine()
+    engine.inspect_container = lambda _: inspected(Pid=0, **state)
+    listing = Listing(("gpuctl.replica",), lambda: 0.0)
+    for action in actions:
+        listing.hear(RuntimeEvent(at=1.0, action=action, container=ID, replica="chat-0"))
+    (found,) = listing.read(engine)
+    assert found == listing.inspected(engine.inspect_container(ID), 0.0)
+    return found.oom_killed, found.signalled
+
+
+@pytest.mark.parametrize(
+    ("actions", "state", "told"),
+    [
+        pytest.param(["die", "oom"], {"ExitCode": 137}, (True, False), id="told-after-the-death"),
+        pytest.param(["oom", "die"], {"ExitCode": 137}, (True, False), id="told-before-it"),
+        pytest.param(
+            ["oom", "start", "die"], {"ExitCode": 137}, (False, False), id="of-a-life-ago"
+        ),
+        pytest.param(["oom", "die"], {"ExitCode": 1}, (False, False), id="survived-it"),
+        pytest.param(["oom"], {"Status": "running"}, (False, False), id="still-runs"),
+        pytest.param(["kill", "die"], {"ExitCode": 137}, (False, True), id="a-client-killed-it"),
+        pytest.param(["kill", "start"], {"Status": "running"}, (False, False), id="started-again"),
+        pytest.param(
+            [], {"ExitCode": 137, "OOMKilled": True}, (True, False), id="the-engine-knows"
+        ),
+    ],
+)
+def test_what_the_stream_told_completes_an_inspection(
+    actions: list[str], state: dict[str, object], told: tuple[bool, bool]
+) -> None:
+    """An `oom` that comes after the `die` never reaches State.OOMKilled, and a kill no field."""
+    assert heard(*actions, **{"Status": "exited", **state}) == told
+
+
+def test_what_the_stream_told_of_the_gone_is_forgotten() -> None:
+    """What is listed no more leaves nothing behind."""
+    engine: Any = FakeEngine()
+    listing = Listing(("gpuctl.replica",), lambda: 0.0)
+    for action in ("oom", "kill"):
+        listing.hear(RuntimeEvent(at=1.0, action=action, container=ID, replica="chat-0"))
+    engine.rows = []
+    listing.read(engine)
+    dead = listing.inspected(inspected(Pid=0, Status="exited", ExitCode=137), 0.0)
+    assert (dead.oom_killed, dead.signalled) == (False, False)

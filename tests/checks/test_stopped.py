@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,41 @@ def test_the_end_is_told_when_it_came() -> None:
     verdict = judged(make.snapshot(ended), make.history(make.served()))
     assert verdict is not None
     assert (verdict.evidence["finished_at"], verdict.evidence["error"]) == (5.0, "x")
+
+
+@pytest.mark.parametrize(
+    ("signalled", "memory", "last", "told"),
+    [
+        (True, None, None, {"signalled": True}),
+        (False, 100, 99, {"signalled": False, "last_memory_bytes": 99, "memory_limit_bytes": 100}),
+        (False, None, 99, {"signalled": False, "last_memory_bytes": 99}),
+    ],
+    ids=["by-a-client", "near-its-limit", "without-a-limit"],
+)
+def test_a_kill_is_told_with_what_is_known_of_it(
+    signalled: bool, memory: int | None, last: int | None, told: dict[str, Any]
+) -> None:
+    """Whether a client sent the signal, and the RAM it held when it was last seen alive."""
+    spec = replace(make.replica().spec, memory_bytes=memory)
+    past = make.history(make.served())
+    alive = make.scene(make.snapshot(make.container(memory_bytes=last)), past=past)
+    (before,) = CHECK.run(alive)
+    dead = make.container(state="exited", exit_code=137, signalled=signalled)
+    held = make.condition(**{name: getattr(before, name) for name in before.__slots__})
+    now = make.scene(
+        make.snapshot(dead), make.replica(spec=spec), past=past, before=[held] if last else []
+    )
+    (verdict,) = CHECK.run(now)
+    ended = {"container": "c1", "state": "exited", "oom_killed": False, "exit_code": 137}
+    assert (verdict.reason, verdict.evidence) == ("killed", {**ended, **told})
+
+
+def test_the_memory_of_another_container_is_no_evidence() -> None:
+    """What the container before it held says nothing of this one's end."""
+    held = make.condition("stopped", state="ok", evidence={"container": "c0", "memory_bytes": 9})
+    dead = make.snapshot(make.container(state="exited", exit_code=137))
+    (verdict,) = CHECK.run(make.scene(dead, past=make.history(make.served()), before=[held]))
+    assert "last_memory_bytes" not in verdict.evidence
 
 
 def test_removed_by_another_client() -> None:

@@ -14,13 +14,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpuctl.adapters.docker import cgroup, reading
-from gpuctl.model import ContainerReading
+from gpuctl.model import ContainerReading, RuntimeEvent
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 #: A running container that had no event is trusted this long: a cut event stream hides a restart.
 TRUSTED_SECONDS = 60.0
+#: Events that say of an end what an inspection may not.
+_TELLING = frozenset({"oom", "kill"})
+#: 128 + SIGKILL, as Docker reports it.
+_KILLED = 137
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,32 @@ class Listing:
         self._boot_seconds = boot_seconds
         self._inspected: dict[str, _Inspected] = {}
         self._changes: dict[str, int] = {}
+        self._heard: dict[str, frozenset[str]] = {}  # of _TELLING, since the container's start
+
+    def hear(self, event: RuntimeEvent) -> None:
+        """Inspect its container at the next list, and remember what no inspection will tell."""
+        if event.action == "start":
+            self._heard.pop(event.container, None)
+        elif event.action in _TELLING:
+            heard = self._heard.get(event.container, frozenset())
+            self._heard[event.container] = heard | {event.action}
+        self.changed(event.container)
+
+    def inspected(self, found: Mapping[str, Any], boot_seconds: float) -> ContainerReading:
+        """
+        Return what `GET /containers/{id}/json` answered, completed by what the stream told.
+
+        An OOM kill that the engine hears of after the exit is an `oom` event behind the `die`, up
+        to 0.5 s later under load, and State.OOMKilled stays false (Docker 20.10).
+        """
+        told = reading.reading(found, boot_seconds=boot_seconds)
+        heard = self._heard.get(told.id, frozenset())
+        killed = told.state == "exited" and told.exit_code == _KILLED
+        return replace(
+            told,
+            oom_killed=told.oom_killed or (killed and "oom" in heard),
+            signalled="kill" in heard,
+        )
 
     def changed(self, container: str) -> None:
         """Inspect *container* at the next list: it is ours, and something happened to it."""
@@ -66,6 +96,7 @@ class Listing:
             if container not in listed:
                 self._inspected.pop(container, None)
                 self._changes.pop(container, None)
+                self._heard.pop(container, None)
 
     def _reading(self, client: APIClient, row: Mapping[str, Any]) -> ContainerReading | None:
         container = row["Id"]
@@ -95,6 +126,6 @@ class Listing:
 
         at = self._boot_seconds()
         try:
-            return reading.reading(client.inspect_container(container), boot_seconds=at)
+            return self.inspected(client.inspect_container(container), at)
         except NotFound:
             return None

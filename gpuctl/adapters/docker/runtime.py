@@ -91,7 +91,7 @@ class DockerRuntime:
         with self._calling(doing, fresh=True) as client, tolerating({404: ""}):
             found = client.inspect_container(container)
             if reading.REPLICA in reading.labels_of(found):
-                return reading.reading(found, boot_seconds=at)
+                return self._listing.inspected(found, at)
         return None
 
     def watch(self, since: float | None) -> Iterator[RuntimeEvent]:
@@ -109,7 +109,7 @@ class DockerRuntime:
             stream = client.events(since=after, filters=filters, decode=True)
             for told in self._streams.read(client, stream):
                 event = reading.event(told)
-                self._listing.changed(event.container)
+                self._listing.hear(event)
                 yield event
 
     def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
