@@ -34,6 +34,13 @@ class Commands(TyperGroup):
             raise typer.Exit(errors.tell(error)) from None
         except BrokenPipeError:
             raise typer.Exit(errors.hang_up()) from None
+        except OSError as error:
+            code = None if ctx.params["debug"] else errors.tell_refusal(error)
+            if code is None:
+                raise
+            if error.filename is None:
+                errors.discard_output()
+            raise typer.Exit(code) from None
         return result
 
 
@@ -103,5 +110,6 @@ app.add_typer(prepare.profiles, name="profiles", rich_help_panel=prepare.PANEL)
 
 def run(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Run one command line; leaves through `SystemExit`, as typer does."""
+    errors.mend_streams()
     typer.main.get_command(app).main(args=arguments, prog_name="gpuctl")
     return 0

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from types import TracebackType
+from typing import TextIO
 
 from gpuctl.errors import GpuctlError, PlanRefused, ProfileError
+
+#: What a disk says that has no room, and what a file or directory says that is not the caller's.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def tell(error: GpuctlError) -> int:
@@ -27,6 +34,23 @@ def _found(error: GpuctlError) -> tuple[tuple[str, str], ...]:
     return ((error.message, error.hint),)
 
 
+def tell_refusal(error: OSError) -> int | None:
+    """
+    Print what the operating system refused; return the exit code.
+
+    `None` for what names no file and is no output that failed: nobody expected that.
+    """
+    if error.filename is None and error.errno not in (*_FULL, errno.EIO):
+        return None
+    where = "the output" if error.filename is None else os.fsdecode(error.filename)
+    hint = ""
+    if error.errno in _FULL:
+        hint = "make room on its disk"
+    elif error.errno in _FORBIDDEN:
+        hint = "use sudo, or name places of your own: GPUCTL_STATE_DIR and GPUCTL_RUNTIME_DIR"
+    return tell(GpuctlError(f"{where}: {error.strerror}", hint))
+
+
 def bug(kind: type[BaseException], value: BaseException, _: TracebackType | None) -> None:
     """Print one line for what nobody expected; an excepthook."""
     print(f"error: gpuctl has a bug: {kind.__name__}: {value}", file=sys.stderr)
@@ -35,5 +59,23 @@ def bug(kind: type[BaseException], value: BaseException, _: TracebackType | None
 
 def hang_up() -> int:
     """Make the rest of the output go nowhere, once its reader has left; return the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard_output()
     return 141  # 128 + SIGPIPE, as a shell reports it
+
+
+def discard_output() -> None:
+    """Make the rest of the output go nowhere; the exit's own flush would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def mend_streams() -> None:
+    """Give a caller who closed its streams others, and one whose locale lacks a character a `?`."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")

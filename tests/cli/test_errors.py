@@ -1,12 +1,16 @@
 """Whatever is wrong with a profile or a command line is words and an exit code, never more."""
 
+import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpuctl.cli.errors import tell
+from gpuctl.cli.errors import tell, tell_refusal
 from gpuctl.errors import DaemonDown, GpuctlError, PlanRefused, ProfileError
 
 GOOD = """\
@@ -121,3 +125,92 @@ def test_tell(
     """Errors go to stderr, each with its hint on a line of its own."""
     assert tell(error) == code
     assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "expected"),
+    [
+        pytest.param(
+            errno.EROFS, "/srv/state",
+            "error: /srv/state: Read-only file system\nhint: use sudo, or name places of your own: "
+            "GPUCTL_STATE_DIR and GPUCTL_RUNTIME_DIR\n",
+            id="a disk that is read-only",
+        ),
+        pytest.param(
+            errno.ENOSPC, "/srv/state",
+            "error: /srv/state: No space left on device\nhint: make room on its disk\n",
+            id="a full disk",
+        ),
+        pytest.param(
+            errno.ENOSPC, None,
+            "error: the output: No space left on device\nhint: make room on its disk\n",
+            id="an output that is full",
+        ),
+        pytest.param(
+            errno.ENOTDIR, "/srv/file/state",
+            "error: /srv/file/state: Not a directory\n", id="a file in the way",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_words(
+    capsys: pytest.CaptureFixture[str], number: int, path: str | None, expected: str
+) -> None:
+    """A disk or a directory that says no is no bug: it is named, with what to do."""
+    assert tell_refusal(OSError(number, os.strerror(number), path)) == 1
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_a_refusal_that_names_nothing_is_unexpected(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the system without a file, as a socket's, is not explained away."""
+    assert tell_refusal(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_directory_that_cannot_be_made(
+    gpuctl: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` names the directory and does not call it a bug."""
+    (place / "file").write_text("")
+    monkeypatch.setenv("GPUCTL_RUNTIME_DIR", str(place / "file" / "run"))
+
+    done = gpuctl("--simulate", "cpu", "up", "cpu", "--detach")
+
+    assert done.code == 1
+    assert f"error: {place}/file/run: Not a directory\n" in done.err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "word"),
+    [
+        pytest.param(">/dev/full", 1, "error: the output: No space left on device", id="full"),
+        pytest.param(">&-", 0, "", id="closed"),
+        pytest.param("2>&-", 0, "", id="no stderr"),
+    ],
+)
+def test_an_output_that_cannot_be_written(
+    place: Path, redirection: str, code: int, word: str
+) -> None:
+    """A full disk under the output is an error; who closes a stream wants nothing of it."""
+    done = subprocess.run(
+        f"{sys.executable} -m gpuctl profiles show cpu {redirection}",
+        shell=True, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == code
+    assert word in done.stderr
+    assert "bug" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_locale_without_a_character_gets_another(
+    gpuctl: Callable[..., Any], publish: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that cannot show a dot between two words still gets the words."""
+    publish()
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+
+    done = gpuctl("report")
+
+    assert done.code == 3
+    assert " ? DAEMON DEAD" in done.out
+    assert done.err == ""
