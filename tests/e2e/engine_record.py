@@ -59,6 +59,16 @@ class EngineRecord:
             for event in self.events
         )
 
+    def lives(self, since: float) -> list[tuple[str, str, str]]:
+        """Return (replica, `start` or `die`, container) of ours after *since* (Unix seconds)."""
+        return [
+            (attributes["gpuctl.replica"], event["Action"], event["Actor"]["ID"])
+            for event in self.events
+            if "gpuctl.replica" in (attributes := event["Actor"]["Attributes"])
+            and event["Action"] in ("start", "die")
+            and event["timeNano"] / 1e9 > since
+        ]
+
     def _follow(self) -> None:
         while not self._ended.is_set():
             with contextlib.suppress(DockerException, OSError, ValueError, AttributeError):

@@ -3,30 +3,88 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.e2e.host import Host, workload
+from tests.e2e.engine_record import EngineRecord
+from tests.e2e.host import Host, overlap, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
 from tests.rig.waiting import wait_for
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.nvml]
 
 PORT = 18081
+LAST_WORDS = "gpusim: an illegal memory access was encountered"
+KEPT_LINES = 200
 
 
 @pytest.fixture(scope="module")
-def host(engine: PrivateEngine) -> Iterator[Host]:
+def record(engine: PrivateEngine) -> Iterator[EngineRecord]:
+    with EngineRecord(engine) as followed:
+        yield followed
+
+
+@pytest.fixture(scope="module")
+def host(engine: PrivateEngine, record: EngineRecord) -> Iterator[Host]:
     with Host(engine) as started:
         started.up(
             started.profile(
-                workload("chat", port=PORT, gpus=[0, 1], memory="256m", memory_swap="256m")
+                workload("chat", port=PORT, gpus=[0, 1, 2], memory="256m", memory_swap="256m")
             )
         )
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _vram_comes_back(host: Host) -> Iterator[None]:
+    yield
+    host.vram_lost.clear()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """What is told of one death of chat-0, after all came to rest."""
+
+    old: str  # the container
+    failure: dict[str, Any]  # the one `failed` event
+    why: str
+
+
+def one_restart(
+    host: Host, record: EngineRecord, fault: Callable[[Host], None], *, seconds: float = 20.0
+) -> Restart:
+    """
+    Do *fault* to chat-0, and wait until it serves again and nothing is under way.
+
+    By the engine's own record its container died, then one other started, and nothing else
+    happened to any replica.
+    """
+    host.run("restart", "chat-0")  # forgives what the tests before did to it
+    host.wait_phase("chat-0")
+    host.wait_calm("chat-0")
+    order(PORT, print=LAST_WORDS)
+    before, told, since = host.containers(), len(host.events("failed")), time.time()
+    old = before["chat-0"][0]
+    fault(host)
+    new = host.wait_replaced("chat-0", old, seconds=seconds)
+    host.wait_calm("chat-0")
+    lives = [("chat-0", "die", old), ("chat-0", "start", new)]
+    wait_for(lambda: lives[-1] in record.lives(since), "the engine to tell of the start")
+    assert record.lives(since) == lives
+    after = host.containers()
+    assert after.pop("chat-0")[0] == new
+    del before["chat-0"]
+    assert after == before
+    (failure,) = host.events("failed")[told:]
+    assert failure["subject"] == "chat-0"
+    return Restart(old=old, failure=failure, why=host.run("why", "chat-0").out)
 
 
 def killed(host: Host) -> None:
@@ -37,43 +95,106 @@ def removed(host: Host) -> None:
     host.client.remove_container("gpuctl-chat-0", force=True)
 
 
-def stopped(host: Host) -> None:
+def frozen(host: Host) -> None:
     os.kill(host.pid_of("chat-0"), signal.SIGSTOP)
 
 
+def vram_gone(host: Host) -> None:
+    """Take the model out of VRAM once it is known what it holds there."""
+    container = host.containers()["chat-0"][0]
+
+    def settled() -> bool:
+        known = host.events("baseline", subject="chat-0")
+        return any(event["evidence"]["container"] == container for event in known)
+
+    wait_for(settled, "a baseline")
+    host.vram_lost.add("chat-0")
+
+
+#: Lines of `why`, as expressions: what a container says when it has ended by itself.
+def ended(code: int) -> tuple[str, ...]:
+    return ("check: stopped", "state: exited", f"exit code: {code}", "oom killed: no")
+
+
+REFUSED = r"answer: (connection refused|closed without an answer)"
+KEPT = re.escape(f"| {LAST_WORDS}")
+
+
 @pytest.mark.parametrize(
-    ("fault", "reason", "seconds"),
+    ("fault", "reason", "readings", "evidence"),
     [
-        pytest.param(killed, "killed", 10, id="docker-kill"),
-        pytest.param(lambda _: order(PORT, exit=0), "exit_0", 10, id="exit-0"),
-        pytest.param(lambda _: order(PORT, exit=1), "exit_1", 10, id="exit-1"),
-        pytest.param(removed, "removed", 10, id="docker-rm-f"),
-        pytest.param(lambda _: order(PORT, refuse=True), "health_refused", 15, id="refused"),
-        pytest.param(lambda _: order(PORT, health_status=500), "health_dead", 15, id="dead"),
-        pytest.param(stopped, "health_timeout", 40, id="sigstop"),
+        pytest.param(killed, "killed", 1, (*ended(137), KEPT), id="docker-kill"),
+        pytest.param(lambda _: order(PORT, exit=0), "exit_0", 1, (*ended(0), KEPT), id="exit-0"),
+        pytest.param(lambda _: order(PORT, exit=1), "exit_1", 1, (*ended(1), KEPT), id="exit-1"),
+        pytest.param(
+            # Its log is gone with it.
+            removed,
+            "removed",
+            1,
+            ("check: stopped", "removed by: another client", "exit code: 137"),
+            id="docker-rm-f",
+        ),
+        pytest.param(
+            lambda _: order(PORT, refuse=True),
+            "health_refused",
+            2,
+            ("check: health", REFUSED, KEPT),
+            id="refused",
+        ),
+        pytest.param(
+            lambda _: order(PORT, health_status=500),
+            "health_dead",
+            2,
+            ("check: health", "status: 500", r"answer: HTTP 500 .*error.*", KEPT),
+            id="dead",
+        ),
+        pytest.param(
+            frozen,
+            "health_timeout",
+            6,
+            ("check: health", r"answer: no answer within 0\.3 s", "kill, because grace_over", KEPT),
+            id="sigstop",
+        ),
+        pytest.param(
+            vram_gone,
+            "vram_lost",
+            2,
+            ("check: vram", "vram: 0 B", "baseline: 4 GiB", KEPT),
+            id="vram-gone",
+        ),
     ],
 )
 def test_a_death_is_one_restart(
-    host: Host, fault: Callable[[Host], None], reason: str, seconds: float
+    host: Host,
+    record: EngineRecord,
+    fault: Callable[[Host], None],
+    reason: str,
+    readings: int,
+    evidence: tuple[str, ...],
 ) -> None:
     """It serves again after exactly one restart; the others are untouched; `why` has it all."""
-    host.run("restart", "chat-0")  # forgives what the tests before did to it
-    host.wait_phase("chat-0")
-    before = host.containers()
-    told = len(host.events("failed", subject="chat-0"))
-    fault(host)
-    new = host.wait_replaced("chat-0", before["chat-0"][0], seconds=seconds)
-    failures = host.events("failed", subject="chat-0")[told:]
-    assert [event["reason"] for event in failures] == [reason]
-    after = host.containers()
-    assert after["chat-1"] == before["chat-1"]
-    assert after["chat-0"][0] == new
-    why = host.run("why", "chat-0").out
-    assert reason in why
-    assert "ready again" in why
+    seen = one_restart(host, record, fault, seconds=40)
+    assert seen.failure["reason"] == reason
+    counted = seen.failure["evidence"]["readings"]
+    assert counted >= readings
+    headline, lines = told(seen.why)
+    assert headline.startswith(f"chat-0: failed: {reason}; ready again after ")
+    for expected in (
+        rf"container: {seen.old[:12]}",
+        rf"readings: {counted}",
+        rf"start, because {reason}",
+        *evidence,
+    ):
+        assert any(re.fullmatch(expected, line) for line in lines), f"{expected}\n{seen.why}"
 
 
-def test_out_of_memory_is_one_restart(host: Host) -> None:
+def told(why: str) -> tuple[str, list[str]]:
+    """Return the headline and every line after it, without its label and time."""
+    headline, *lines = why.splitlines()
+    return headline, [line[30:] for line in lines if line]
+
+
+def test_out_of_memory_is_one_restart(host: Host, record: EngineRecord) -> None:
     """
     A cgroup OOM is told from a kill, where the engine noticed.
 
@@ -81,54 +202,39 @@ def test_out_of_memory_is_one_restart(host: Host) -> None:
     engine says of the container decides then whether ours was wrong; never three in a row.
     """
     for _ in range(3):
-        host.run("restart", "chat-0")
-        host.wait_phase("chat-0")
-        old = host.containers()["chat-0"][0]
-        told = len(host.events("failed", subject="chat-0"))
-        order(PORT, allocate=600 << 20)
-        host.wait_replaced("chat-0", old, seconds=20)
-        (failure,) = host.events("failed", subject="chat-0")[told:]
+        seen = one_restart(host, record, lambda _: order(PORT, allocate=600 << 20))
         left = host.events("evidence", subject="chat-0")[-1]["evidence"]
-        assert left["container"] == old
-        if left["oom_killed"] or failure["reason"] == "oom_killed":
-            assert failure["reason"] == "oom_killed"
+        assert left["container"] == seen.old
+        _, lines = told(seen.why)
+        assert {"exit code: 137", f"| {LAST_WORDS}"} <= set(lines)
+        if left["oom_killed"] or seen.failure["reason"] == "oom_killed":
+            assert seen.failure["reason"] == "oom_killed"
+            assert {"oom killed: yes", "start, because oom_killed"} <= set(lines), seen.why
             return
-        assert failure["reason"] == "killed"
+        assert seen.failure["reason"] == "killed"
     pytest.fail("the engine noticed none of three OOM kills")
 
 
-def test_removed_by_another_client_is_told_with_its_exit(host: Host) -> None:
-    """The evidence of a `docker rm -f` is the exit code and who it was."""
-    host.run("restart", "chat-0")
-    host.wait_phase("chat-0")
-    old = host.containers()["chat-0"][0]
-    removed(host)
-    host.wait_replaced("chat-0", old)
-    evidence = host.events("failed", subject="chat-0")[-1]["evidence"]
-    assert (evidence["removed_by"], evidence["exit_code"]) == ("another client", 137)
+def test_the_last_200_lines_are_kept(host: Host, record: EngineRecord) -> None:
+    """Of 300 lines before its death: 200 in the journal and in `logs`, the last ones in `why`."""
+    written = [f"line {number}" for number in range(300)]
+    seen = one_restart(host, record, lambda _: order(PORT, print="\n".join(written), exit=1))
+    kept = written[-KEPT_LINES:]
+    left = host.events("evidence", subject="chat-0")[-1]["evidence"]
+    assert left["container"] == seen.old
+    assert list(left["log"]) == kept
+    previous = host.run("logs", "chat-0", "--previous", "--tail", "1000")
+    assert previous.out.splitlines() == kept
+    shown = [line.removeprefix("| ") for line in told(seen.why)[1] if line.startswith("| ")]
+    assert len(shown) >= 10
+    assert shown == kept[-len(shown) :]
 
 
-def test_vram_that_is_gone_is_one_restart(host: Host) -> None:
-    """In strict mode two readings of VRAM gone are enough, with the numbers as evidence."""
-    host.wait_phase("chat-0")
-    old = host.containers()["chat-0"][0]
-    told = len(host.events("failed", subject="chat-0"))
-    wait_baseline(host, old)
-    host.vram_lost.add("chat-0")
-    try:
-        host.wait_replaced("chat-0", old)
-    finally:
-        host.vram_lost.discard("chat-0")
-    failures = host.events("failed", subject="chat-0")[told:]
-    assert [event["reason"] for event in failures] == ["vram_lost"]
-
-
-def wait_baseline(host: Host, container: str) -> None:
-    """Wait until the VRAM that a container has settled at is known."""
-    wait_for(
-        lambda: any(
-            event["evidence"]["container"] == container
-            for event in host.events("baseline", subject="chat-0")
-        ),
-        "a baseline",
-    )
+def test_never_two_of_one_replica_ran_at_once(host: Host, record: EngineRecord) -> None:
+    """In the engine's own record of all of the above; and every start of chat-0 had a cause."""
+    renewed = [e for e in host.events("intent", subject="chat-0") if e["reason"] == "renew"]
+    causes = len(renewed) + len(host.events("failed", subject="chat-0"))
+    assert causes >= 2
+    starts = {name: record.starts(name) for name in ("chat-0", "chat-1", "chat-2")}
+    assert starts == {"chat-0": 1 + causes, "chat-1": 1, "chat-2": 1}
+    assert overlap(record.events) == 0.0
