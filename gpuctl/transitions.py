@@ -27,8 +27,6 @@ Conditions = Mapping[tuple[str, str], Condition]
 
 #: The checks whose remedy for a replica is a restart, in the order in which they are asked.
 _FATAL = ("stopped", "vram", "health", "stalled")
-#: What is found dead this soon after the runtime came back went down with it.
-_OUTAGE_SECONDS = 15.0
 #: Failures held against what is adopted after the events were lost: its next start waits 40 s, as
 #: a budget that is not known must not be taken for a full one.
 _USED_FAILURES = 3
@@ -110,7 +108,7 @@ def _of_replica(
         yield event(now, EventKind.DONE, replica.name, "wanted_again", told)
     due = _due(replica, now, conditions)
     if due is not None and not _counted(due, history):
-        yield _failed(replica, now, due, history)
+        yield _failed(replica, now, due, past)
     elif container is not None and running:
         yield from _settling(replica, container, now, history)
 
@@ -138,8 +136,9 @@ def _counted(due: Condition, history: ReplicaHistory) -> bool:
     return history.failure is not None and history.failure.container == container
 
 
-def _failed(replica: Replica, now: Snapshot, due: Condition, history: ReplicaHistory) -> Event:
-    reason = _outage(now, due, history) or due.verdict.reason
+def _failed(replica: Replica, now: Snapshot, due: Condition, past: History) -> Event:
+    history = past.replica(replica.name)
+    reason = _outage(history, now, due, past) or due.verdict.reason
     excused = reason != due.verdict.reason
     evidence: dict[str, Json] = {
         **due.verdict.evidence,
@@ -153,7 +152,7 @@ def _failed(replica: Replica, now: Snapshot, due: Condition, history: ReplicaHis
     return event(now, EventKind.FAILED, replica.name, reason, evidence)
 
 
-def _outage(now: Snapshot, due: Condition, history: ReplicaHistory) -> str:
+def _outage(history: ReplicaHistory, now: Snapshot, due: Condition, past: History) -> str:
     """Name the known cause outside the replica, for which it is not held to account."""
     if due.verdict.check != "stopped":
         return ""
@@ -162,11 +161,26 @@ def _outage(now: Snapshot, due: Condition, history: ReplicaHistory) -> str:
     if history.container_at < 0.0:
         return "host_rebooted"
     back = now.runtime_back_boot_seconds
-    if back is None or history.container_at > back:
-        return ""  # it was started after that
-    if due.since_boot_seconds - back < _OUTAGE_SECONDS:
-        return "runtime_restarted"
-    return ""
+    if back is None or history.container_at > back or due.since_boot_seconds > back:
+        return ""  # started after that, or still alive then
+    if due.verdict.reason == "oom_killed" or _survived(now, past, back):
+        return ""
+    return "runtime_restarted"
+
+
+def _survived(now: Snapshot, past: History, back: float) -> bool:
+    """
+    Return whether a container has lived on from before the runtime was read again.
+
+    A restart of the runtime ends all of them, or none (under Docker's live-restore); a question
+    that was not answered in time ends none.
+    """
+    return any(
+        container.state in ("running", "paused")
+        and past.replica(name).container == container.id
+        and past.replica(name).container_at <= back
+        for name, container in now.owned.items()
+    )
 
 
 def failures(replica: Replica, now: Snapshot, history: ReplicaHistory) -> int:

@@ -138,9 +138,9 @@ def test_failures_in_a_row(events: Iterable[Any], count: int) -> None:
 @pytest.mark.parametrize(
     ("started", "back", "since", "reason"),
     [
-        pytest.param(NOW - 100, NOW - 3, NOW - 2, "runtime_restarted", id="went-down-with-it"),
-        pytest.param(NOW - 100, NOW - 30, NOW - 2, "exit_1", id="long-after"),
-        pytest.param(NOW - 2, NOW - 3, NOW - 1, "exit_1", id="started-after"),
+        pytest.param(NOW - 100, NOW - 3, NOW - 3, "runtime_restarted", id="went-down-with-it"),
+        pytest.param(NOW - 100, NOW - 3, NOW - 2, "exit_1", id="seen-alive-after"),
+        pytest.param(NOW - 2, NOW - 3, NOW - 3, "exit_1", id="started-after"),
         pytest.param(NOW - 100, None, NOW - 2, "exit_1", id="never-gone"),
         pytest.param(-5.0, None, NOW, "host_rebooted", id="of-an-earlier-boot"),
     ],
@@ -148,11 +148,46 @@ def test_failures_in_a_row(events: Iterable[Any], count: int) -> None:
 def test_an_outage_is_a_known_cause(
     started: float, back: float | None, since: float, reason: str
 ) -> None:
-    """What is found dead when the runtime is back is excused; what was started since is not."""
+    """What was dead when the runtime was first read again is excused; what died since is not."""
     now = replace(DEAD, runtime_back_boot_seconds=back)
     event = one(now, make.history(make.started(at=started)), stopped(since=since))
     assert event.reason == reason
     assert event.evidence["failures"] == (1 if reason == "exit_1" else 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "past", "reason"),
+    [
+        pytest.param("running", make.started("chat-1", "c2"), "exit_1", id="survived"),
+        pytest.param("paused", make.started("chat-1", "c2"), "exit_1", id="survived-paused"),
+        pytest.param("exited", make.started("chat-1", "c2"), "runtime_restarted", id="died-too"),
+        pytest.param(
+            "running",
+            make.started("chat-1", "c2", at=NOW - 2),
+            "runtime_restarted",
+            id="started-since",
+        ),
+    ],
+)
+def test_where_another_survived_there_was_no_restart(
+    other: str, past: Iterable[Event], reason: str
+) -> None:
+    """A runtime that restarts ends every container: one that lived on speaks for a mere hiccup."""
+    now = make.snapshot(
+        make.container(state="exited", exit_code=1),
+        make.container("chat-1", "c2", state=other),
+        runtime_back_boot_seconds=NOW - 3,
+    )
+    plan = make.plan(make.replica("chat-0"), make.replica("chat-1"))
+    event = one(now, make.history(make.started(), past), stopped(since=NOW - 4), plan=plan)
+    assert event.reason == reason
+
+
+def test_what_ran_out_of_memory_did_not_go_down_with_its_runtime() -> None:
+    """A runtime ends its containers by a signal: an OOM kill is the container's own doing."""
+    now = replace(DEAD, runtime_back_boot_seconds=NOW)
+    event = one(now, make.history(make.started()), stopped(reason="oom_killed"))
+    assert (event.reason, event.evidence["failures"]) == ("oom_killed", 1)
 
 
 def test_an_outage_excuses_no_later_container() -> None:
