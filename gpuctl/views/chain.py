@@ -18,6 +18,9 @@ _CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
 _SIGNS = frozenset({EventKind.CONDITION})
 
+#: Intents after which a replica is not meant to be ready.
+_ENDS = frozenset({"stop", "down"})
+
 #: A sign this long before a failure belongs to it: the longest a failure is watched by default.
 _SIGN_SECONDS = 120.0
 
@@ -41,9 +44,10 @@ def last(events: Sequence[Event]) -> tuple[Event, ...]:
     """
     Return the newest chain among the events of one subject, oldest first.
 
-    The newest cause with a deed after it begins it; without one, the newest cause of all.
+    The newest cause with a deed after it begins it; without one, the deed itself where there is
+    one, else the newest cause of all.
     """
-    deed = max((i for i, event in enumerate(events) if event.kind in _DEEDS), default=-1)
+    deed = _begun(events, max((i for i, e in enumerate(events) if e.kind in _DEEDS), default=-1))
     causes = [i for i, event in enumerate(events) if event.kind in _CAUSES]
     failures = [i for i in causes if events[i].kind is EventKind.FAILED]
     before = [i for i in causes if i <= deed]
@@ -52,6 +56,15 @@ def last(events: Sequence[Event]) -> tuple[Event, ...]:
     while start > 0 and _is_sign(events[start - 1], events[start]):
         start -= 1
     return tuple(_until_ready(_told_once(events[start:])))
+
+
+def _begun(events: Sequence[Event], deed: int) -> int:
+    """Return where the deed at this place was begun; the place itself where that is not told."""
+    if deed < 0:
+        return deed
+    attempt = events[deed].evidence.get("attempt")
+    same = (i for i in range(deed + 1) if events[i].evidence.get("attempt") == attempt)
+    return next(same, deed) if attempt else deed
 
 
 def _told_once(events: Sequence[Event]) -> Iterator[Event]:
@@ -91,7 +104,8 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
 
 def headline(subject: str, chain: Sequence[Event]) -> str:
     """Return the whole story in one line."""
-    cause = next((event for event in chain if event.kind in _CAUSES), chain[0])
+    deed = next((i for i, event in enumerate(chain) if event.kind in _DEEDS), len(chain))
+    cause = next((event for event in chain[:deed] if event.kind in _CAUSES), chain[0])
     ready = next((event for event in chain if event.kind is EventKind.READY), None)
     story = f"{subject}: {_cause(cause)}"
     if ready is not None:
@@ -99,7 +113,8 @@ def headline(subject: str, chain: Sequence[Event]) -> str:
     undone = [event for event in chain if event.kind is EventKind.UNDONE]
     if undone:
         return f"{story}; what was tried did not work: {undone[-1].reason}"
-    return f"{story}; not ready since"
+    meant = _failed(cause) or (deed < len(chain) and cause.reason not in _ENDS)
+    return f"{story}; not ready yet" if meant else story
 
 
 def _cause(cause: Event) -> str:
@@ -110,14 +125,22 @@ def _cause(cause: Event) -> str:
             return f"an operator asked for `{cause.reason}`"
         case EventKind.ADOPTED:
             return "was running when the daemon started, and was adopted"
+        case EventKind.ATTEMPT:
+            return _decision(str(cause.evidence.get("action")), cause.reason)
+        case EventKind.DAEMON:
+            return cause.reason
     return f"{cause.kind}: {cause.reason}" if cause.reason else str(cause.kind)
+
+
+def _decision(action: str, reason: str) -> str:
+    return f"{action}, because {reason}" if reason else action
 
 
 def _sentence(event: Event, deeds: Mapping[Any, Any]) -> str:
     action = deeds.get(event.evidence.get("attempt")) or "it"
     match event.kind:
         case EventKind.ATTEMPT:
-            return f"{action}, because {event.reason}" if event.reason else action
+            return _decision(action, event.reason)
         case EventKind.DONE:
             return f"{action} ended well"
         case EventKind.UNDONE:

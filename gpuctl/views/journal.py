@@ -14,7 +14,7 @@ from gpuctl.model import Event
 from gpuctl.views import words
 
 #: Names within the machinery: of use to the daemon, noise to a reader.
-_SILENT = frozenset({"attempt", "instance", "digest", "spec_digest", "boot_id"})
+_SILENT = frozenset({"attempt", "instance", "digest", "spec_digest", "boot_id", "seq"})
 
 #: Evidence that is lines of a log, shown below and not in a line.
 LOG = "log"

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import UTC
 
+import pytest
+
 from gpuctl.model import Event
 from gpuctl.views import chain
 
@@ -110,6 +112,63 @@ def test_a_start_that_does_not_work(happened: Make) -> None:
 
     assert told[0] == "chat-3: failed: exited; what was tried did not work: start_refused"
     assert any("no such image" in line for line in told)
+
+
+def test_a_wish_after_the_deed_is_not_its_cause(happened: Make) -> None:
+    """Nobody asked for what was begun before: a start keeps its own reason, and all of it."""
+    events = [
+        happened("attempt", "chat-3", 0, "wanted", action="start", attempt="x"),
+        happened("done", "chat-3", 1, "wanted", attempt="x"),
+        happened("intent", "", 2, "up"),
+        happened("ready", "chat-3", 3),
+    ]
+
+    told = list(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert told[0] == "chat-3: start, because wanted; ready after 3 s"
+    assert [line for line in told if "start, because wanted" in line][1:] == [
+        "decided  2027-01-15 08:00:00  start, because wanted"
+    ]
+
+
+def test_a_deed_whose_beginning_is_lost(happened: Make) -> None:
+    """A journal that begins in the middle is told from there."""
+    events = [happened("done", "chat-3", 0, "wanted", attempt="x")]
+
+    assert list(chain.last(events)) == events
+    assert next(chain.lines("chat-3", events, UTC)) == "chat-3: done: wanted; not ready yet"
+
+
+@pytest.mark.parametrize("reason", ["stop", "down"])
+def test_who_asked_for_the_end_waits_for_nothing(happened: Make, reason: str) -> None:
+    """After a stop that was asked for, nobody is told that it is not ready."""
+    events = [
+        happened("intent", "chat-3", 0, reason),
+        happened("attempt", "chat-3", 0, reason, action="terminate", attempt="x"),
+    ]
+
+    headline = next(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert headline == f"chat-3: an operator asked for `{reason}`"
+
+
+def test_a_start_that_is_still_under_way(happened: Make) -> None:
+    """Until it answers, that is said."""
+    events = [
+        happened("failed", "chat-3", 0, "exited"),
+        happened("attempt", "chat-3", 0, "exited", action="start", attempt="x"),
+    ]
+
+    headline = next(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert headline == "chat-3: failed: exited; not ready yet"
+
+
+def test_what_is_no_replica_is_never_ready(happened: Make) -> None:
+    """The daemon's own chain says what became of it, and waits for nothing."""
+    events = [happened("daemon", "daemon", 0, "started", pid=7)]
+
+    assert next(chain.lines("daemon", chain.last(events), UTC)) == "daemon: started"
 
 
 def test_nothing_happened() -> None:
