@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import gpuctl
 from gpuctl.act import FaultPoint, Outcome
@@ -24,6 +25,7 @@ from gpuctl.attempts import Attempts, Hire
 from gpuctl.decide import Decision, decide
 from gpuctl.errors import GpuctlError, StoreError
 from gpuctl.gates import Wait
+from gpuctl.guarded import guarded
 from gpuctl.intents import Body, intents
 from gpuctl.journal import Journal
 from gpuctl.judge import Conditions, judge
@@ -46,6 +48,8 @@ log = logging.getLogger("gpuctl")
 _TURN_SECONDS = 10.0
 #: The first Status waits this long for every source to have said something.
 _FIRST_SECONDS = 10.0
+#: After a tick that failed.
+_RETRY_SECONDS = 1.0
 #: A source that was not read for so long, and so many intervals, counts as unread.
 _STALE_SECONDS = 30.0
 _STALE_INTERVALS = 3
@@ -124,12 +128,7 @@ class Daemon:
 
     def run(self) -> None:
         """Supervise until `stop`."""
-        told: Evidence = {
-            "pid": os.getpid(),
-            "version": gpuctl.__version__,
-            "instance": self.instance,
-        }
-        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "started", told)])
+        self._say("started", {"version": gpuctl.__version__, "instance": self.instance})
         self.sources.begin()
         self._await_sources()
         self.turn()
@@ -141,7 +140,9 @@ class Daemon:
     def end(self) -> None:
         """Leave everything running, say so, and let go."""
         try:
-            self._say_stopped()
+            if self._before is not None:
+                self._put({**self._before, "stopping": True})
+            self._say("stopped", {})
         except StoreError as error:
             log.error("event=not_recorded error=%s", json.dumps(error.message))
         self.sources.end()
@@ -150,11 +151,9 @@ class Daemon:
         self._world.gpus.close()
         self._world.store.close()
 
-    def _say_stopped(self) -> None:
-        if self._before is not None:
-            self._world.store.publish(json.dumps({**self._before, "stopping": True}, default=dict))
-        told: Evidence = {"pid": os.getpid()}
-        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", "stopped", told)])
+    def _say(self, reason: str, told: Evidence) -> None:
+        told = {"pid": os.getpid(), **told}
+        self.journal.record([self.journal.event(EventKind.DAEMON, "daemon", reason, told)])
 
     def stop(self) -> None:
         """Ask the loop to end; from any thread or a signal handler."""
@@ -178,22 +177,21 @@ class Daemon:
 
     def step(self, wait_seconds: float = 0.0) -> None:
         """Take in what has come, waiting for the first message that long, and tick."""
-        messages = self._received(wait_seconds)
+        self._take_in(self._received(wait_seconds))
+        self._next_tick = self._world.clock.boot_seconds() + _RETRY_SECONDS
         try:
-            self._take_in(messages)
             self.tick()
         except GpuctlError as error:
             log.error("event=tick_failed error=%s", json.dumps(error.message))
-            self._next_tick = self._world.clock.boot_seconds() + 1.0
         except Exception:  # one bad tick must not end the watch over all the rest
             log.exception("event=tick_failed")
-            self._next_tick = self._world.clock.boot_seconds() + 1.0
         self._notify("WATCHDOG=1")
 
     def tick(self) -> None:
         """One fold, and the only place where anything is decided."""
         began = time.perf_counter()
         plan = self._setting.plan
+        self._attempts.commit(plan, observe(self.latest, self._world.clock))
         now = self._observed(plan)
         scene = Scene(plan=plan, now=now, history=self.journal.history, before=self._conditions)
         conditions = judge(self._checks, scene)
@@ -215,16 +213,11 @@ class Daemon:
     def _await_sources(self) -> None:
         """Wait until every source has spoken, so that the first Status is no guess."""
         end = self._world.clock.boot_seconds() + _FIRST_SECONDS
-        while not self.sources.spoken() and not self._stopping:
+        while not (self.sources.spoken() or self._stopping):
             left = end - self._world.clock.boot_seconds()
             if left <= 0:
                 return
-            try:
-                message = self._inbox.get(timeout=left)
-            except queue.Empty:
-                return
-            if not isinstance(message, str):
-                self._take_in([message])
+            self._take_in(self._received(left))
 
     def _received(self, wait_seconds: float) -> list[_Message]:
         """Return everything in the inbox, after waiting that long for the first message."""
@@ -237,17 +230,20 @@ class Daemon:
             return messages
 
     def _take_in(self, messages: list[_Message]) -> None:
+        """Heed each message, whatever becomes of the one before."""
         for message in messages:
-            match message:
-                case _Finished():
-                    self._attempts.ended(message.attempt, message.outcome)
-                case _Request():
-                    self._answer(message)
-                case "reload":
-                    self._load_again()
-                case str() if message.startswith("die "):
-                    self.sources.hurry_gpus(wake=False)
-        self._attempts.commit(self._setting.plan, observe(self.latest, self._world.clock))
+            guarded("inbox", partial(self._heed, message))
+
+    def _heed(self, message: _Message) -> None:
+        match message:
+            case _Finished():
+                self._attempts.ended(message.attempt, message.outcome)
+            case _Request():
+                self._answer(message)
+            case "reload":
+                self._load_again()
+            case str() if message.startswith("die "):
+                self.sources.hurry_gpus(wake=False)
 
     def _load_again(self) -> None:
         try:
@@ -289,15 +285,11 @@ class Daemon:
                 action.replica: Wait(reason=f"observe_only: {action.reason}")
                 for action in decision.actions
             }
-        replicas = {replica.name: replica for replica in plan.replicas}
+        if decision.withdrawn:
+            self._attempts.withdraw(decision.withdrawn)
+            self._inbox.put("withdrawn")  # what follows from it is decided at once
         orders = [
-            order(
-                action,
-                plan,
-                replicas.get(action.replica),
-                self.journal.history,
-                lambda: uuid.uuid4().hex,
-            )
+            order(action, plan, plan.replica(action.replica), self.journal.history, _new_id)
             for action in decision.actions
         ]
         self.journal.record([attempt(item, self.instance, now, self._seq + 1) for item in orders])
@@ -335,8 +327,15 @@ class Daemon:
         )
         history = self.journal.history
         document = status(plan, now, self._conditions, history, waits, self._before, header)
-        self._world.store.publish(json.dumps(document, separators=(",", ":"), default=dict))
+        self._put(document)
         self._before = document
+
+    def _put(self, document: Status) -> None:
+        self._world.store.publish(json.dumps(document, separators=(",", ":"), default=dict))
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
 
 
 def run(daemon: Daemon) -> None:

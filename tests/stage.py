@@ -31,19 +31,27 @@ class Stage:
         self.fakes = FakeWorld()
         self.plan = plan or make.plan(make.replica(gpus=()))
         self.fault = ""
+        self.unreadable: Exception | None = None  # what is wrong with the applied profile
         self.notices: list[str] = []
         self.daemon = self.born()
 
     def born(self) -> Daemon:
-        profile = Profile(host=HostSettings(name="test"))
         self.daemon = Daemon(
             self.fakes.world,
-            lambda: Setting(profile=profile, plan=self.plan),
-            notify=self.notices.append,
+            self.load,
+            notify=self.notify,
             fault=self._fault,
             hire=Inline,  # type: ignore[arg-type]
         )
         return self.daemon
+
+    def load(self) -> Setting:
+        if self.unreadable is not None:
+            raise self.unreadable
+        return Setting(profile=Profile(host=HostSettings(name="test")), plan=self.plan)
+
+    def notify(self, word: str) -> None:
+        self.notices.append(word)
 
     def pass_(self, seconds: float = 0.0, step: float = 1.0) -> None:
         """Let time pass, sampling and ticking once per *step* seconds."""
