@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gpuctl.act import FaultPoint, Outcome, act
+from gpuctl.decide import Withdrawal
 from gpuctl.journal import Journal
-from gpuctl.model import Action, Event, EventKind, Json, Plan, Snapshot
+from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot
 from gpuctl.orders import Order
 from gpuctl.ports import World
 from gpuctl.transitions import failures
@@ -84,6 +85,21 @@ class Attempts:
             del self._open[attempt]
             self._ended.popleft()
 
+    def withdraw(self, found: Iterable[Withdrawal]) -> None:
+        """
+        Close what a daemon before this one began, and nobody wants any more.
+
+        Raises:
+            StoreError: the events could not be stored.
+        """
+        make = self._journal.event
+        self._journal.record(
+            [
+                make(EventKind.UNDONE, each.replica, each.reason, _withdrawn(each.attempt))
+                for each in found
+            ]
+        )
+
     def end(self) -> None:
         """Let the threads go; what is under way is taken up again by the next daemon."""
         self._workers.close()
@@ -122,3 +138,7 @@ class Attempts:
             ),
             make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
         ]
+
+
+def _withdrawn(attempt: str) -> Evidence:
+    return {"attempt": attempt, "withdrawn": True}

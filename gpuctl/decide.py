@@ -4,7 +4,8 @@ What to do now: (Plan, Snapshot, Conditions, History) → Actions. PURE; the dae
 One decision per replica, on the first rung that applies:
 
  0. the runtime could not be read → nothing
- 1. an attempt is under way → nothing; one that a daemon before us left open is taken up again
+ 1. an attempt is under way → nothing; one that a daemon before us left open is taken up again,
+    but for a start that is not wanted any more and did not happen yet: that is withdrawn
  2. a container was renamed aside → kill it if it still runs, remove it when it has ended
  3. not wanted and not running → nothing; after a `down`, remove what is left
  4. not running, and something speaks against a start → nothing (`waiting` says what)
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpuctl.gates import StartGates, Wait
-from gpuctl.history import History, ReplicaHistory
+from gpuctl.history import Attempt, History, ReplicaHistory
 from gpuctl.model import (
     Action,
     Condition,
@@ -47,9 +48,19 @@ ASIDE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """An attempt that a daemon before us left open, to be closed as it is."""
+
+    replica: str
+    attempt: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     actions: tuple[Action, ...] = ()
     waits: Mapping[str, Wait]  # by replica
+    withdrawn: tuple[Withdrawal, ...] = ()
 
 
 def decide(
@@ -70,21 +81,23 @@ class _Deciding:
         self.plan, self.now, self.conditions = plan, now, conditions
         self.history, self.instance = history, instance
         self.waits: dict[str, Wait] = {}
+        self.withdrawn: list[Withdrawal] = []
         self.gates = StartGates(plan, now, conditions, history)
         self.unsettled = {r.workload for r in plan.replicas if self._unsettled(r)}
 
     def decide(self) -> Decision:
         actions = [action for replica in self.plan.replicas for action in self._replica(replica)]
         planned = {replica.name for replica in self.plan.replicas}
-        strangers = sorted({*self.now.owned, *self.now.aside} - planned)
+        left_open = {n for n, history in self.history.replicas.items() if history.attempt}
+        strangers = sorted({*self.now.owned, *self.now.aside, *left_open} - planned)
         actions += [action for name in strangers for action in self._stranger(name)]
-        return Decision(actions=tuple(actions), waits=self.waits)
+        return Decision(actions=tuple(actions), waits=self.waits, withdrawn=tuple(self.withdrawn))
 
     def _replica(self, replica: Replica) -> Iterator[Action]:
         history = self.history.replica(replica.name)
         if history.attempt is not None:  # 1
             if history.attempt.instance != self.instance:
-                yield self._resumed(replica.name, history)
+                yield from self._left_open(replica.name, replica, history.attempt)
             return
         aside = self._aside(replica.name, history)
         if aside is not None:  # 2
@@ -110,16 +123,30 @@ class _Deciding:
         else:
             yield from self._start(replica, history)
 
-    def _resumed(self, name: str, history: ReplicaHistory) -> Action:
-        attempt = history.attempt
-        assert attempt is not None
+    def _left_open(self, name: str, replica: Replica | None, attempt: Attempt) -> Iterator[Action]:
         match attempt.action:
             case "terminate" | "kill" | "remove" as step:
-                return Stop(
-                    replica=name, container=attempt.container, reason=attempt.reason, step=step
-                )
+                why, container = attempt.reason, attempt.container
+                yield Stop(replica=name, container=container, reason=why, step=step)
             case _:
-                return Start(replica=name, reason=attempt.reason, attempt=attempt.id)
+                unwanted = self._unwanted(replica, attempt)
+                if not unwanted:
+                    yield Start(replica=name, reason=attempt.reason, attempt=attempt.id)
+                    return
+                self.withdrawn.append(Withdrawal(replica=name, attempt=attempt.id, reason=unwanted))
+
+    def _unwanted(self, replica: Replica | None, attempt: Attempt) -> str:
+        """Return why a start is not taken up again, "" if it is, or has happened by now."""
+        if replica is None:
+            return "not_in_profile"
+        container = self.now.own(replica.name)
+        runs = container is not None and container.state in _ALIVE
+        if container is not None and runs and container.attempt == attempt.id:
+            return ""  # it is told as done, and what must go is then stopped in its turn
+        if not desired(self.history, replica, running=False):
+            intent = self.history.wanted(replica.name, replica.workload)
+            return intent.verb if intent is not None else "events_lost"
+        return "gpu_avoided" if self.gates.avoids(replica) else ""
 
     def _left(
         self, replica: Replica, container: ContainerReading | None, history: ReplicaHistory
@@ -221,10 +248,9 @@ class _Deciding:
     def _stranger(self, name: str) -> Iterator[Action]:
         """A container of a replica that the plan does not know: an earlier profile's."""
         history = self.history.replica(name)
-        if history.attempt is not None and history.attempt.instance == self.instance:
-            return
-        if history.attempt is not None and history.attempt.action != "start":
-            yield self._resumed(name, history)
+        if history.attempt is not None:
+            if history.attempt.instance != self.instance:
+                yield from self._left_open(name, None, history.attempt)
             return
         aside = self._aside(name, history)
         container = self.now.own(name)

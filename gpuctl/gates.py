@@ -50,15 +50,18 @@ class StartGates:
     def waiting(self, replica: Replica) -> Wait | None:
         """Return the first gate that is closed to this replica."""
         history = self.history.replica(replica.name)
-        avoided = [gpu for gpu in replica.gpus if gpu.uuid in self.avoided]
-        if avoided:
-            return Wait(reason="gpu_avoided", evidence={"gpu": avoided[0].uuid})
         return (
-            self._back_off(replica, history)
+            self.avoids(replica)
+            or self._back_off(replica, history)
             or self._host_fault()
             or self._vram_held(replica, history)
             or self._stagger()
         )
+
+    def avoids(self, replica: Replica) -> Wait | None:
+        """Return the wait for a GPU of the replica that nothing must be started on."""
+        avoided = [gpu.uuid for gpu in replica.gpus if gpu.uuid in self.avoided]
+        return Wait(reason="gpu_avoided", evidence={"gpu": avoided[0]}) if avoided else None
 
     def _back_off(self, replica: Replica, history: ReplicaHistory) -> Wait | None:
         failure = history.failure

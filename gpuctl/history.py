@@ -206,6 +206,8 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
 def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
     if before.attempt is None or before.attempt.id != event.evidence.get("attempt"):
         return before
+    if event.evidence.get("withdrawn"):
+        return replace(before, attempt=None, closed_at=at)  # it did not fail
     closed = replace(
         before,
         attempt=None,

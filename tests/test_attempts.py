@@ -8,6 +8,7 @@ import pytest
 
 from gpuctl.act import Outcome
 from gpuctl.attempts import Attempts
+from gpuctl.decide import Withdrawal
 from gpuctl.errors import StoreError
 from gpuctl.journal import Journal
 from gpuctl.model import Action, Start, Stop
@@ -152,6 +153,17 @@ def test_what_was_given_up_does_nothing_when_it_comes_back(desk: Desk, action: A
     assert desk.commit() == [("undone", "action_timeout")]
     assert work().reason == "given_up"
     assert desk.fakes.runtime.calls == []
+
+
+def test_what_is_withdrawn_is_closed_and_did_not_fail(desk: Desk) -> None:
+    """The replica is free for what is decided next, at once."""
+    event = make.event("attempt", reason="wanted", attempt="a9", action="start", instance="dead")
+    desk.journal.record([event])
+    desk.attempts.withdraw([Withdrawal(replica="chat-0", attempt="a9", reason="stop")])
+    told = desk.fakes.store.stored[-1]
+    assert (told.kind, told.subject, told.reason) == ("undone", "chat-0", "stop")
+    known = desk.journal.history.replica("chat-0")
+    assert (known.attempt, known.undone_at, known.failure) == (None, None, None)
 
 
 def test_an_end_that_could_not_be_stored_is_not_forgotten(desk: Desk) -> None:

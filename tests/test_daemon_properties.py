@@ -78,6 +78,17 @@ class Host(Stage):
         super()._fault(step)
 
 
+def left_open(stage: Stage) -> set[object]:
+    """Return the attempts that the journal tells the beginning of and not the end."""
+    told = stage.fakes.store.stored
+    begun = {
+        e.evidence["attempt"]
+        for e in told
+        if e.kind == "attempt" and e.evidence["action"] != "drain"
+    }
+    return begun - {e.evidence.get("attempt") for e in told if e.kind in ("done", "undone")}
+
+
 class Story(RuleBasedStateMachine):
     """Everything that can happen to a host."""
 

@@ -10,9 +10,10 @@ import pytest
 
 from gpuctl.act import Outcome
 from gpuctl.daemon import Daemon
+from tests import make
 from tests.fakes import FakeClock, FakeRuntime
-from tests.stage import Stage
-from tests.test_daemon_properties import CALLS, Host
+from tests.stage import FAULTS, Killed, Stage, intend
+from tests.test_daemon_properties import CALLS, Host, left_open
 
 #: A test that waits this long for a thread has failed.
 PATIENCE_SECONDS = 10.0
@@ -149,3 +150,42 @@ def test_what_an_engine_does_too_late_makes_no_second_one(call: str, seconds: in
     host.pass_(70)
     assert host.phase() == "ready"
     assert list(host.fakes.runtime.containers) == host.fakes.runtime.running()
+
+
+@pytest.mark.parametrize("verb", ["stop", "down"])
+@pytest.mark.parametrize("step", FAULTS)
+def test_a_start_that_nobody_wants_any_more_is_not_taken_up_again(step: str, verb: str) -> None:
+    """The daemon dies in a start, and a stop comes before the next one looks: nothing starts."""
+    stage = Stage()
+    stage.up()
+    stage.fakes.runtime.die("c1", 1)
+    stage.fault = step
+    with pytest.raises(Killed):
+        stage.pass_()
+    stage.born()
+    intend(stage, verb)
+    runs = stage.fakes.runtime.running()
+    asked = len(stage.fakes.runtime.calls)
+    stage.pass_(5)
+    started = [c for c in stage.fakes.runtime.calls[asked:] if c[0] in ("create", "start")]
+    assert started == [("start", id_) for id_ in runs]  # it has happened: that is made sure of
+    assert (stage.phase(), stage.fakes.runtime.running()) == ("stopped", [])
+    assert left_open(stage) == set()
+    assert verb == "stop" or stage.fakes.runtime.containers == {}
+    intend(stage, "up")
+    stage.pass_(5)
+    assert (stage.phase(), len(stage.fakes.runtime.running())) == ("ready", 1)
+
+
+def test_a_start_of_what_left_the_profile_is_not_taken_up_again() -> None:
+    """What the daemon before was starting has no place any more: it goes, and its attempt ends."""
+    stage = Stage()
+    stage.fault = "start.created"
+    with pytest.raises(Killed):
+        stage.pass_()
+    stage.plan = make.plan(make.replica("embed-0", gpus=()))
+    stage.born()
+    stage.pass_(5)
+    assert [c.replica for c in stage.fakes.runtime.containers.values()] == ["embed-0"]
+    assert stage.tale("undone") == ["undone not_in_profile"]
+    assert left_open(stage) == set()

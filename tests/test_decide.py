@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.decide import ASIDE_SECONDS, Decision, decide
+from gpuctl.decide import ASIDE_SECONDS, Decision, Withdrawal, decide
 from gpuctl.gates import Wait
 from gpuctl.history import History
 from gpuctl.model import (
@@ -247,6 +247,62 @@ EXITED = make.snapshot(make.container(state="exited", exit_code=1))
 def test_ladder(now: Snapshot, past: History, actions: tuple[Action, ...]) -> None:
     """Each rung gives exactly its actions."""
     assert decided(now, past).actions == actions
+
+
+CUT_OFF = make.event("attempt", reason="exit_1", attempt="a9", action="start", instance="dead")
+UNWANTED = make.event("intent", reason="stop")
+
+
+@pytest.mark.parametrize(
+    ("now", "past", "held", "reason"),
+    [
+        pytest.param(NOTHING, [UNWANTED], [], "stop", id="stopped-since"),
+        pytest.param(
+            make.snapshot(make.container(state="created", attempt="a9")),
+            [make.event("intent", "", "down")],
+            [],
+            "down",
+            id="created-and-down-since",
+        ),
+        pytest.param(
+            make.snapshot(make.container(attempt="a9")), [UNWANTED], [], "", id="runs-already"
+        ),
+        pytest.param(
+            make.snapshot(make.container(attempt="a1")), [UNWANTED], [], "stop", id="another-runs"
+        ),
+        pytest.param(
+            NOTHING,
+            [],
+            [make.condition("xid", "GPU-0", remedy="avoid")],
+            "gpu_avoided",
+            id="its-gpu-is-avoided",
+        ),
+    ],
+)
+def test_an_interrupted_start_is_looked_at_again(
+    now: Snapshot, past: list[Any], held: list[Any], reason: str
+) -> None:
+    """What nobody wants any more, or must not be, is withdrawn; what has happened is told."""
+    decision = decided(now, make.history(CUT_OFF, past), None, *held)
+    if reason:
+        closed = Withdrawal(replica="chat-0", attempt="a9", reason=reason)
+        assert (decision.actions, decision.withdrawn) == ((), (closed,))
+    else:
+        assert decision.actions == (Start(replica="chat-0", reason="exit_1", attempt="a9"),)
+
+
+def test_what_was_begun_for_a_replica_that_has_left_the_profile_is_ended() -> None:
+    """A start is withdrawn, a stop taken up again, though nothing of the replica is left."""
+    start = replace(CUT_OFF, subject="old-0")
+    decision = decided(RUNNING, make.history(make.served(), start))
+    assert decision.withdrawn == (
+        Withdrawal(replica="old-0", attempt="a9", reason="not_in_profile"),
+    )
+    told: dict[str, Any] = {"attempt": "a9", "action": "remove", "container": "c9"}
+    stop = make.event("attempt", "old-0", "not_in_profile", instance="dead", **told)
+    assert [a.replica for a in decided(RUNNING, make.history(make.served(), stop)).actions] == [
+        "old-0"
+    ]
 
 
 def terminated(at: float, *, failed: bool) -> History:

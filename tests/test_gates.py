@@ -35,6 +35,8 @@ def test_an_avoided_gpu_is_named() -> None:
     assert waiting(make.snapshot(), make.history(), avoid) == Wait(
         reason="gpu_avoided", evidence={"gpu": "GPU-0"}
     )
+    gates = StartGates(make.plan(), make.snapshot(), make.conditions(avoid), make.history())
+    assert gates.avoids(make.replica(gpus=(1,))) is None
     patient = make.condition("xid", "GPU-0", remedy="avoid", patience_seconds=10.0)
     assert waiting(make.snapshot(), make.history(), patient) is None
 
