@@ -2,50 +2,136 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
-from gpuctl.adapters.process import shim
+import pytest
+
+from gpuctl.adapters.process import logs, shim
 from gpuctl.model import LogRotation
 from tests.adapters.process_bench import bench, directory, run, shell
 from tests.adapters.runtime_bench import Bench, Watcher
 
 __all__ = ["bench"]
 
+#: What a file system frees at a time, at most, where these tests run. Source: stat(2), st_blksize.
+BLOCK = 4096
+KIB = 1024
+
+
+def held_bytes(log: Path) -> int:
+    """Return what a file takes of the disk. Source: stat(2), st_blocks of 512 bytes."""
+    return log.stat().st_blocks * 512
+
 
 def test_a_log_is_kept_within_its_bounds(bench: Bench) -> None:
-    """Three files of some 8 KiB each, the newest lines last, none of them lost on the way."""
-    script = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); printf '%0500d\\n' $i; sleep 0.05; done"
-    container = run(bench, shell(script, log=LogRotation(max_bytes=8192, files=3)))
-    followed = [int(line) for line in bench.runtime.follow(container, 0)]
+    """A burst of 60 MB with room for 64 KiB: its newest lines stay, all of them, and no more."""
+    rotation = LogRotation(max_bytes=32 * KIB, files=2)
+    container = run(bench, shell("exec seq 7000000", log=rotation))
     bench.ended(container)
-    assert followed == list(range(followed[0], 61))
-    kept = [int(line) for line in bench.runtime.logs(container, 1000)]
-    assert kept == list(range(kept[0], 61))
-    assert bench.runtime.logs(container, 3) == tuple(f"{n:0500d}" for n in (58, 59, 60))
-    sizes = [path.stat().st_size for path in directory(bench, container).glob("log*")]
-    # Looked at once a second: 20 lines of 501 bytes may come on top.
-    assert len(sizes) <= 3
-    assert all(size <= 8192 + 30 * 501 for size in sizes)
+    kept = [int(line) for line in bench.runtime.logs(container, 7000000)]
+    assert kept == list(range(kept[0], 7000001))
+    log = directory(bench, container) / "log"
+    assert 64 * KIB - 8 < len(kept) * 8 <= held_bytes(log) <= 64 * KIB + 3 * BLOCK
 
 
-def test_a_log_that_cannot_be_kept_is_given_up(tmp_path: Path) -> None:
-    """When the old lines find no place, they go: a full disk must not fill further."""
+def test_no_line_is_lost_while_the_log_is_trimmed(tmp_path: Path) -> None:
+    """However often the old part goes while lines come, those that stay have no gap."""
     log = tmp_path / "log"
-    log.write_text("old lines\n")
-    (tmp_path / "log.1").mkdir()
-    shim.rotate(str(log), max_bytes=5, files=2)
+    with log.open("ab") as output, subprocess.Popen(["seq", "3000000"], stdout=output) as writer:
+        trimmed = 0
+        while writer.poll() is None:
+            shim.trim(str(log), keep_bytes=64 * KIB)
+            trimmed += 1
+    kept = [int(line) for line in logs.tail(log, 3000000)]
+    assert trimmed > 10
+    assert kept == list(range(kept[0], 3000001))
+    assert len(kept) * 8 > 64 * KIB - 8
+
+
+@pytest.mark.parametrize("keep_bytes", [3 * BLOCK - 10, 3 * BLOCK, 3 * BLOCK + 10])
+def test_every_line_that_begins_within_the_bound_stays(tmp_path: Path, keep_bytes: int) -> None:
+    """To the byte: 10 blocks of lines of 8 bytes, on and beside the edge of a block."""
+    log = tmp_path / "log"
+    lines = [f"{number:07d}" for number in range(10 * BLOCK // 8)]
+    log.write_text("".join(f"{line}\n" for line in lines))
+    shim.trim(str(log), keep_bytes)
+    kept = logs.tail(log, 10**6)
+    assert len(kept) >= keep_bytes // 8
+    assert list(kept) == lines[-len(kept) :]
+    assert held_bytes(log) <= keep_bytes + 2 * BLOCK
+
+
+def test_a_log_within_its_bound_is_left_alone(tmp_path: Path) -> None:
+    """Nothing goes that there is room for; a log that somebody has removed is not made again."""
+    log = tmp_path / "log"
+    shim.trim(str(log), keep_bytes=0)
+    assert not log.exists()
+    log.write_bytes(b"x" * (2 * BLOCK))
+    shim.trim(str(log), keep_bytes=2 * BLOCK)
+    assert held_bytes(log) == 2 * BLOCK
+
+
+def test_a_log_that_cannot_be_trimmed_is_given_up(tmp_path: Path) -> None:
+    """Where no part of a file can be freed, all of it is: a full disk must not fill further."""
+
+    def refuse(descriptor: int, end: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * (3 * BLOCK))
+    shim.trim(str(log), keep_bytes=BLOCK, punch=refuse)
     assert log.read_bytes() == b""
 
 
-def test_one_file_is_cut_and_none_kept(tmp_path: Path) -> None:
-    """A rotation of one file has room for nothing old."""
+def test_a_reader_that_is_left_behind_is_told_so(tmp_path: Path) -> None:
+    """What went before it was read is said in its place, and no part of a line is shown as one."""
+    log = tmp_path / "log"
+    log.write_text("first\nhal")
+    write = iter([f"f\n{'x' * 100}\n" * 500, "last\n", ""])
+
+    def pause() -> bool:
+        with log.open("a") as file:
+            file.write(text := next(write))
+        shim.trim(str(log), keep_bytes=1000)
+        return not text
+
+    followed = list(logs.follow(log, 5, running=lambda: True, pause=pause))
+    assert followed[:3] == ["first", "hal", logs.GIVEN_UP]
+    assert {"x" * 100, "f"} == set(followed[3:-1])
+    assert followed[-1] == "last"
+
+
+def test_a_reader_at_the_edge_of_the_hole_misses_nothing(tmp_path: Path) -> None:
+    """What was trimmed up to the very byte that it had read is no gap."""
+    log = tmp_path / "log"
+    log.write_text("1234567\n" * (BLOCK // 8))
+    write = iter(["7654321\n" * 200, ""])
+
+    def pause() -> bool:
+        with log.open("a") as file:
+            file.write(text := next(write))
+        shim.trim(str(log), keep_bytes=1000)
+        return not text
+
+    assert list(logs.follow(log, 0, lambda: True, pause)) == ["7654321"] * 200
+
+
+def test_a_reader_begins_again_when_the_log_was_cut(tmp_path: Path) -> None:
+    """A log that is shorter than what was read of it has begun anew."""
     log = tmp_path / "log"
     log.write_text("old lines\n")
-    shim.rotate(str(log), max_bytes=5, files=1)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"log": ""}
+    write = iter(["new\n", ""])
+
+    def pause() -> bool:
+        log.write_text(text := next(write))
+        return not text
+
+    assert list(logs.follow(log, 5, lambda: True, pause)) == ["old lines", "new"]
 
 
 def test_the_last_lines_are_read_without_the_rest(bench: Bench) -> None:

@@ -1,9 +1,9 @@
 """
 What a ContainerSpec means for a plain process of this host.
 
-Kept: command, environment, GPUs, port, user, ulimits, memory and pids limit (in a unit), log
-rotation. Without meaning here: image, mounts (the process sees the host's own files), network,
-shared memory, capabilities and Docker's health check.
+Kept: command, environment, GPUs, port, user, ulimits, memory and pids limit (in a unit), and the
+bytes of log, which are in one file. Without meaning here: image, mounts (the process sees the
+host's own files), network, shared memory, capabilities and Docker's health check.
 """
 
 from __future__ import annotations

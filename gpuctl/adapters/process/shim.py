@@ -10,6 +10,7 @@ imports the small functions below from it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -18,17 +19,19 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 LOCK = "shim.lock"  # held by the shim for as long as it lives
 SPEC = "spec.json"
 STATE = "state.json"
 EXIT = "exit.json"
-LOG = "log"  # log, log.1, log.2 …: the newest has no number
+LOG = "log"
 
-#: How often the log's size is looked at while the engine runs.
-ROTATE_SECONDS = 1.0
+#: How often the log is trimmed while the engine runs: what it writes within that long comes on top.
+TRIM_SECONDS = 1.0
+#: FALLOC_FL_PUNCH_HOLE, and the FALLOC_FL_KEEP_SIZE that it asks for. Source: linux/falloc.h.
+PUNCH_HOLE = 0x03
 #: Asked of the shim, meant for the engine: what `systemctl stop` and a terminal send.
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -67,32 +70,39 @@ def write_json(path: str, value: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def rotate(path: str, max_bytes: int, files: int) -> None:
+def trim(path: str, keep_bytes: int, punch: Callable[[int, int], None] | None = None) -> None:
     """
-    Move a log that has grown to *max_bytes* to `path.1`, keeping *files* in all.
+    Give up the oldest part of a log, so that its newest *keep_bytes* stay.
 
-    The engine holds the file open for appending, so it is copied and cut to nothing. A pipe would
-    keep every byte, and would kill the engine with SIGPIPE once its reader is gone.
-    On a full disk the old lines are given up, so that the engine can go on.
+    Every line that begins within the newest *keep_bytes* stays, however fast the engine writes
+    meanwhile; the log then takes no more of the disk (`du`) than that and one block, though its
+    length (`ls`) grows on. Between two looks, TRIM_SECONDS apart, comes on top what is written in
+    that time; once the shim has been killed, nobody looks.
+
+    A copy would lose what is written between copying and cutting. A pipe would stop the engine,
+    or kill it, once its reader is gone. Where the file system cannot free a part of a file, or
+    fails to, the whole log is cut to nothing: the engine must be able to go on.
     """
-    if os.stat(path).st_size < max_bytes:
-        return
-    with contextlib.suppress(OSError):
-        for number in range(files - 1, 1, -1):
-            if os.path.exists(f"{path}.{number - 1}"):
-                os.replace(f"{path}.{number - 1}", f"{path}.{number}")
-        if files > 1:
-            _copy_all(path, f"{path}.1")
-    os.truncate(path, 0)
+    # A log that was removed, or a disk that fails, must not end the shim.
+    with contextlib.suppress(OSError), open(path, "r+b", buffering=0) as log:
+        status = os.fstat(log.fileno())
+        # The byte before the first line that stays must stay too: it tells that the line is whole.
+        end = (status.st_size - keep_bytes - 1) // status.st_blksize * status.st_blksize
+        if end <= 0:
+            return
+        try:
+            (punch or _punch)(log.fileno(), end)
+        except OSError:
+            log.truncate(0)
 
 
-def _copy_all(path: str, copy: str) -> None:
-    with (
-        open(path, "rb") as source,
-        open(copy, "wb", opener=_private) as target,
-    ):
-        while block := source.read(1 << 20):
-            target.write(block)
+def _punch(descriptor: int, end: int) -> None:
+    """Free the blocks before byte *end*. Source: fallocate(2), FALLOC_FL_PUNCH_HOLE."""
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if fallocate(descriptor, PUNCH_HOLE, 0, end) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _private(path: str, flags: int) -> int:
@@ -118,7 +128,9 @@ def main(directory: str, detach: bool) -> int:
     engine = _spawn(spec, before)
     if engine is None:
         return 0
-    status = _supervise(engine, spec, waited)
+    keep_bytes = spec["log_max_bytes"] * spec["log_files"]
+    status = _supervise(engine, keep_bytes, waited)
+    trim(LOG, keep_bytes)
     _finish(engine, status, oom=_oom_kills() > kills)
     return 0
 
@@ -200,16 +212,16 @@ def _stdio(log: int) -> None:
     os.dup2(log, 2)
 
 
-def _supervise(engine: int, spec: dict[str, Any], waited: set[signal.Signals]) -> os.waitid_result:
+def _supervise(engine: int, keep_bytes: int, waited: set[signal.Signals]) -> os.waitid_result:
     """Wait for the engine's end, passing signals on; leave it unreaped, so that its pid stays."""
     while True:
         ended = os.waitid(os.P_PID, engine, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         if ended is not None:
             return ended
-        got = signal.sigtimedwait(waited, ROTATE_SECONDS)
+        got = signal.sigtimedwait(waited, TRIM_SECONDS)
         if got is not None and got.si_signo in FORWARDED:
             os.kill(engine, got.si_signo)
-        rotate(LOG, spec["log_max_bytes"], spec["log_files"])
+        trim(LOG, keep_bytes)
 
 
 def _finish(engine: int, status: os.waitid_result, *, oom: bool) -> None:
