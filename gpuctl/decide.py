@@ -126,8 +126,13 @@ class _Deciding:
     def _left_open(self, name: str, replica: Replica | None, attempt: Attempt) -> Iterator[Action]:
         match attempt.action:
             case "terminate" | "kill" | "remove" as step:
-                why, container = attempt.reason, attempt.container
-                yield Stop(replica=name, container=container, reason=why, step=step)
+                yield Stop(
+                    replica=name,
+                    container=attempt.container,
+                    reason=attempt.reason,
+                    step=step,
+                    attempt=attempt.id,
+                )
             case _:
                 unwanted = self._unwanted(replica, attempt)
                 if not unwanted:

@@ -32,7 +32,7 @@ class Order:
     attempt: str
     replica: Replica | None  # None for a Stop of what is not in the plan
     previous: str = ""  # id of the container before this start
-    resumed: bool = False  # a start that another daemon began
+    resumed: bool = False  # another daemon began it
     fetches: bool = False  # a start whose image may not be there yet
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ def order(
     action: Action, plan: Plan, replica: Replica | None, history: History, new_id: Callable[[], str]
 ) -> Order:
     """Return an action with what carrying it out needs; an interrupted one keeps its id."""
-    resumed = action.attempt if isinstance(action, Start) else ""
+    resumed = "" if isinstance(action, Drain) else action.attempt
     attempt = resumed or new_id()
     known = history.replica(action.replica)
     same = replica is not None and known.container and known.spec_digest == replica.spec_digest
@@ -71,11 +71,11 @@ def attempt(order: Order, instance: str, now: Snapshot, seq: int) -> Event:
     """
     action = order.action
     told: dict[str, Json] = {"attempt": order.attempt, "instance": instance}
+    if order.resumed:
+        told["resumed"] = True
     match action:
         case Start():
             told |= {"action": "start", "restart": action.restart}
-            if action.attempt:
-                told["resumed"] = True
         case Drain():
             told |= {"action": "drain", "container": action.container}
             told |= {"deadline_seconds": action.deadline_seconds, "seq": seq}

@@ -315,6 +315,7 @@ class Story(RuleBasedStateMachine):
         self.go(CALM_SECONDS, step=5.0)
         found = {name: self.host.phase(name) for name in PORTS}
         assert found == {n: "stopped" if n in self.unwanted_at else "ready" for n in PORTS}
+        assert left_open(self.host) == set()
         assert {c.name for c in self.containers()} <= {f"gpuctl-{name}" for name in PORTS}
 
 

@@ -189,3 +189,18 @@ def test_a_start_of_what_left_the_profile_is_not_taken_up_again() -> None:
     assert [c.replica for c in stage.fakes.runtime.containers.values()] == ["embed-0"]
     assert stage.tale("undone") == ["undone not_in_profile"]
     assert left_open(stage) == set()
+
+
+@pytest.mark.parametrize("step", ["stop.terminate", "stop.terminate.asked", "stop.remove"])
+def test_a_stop_that_is_taken_up_again_ends_the_attempt_it_was(step: str) -> None:
+    """The journal tells the end of every attempt that it tells the beginning of."""
+    stage = Stage()
+    stage.up()
+    intend(stage, "down")
+    stage.fault = step
+    with pytest.raises(Killed):
+        stage.pass_(5)
+    stage.born()
+    stage.pass_(5)
+    assert (stage.phase(), stage.fakes.runtime.containers) == ("stopped", {})
+    assert left_open(stage) == set()

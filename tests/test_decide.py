@@ -79,7 +79,7 @@ EXITED = make.snapshot(make.container(state="exited", exit_code=1))
                     instance="dead",
                 ),
             ),
-            (Stop(replica="chat-0", container="c1", reason="stop", step="kill"),),
+            (Stop(replica="chat-0", container="c1", reason="stop", step="kill", attempt="a9"),),
             id="1-interrupted-stop-is-taken-up-again",
         ),
         pytest.param(
@@ -300,9 +300,15 @@ def test_what_was_begun_for_a_replica_that_has_left_the_profile_is_ended() -> No
     )
     told: dict[str, Any] = {"attempt": "a9", "action": "remove", "container": "c9"}
     stop = make.event("attempt", "old-0", "not_in_profile", instance="dead", **told)
-    assert [a.replica for a in decided(RUNNING, make.history(make.served(), stop)).actions] == [
-        "old-0"
-    ]
+    assert decided(RUNNING, make.history(make.served(), stop)).actions == (
+        Stop(
+            replica="old-0",
+            container="c9",
+            reason="not_in_profile",
+            step="remove",
+            attempt="a9",
+        ),
+    )
 
 
 def terminated(at: float, *, failed: bool) -> History:

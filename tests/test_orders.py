@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,9 +34,10 @@ def test_a_start_carries_the_labels_that_name_it() -> None:
     }
 
 
-def test_an_interrupted_start_keeps_its_id() -> None:
+@pytest.mark.parametrize("action", [START, STOP])
+def test_an_interrupted_action_keeps_its_id(action: Start | Stop) -> None:
     """Taken up again it is the same attempt; any other action is a new one."""
-    again = ordered(Start(replica="chat-0", reason="wanted", attempt="old"))
+    again = ordered(replace(action, attempt="old"))
     assert (again.attempt, again.resumed) == ("old", True)
     assert (ordered(START).attempt, ordered(START).resumed) == ("new", False)
     assert (ordered(STOP).attempt, ordered(STOP).resumed) == ("new", False)
@@ -90,6 +92,11 @@ def test_another_spec_may_have_another_image() -> None:
             Stop(replica="chat-0", container="c1", reason="wanted", step="remove"),
             {"action": "remove", "container": "c1"},
             id="stop",
+        ),
+        pytest.param(
+            replace(STOP, reason="wanted", attempt="old"),
+            {"action": "kill", "container": "c1", "resumed": True, "attempt": "old"},
+            id="stop-again",
         ),
     ],
 )

@@ -76,6 +76,7 @@ class Stop:
     container: str
     reason: str
     step: Literal["terminate", "kill", "remove"]
+    attempt: str = ""  # as of a Start
     evidence: Evidence = field(default_factory=dict)
 
 
