@@ -57,7 +57,7 @@ def matching(session: Session, gpus: tuple[GpuIdentity, ...]) -> str | None:
 def list_profiles(*, as_json: bool) -> None:
     """Print the shipped profiles with what each is for."""
     from gpuctl.profile import shipped
-    from gpuctl.views.tables import table
+    from gpuctl.views.tables import Columns
 
     found = {
         name: description(path.read_text(encoding="utf-8")) for name, path in shipped().items()
@@ -66,7 +66,7 @@ def list_profiles(*, as_json: bool) -> None:
         rows = [{"name": name, "description": text} for name, text in found.items()]
         print(json.dumps({"schema": 1, "profiles": rows}, indent=2))
         return
-    made = table("profile", "why")
+    made = Columns("profile", "why")
     for name, text in found.items():
         made.add_row(name, text)
     display(made)

@@ -10,17 +10,20 @@ from rich.text import Text
 from gpuctl.model import Action, Inventory, Plan, Replica, Stop
 from gpuctl.planning.capacity import vram_budget, vram_share
 from gpuctl.views import words
-from gpuctl.views.tables import table
+from gpuctl.views.tables import Columns
 
 
 def planned(plan: Plan, inventory: Inventory) -> Group:
     """Return the table of replicas, what they add up to, and the warnings."""
-    made = table("replica", "engine", "gpu", "port>", "vram>", "ram>", "swap>", "image or program")
+    made = Columns(
+        "replica", "engine", "gpu", "port>", "vram>", "ram>", "swap>", "image or program",
+        spare=("swap>", "engine", "image or program", "port>"),
+    )  # fmt: skip
     for replica in plan.replicas:
         made.add_row(*_row(replica))
     parts: list[RenderableType] = [made, Text()]
     if plan.gpus:
-        sums = table("gpu>", "name", "planned>", "of>", "replicas")
+        sums = Columns("gpu>", "name", "planned>", "of>", "replicas", spare=("name",))
         for row in gpus(plan):
             sums.add_row(*row)
         parts += [sums, Text()]

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from gpuctl.model.status import ReplicaStatus, Status
 from gpuctl.views import summary, words
-from gpuctl.views.tables import PHASE_STYLES, styled, table
+from gpuctl.views.tables import PHASE_STYLES, Columns, styled
 
 _STYLES: Mapping[str, str] = PHASE_STYLES
 
 
 def live(status: Status, now: float, elapsed_seconds: float) -> Group:
     """Return the replicas with their phases, and a bar of how many are as they should be."""
-    made = table("replica", "gpu", "phase", "for>", "why")
+    made = Columns("replica", "gpu", "phase", "for>", "why", spare=("gpu",), wrap=False)
     for replica in status["replicas"]:
         made.add_row(
             replica["name"],

@@ -6,9 +6,11 @@ Readable without colour: every colour only repeats a word that stands there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -38,46 +40,94 @@ STATE_STYLES = {
 _WARM_CELSIUS = 80.0
 _FULL_RATIO = 0.95
 
-
-def table(*headings: str) -> Table:
-    """Return an empty table in the house's plain shape; headings ending in `>` align right."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        right = heading.endswith(">")
-        made.add_column(
-            heading.removesuffix(">"),
-            justify="right" if right else "left",
-            no_wrap=heading not in ("why", "reason"),
-            overflow="fold",
-        )
-    return made
+#: Between two columns.
+_GAP = 2
+#: Columns whose text may go on below, and what they get before others are left out for them.
+_FLOWING = ("why", "reason")
+_FLOWING_WIDTH = 20
+#: Wider than any row.
+_NO_LIMIT = 2000
 
 
-def replicas(status: Status, now: float) -> Table:
-    """Return one line a replica, in the profile's order."""
-    made = table(
+class Columns:
+    """
+    A table in the house's plain shape, which leaves out whole columns where it is too wide.
+
+    A row stays one line and a name whole: what goes first are the columns in *spare*, in that
+    order. Headings ending in `>` align right.
+    """
+
+    def __init__(self, *headings: str, spare: Sequence[str] = (), wrap: bool = True) -> None:
+        self._headings = headings
+        self._spare = spare
+        self._wrap = wrap  # whether a long reason goes on below
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add_row(self, *cells: Any) -> None:
+        """Add one cell for each heading."""
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = self._widths(console, options)
+        for heading in self._spare:
+            if sum(widths.values()) + _GAP * (len(widths) - 1) <= options.max_width:
+                break
+            del widths[heading]
+        yield self._table(tuple(widths))
+
+    def _widths(self, console: Console, options: ConsoleOptions) -> dict[str, int]:
+        """Return how many characters each column needs, by its heading."""
+        free = options.update_width(_NO_LIMIT)
+        widths = {}
+        for heading, *cells in zip(self._headings, *self._rows, strict=True):
+            needed = [Measurement.get(console, free, cell).maximum for cell in cells]
+            widths[heading] = max(len(heading.removesuffix(">")), *needed, 0)
+            if heading in _FLOWING:
+                widths[heading] = min(widths[heading], _FLOWING_WIDTH)
+        return widths
+
+    def _table(self, headings: tuple[str, ...]) -> Table:
+        made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for heading in headings:
+            flows = self._wrap and heading in _FLOWING
+            made.add_column(
+                heading.removesuffix(">").strip(),
+                justify="right" if heading.endswith(">") else "left",
+                no_wrap=not flows,
+                overflow="fold" if flows else "ellipsis",
+            )
+        kept = [self._headings.index(heading) for heading in headings]
+        for row in self._rows:
+            made.add_row(*(row[index] for index in kept))
+        return made
+
+
+def replicas(status: Status, now: float, *, wrap: bool = True) -> Columns:
+    """Return the replicas in the profile's order; without *wrap*, one line each."""
+    made = Columns(
         "replica", "phase", "gpu", "port>", "since>", "1h/24h>",
         "in flight>", "ram>", "vram>", "why",
+        spare=("in flight>", "ram>", "vram>", "port>", "1h/24h>", "since>"), wrap=wrap,
     )  # fmt: skip
     for replica in status["replicas"]:
         made.add_row(*_replica(replica, now))
     return made
 
 
-def gpus(readings: Iterable[GpuStatus], now: float) -> Table:
+def gpus(readings: Iterable[GpuStatus], now: float) -> Columns:
     """Return one line a GPU, by index; what a card does not report is a dash."""
-    made = table(
+    made = Columns(
         "gpu>", "name", "state", "vram>", "of>", "used>", "busy>", "temp>", "power>",
-        "throttled", "read>",
+        "throttled", "read>", spare=("of>", "read>", "power>", "name", "throttled"),
     )  # fmt: skip
     for gpu in readings:
         made.add_row(*_gpu(gpu, now))
     return made
 
 
-def conditions(found: Iterable[ConditionStatus], names: Mapping[str, str], now: float) -> Table:
+def conditions(found: Iterable[ConditionStatus], names: Mapping[str, str], now: float) -> Columns:
     """Return one line for each thing that is not as it should be; *names* gives GPUs a name."""
-    made = table("condition", "subject", "state", "reason", "for>")
+    made = Columns("condition", "subject", "state", "reason", "for>")
     for condition in found:
         made.add_row(
             condition["check"],

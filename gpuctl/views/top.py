@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from gpuctl.model import Event
@@ -42,7 +41,7 @@ def screen(
     taken = 5 + sum(3 + len(part) for part in (status["gpus"], status["conditions"]) if part)
     shown = _shown(status["replicas"], max(_LEAST_REPLICAS, lines - taken))
     left = [replica for replica in status["replicas"] if replica not in shown]
-    middle: list[RenderableType] = [tables.replicas({**status, "replicas": shown}, now)]
+    middle: list[RenderableType] = [tables.replicas({**status, "replicas": shown}, now, wrap=False)]
     if left:
         middle.append(Text(f"and {summary.phases(left)}", style="dim"))
     room = min(_EVENTS, lines - taken - len(shown) - bool(left) - 2)
@@ -61,21 +60,22 @@ def _shown(replicas: list[ReplicaStatus], room: int) -> list[ReplicaStatus]:
     return [replica for replica in replicas if replica in worst]
 
 
-def gpus(readings: Sequence[GpuStatus]) -> Table:
-    """Return one line a GPU, with bars for VRAM and utilization."""
-    made = tables.table(
-        "gpu>", "name", "state", "vram", "used>", "busy", "part>", "temp>", "power>"
-    )
+def gpus(readings: Sequence[GpuStatus]) -> tables.Columns:
+    """Return one line a GPU, with bars for VRAM and utilization beside their numbers."""
+    made = tables.Columns(
+        "gpu>", "name", "state", "vram>", "", "busy>", " ", "temp>", "power>",
+        spare=(" ", "", "name", "power>"),
+    )  # fmt: skip
     for gpu in readings:
         ratio = tables.vram_ratio(gpu)
         made.add_row(
             str(gpu["index"]),
             gpu["name"],
             tables.styled(gpu["state"], tables.STATE_STYLES),
-            _bar(ratio),
             words.size(gpu["memory_used_bytes"]),
-            _bar(gpu["utilization_ratio"]),
+            _bar(ratio),
             words.share(gpu["utilization_ratio"]),
+            _bar(gpu["utilization_ratio"]),
             words.degrees(gpu["temperature_celsius"]),
             words.watts(gpu["power_watts"]),
         )
