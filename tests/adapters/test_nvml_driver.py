@@ -186,6 +186,65 @@ def test_a_lost_gpu_is_lost_alone_and_comes_back(fake: FakeNvml, nvml: NvmlGpus)
     assert [timeless(gpu) for gpu in nvml.read()] == [timeless(gpu) for gpu in healthy]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(999, id="unknown"),  # nvidia-smi: "Unable to determine the device handle"
+        pytest.param(8, id="insufficient-power"),
+        pytest.param(10, id="interrupts"),
+        pytest.param(4, id="no-permission"),
+        pytest.param(2, id="no-such-index-any-more"),
+    ],
+)
+def test_a_gpu_that_cannot_be_asked_is_lost_alone(
+    fake: FakeNvml, nvml: NvmlGpus, code: int
+) -> None:
+    """Whatever NVML answers for one card, the others are read, and it keeps its name and place."""
+    healthy = [timeless(gpu) for gpu in nvml.read()]
+    fake.fail(5, code)
+    found = [timeless(gpu) for gpu in nvml.read()]
+    assert found[:5] + found[6:] == healthy[:5] + healthy[6:]
+    named = (found[5].index, found[5].uuid, found[5].name, found[5].state)
+    assert named == (5, healthy[5].uuid, healthy[5].name, "lost")
+    fake.release()
+    assert [timeless(gpu) for gpu in nvml.read()] == healthy
+
+
+def test_a_failure_of_every_gpu_is_the_drivers(
+    fake: FakeNvml, nvml: NvmlGpus, clock: Clock
+) -> None:
+    """Where no card can be asked and none is lost, nothing is known, and nothing is called lost."""
+    nvml.read()
+    for index in range(8):
+        fake.fail(index, 4)
+    with pytest.raises(GpuUnavailable) as raised:
+        nvml.read()
+    assert raised.value.message == "NVML: no permission"
+    assert "/dev/nvidia0" in raised.value.hint
+    fake.release()
+    clock.now += 10
+    assert len(nvml.read()) == 8
+
+
+def test_a_failure_of_the_driver_is_never_one_cards(fake: FakeNvml, nvml: NvmlGpus) -> None:
+    """A driver that is unloaded under us fails the reading, whichever card it was asked about."""
+    nvml.read()
+    fake.fail(7, 9)
+    with pytest.raises(GpuUnavailable, match="the driver is not loaded"):
+        nvml.read()
+
+
+def test_with_the_others_lost_a_gpu_that_cannot_be_asked_is_lost_too(
+    fake: FakeNvml, nvml: NvmlGpus
+) -> None:
+    """One card that is off the bus for certain tells that the driver itself answers."""
+    nvml.read()
+    fake.fail(0, 999)
+    for index in range(1, 8):
+        fake.lose(index)
+    assert {gpu.state for gpu in nvml.read()} == {"lost"}
+
+
 def test_another_order_moves_every_reading_with_its_uuid(fake: FakeNvml, nvml: NvmlGpus) -> None:
     """An index is only a place: what is known of a card follows its UUID."""
     fake.set(0, temperature_celsius=77)

@@ -32,6 +32,16 @@ _LOST = frozenset(
         pynvml.NVML_ERROR_GPU_NOT_FOUND,
     }
 )
+#: Of no single card: the library or the driver under all of them.
+_DRIVER = frozenset(
+    {
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    }
+)
 #: A card that came back is seen only by a new nvmlInit: with one lost, this process ends at that
 #: age and another takes its place.
 _LOST_SECONDS = 60.0
@@ -48,22 +58,32 @@ class Reader:
         """
         Return every GPU in NVML's order, a lost one with its index only.
 
+        Lost is whatever card cannot be asked for its identity: a sick one is told by
+        NVML_ERROR_UNKNOWN as often as by GPU_IS_LOST, and must not hide the others. Raises for a
+        failure of the driver, which is what it is when no card answers and none is lost for sure.
         Source: nvmlDeviceGetCount_v2; `nvidia-smi --query-gpu=index`.
         """
-        return [self._gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        gpus: list[dict[str, Any]] = []
+        errors: list[pynvml.NVMLError] = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                gpus.append(self._gpu(index))
+            except pynvml.NVMLError as error:
+                if error.value in _DRIVER:
+                    raise
+                errors.append(error)
+                gpus.append({"index": index, "lost": True})
+        if errors and len(errors) == len(gpus) and not any(e.value in _LOST for e in errors):
+            raise errors[0]
+        return gpus
 
     def _gpu(self, index: int) -> dict[str, Any]:
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = pynvml.nvmlDeviceGetUUID(handle)
-            identity = self._identities.get(uuid)
-            if identity is None:
-                identity = self._identities[uuid] = self._identify(handle, uuid)
-            return {"index": index, **identity, **self._measure(handle, uuid)}
-        except pynvml.NVMLError as error:
-            if error.value not in _LOST:
-                raise
-            return {"index": index, "lost": True}
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = pynvml.nvmlDeviceGetUUID(handle)
+        identity = self._identities.get(uuid)
+        if identity is None:
+            identity = self._identities[uuid] = self._identify(handle, uuid)
+        return {"index": index, **identity, **self._measure(handle, uuid)}
 
     def _identify(self, handle: Any, uuid: str) -> dict[str, Any]:
         """

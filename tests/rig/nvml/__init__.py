@@ -25,6 +25,8 @@ SOURCE = Path(__file__).with_name("fake_nvml.c")
 LIBRARY = "libnvidia-ml.so.1"
 #: nvml.h: the driver was upgraded while it was loaded.
 MISMATCH = 18
+#: nvml.h: the card is off the bus.
+GPU_IS_LOST = 15
 
 
 def build() -> Path:
@@ -53,6 +55,7 @@ class FakeNvml:
         self.host = found
         self._library = build()
         self._path = directory / "fake-nvml"
+        self._errors: dict[str, int] = {}  # by UUID
         self._write()
 
     def environment(self) -> dict[str, str]:
@@ -76,6 +79,11 @@ class FakeNvml:
         """Every call on that GPU answers GPU_IS_LOST."""
         self.set(index, lost=True)
 
+    def fail(self, index: int, code: int) -> None:
+        """Every call on that GPU answers this code of nvml.h."""
+        self._errors[self.host.gpus[index].uuid] = code
+        self._write()
+
     def hang(self, call: str) -> None:
         """No call of that NVML function returns until `release`."""
         self._change(calls={**self.host.calls, call: "hang"})
@@ -89,7 +97,8 @@ class FakeNvml:
         self._change(init_error=MISMATCH)
 
     def release(self) -> None:
-        """Let every call return, NVML be initialised, and every lost GPU be back."""
+        """Let every call return, NVML be initialised, and every GPU answer again."""
+        self._errors.clear()
         gpus = tuple(replace(gpu, lost=False) for gpu in self.host.gpus)
         self._change(calls={}, init_error=None, gpus=gpus)
 
@@ -113,20 +122,20 @@ class FakeNvml:
 
     def _write(self) -> None:
         scratch = self._path.with_suffix(".new")
-        scratch.write_text("\n".join(_lines(self.host)) + "\n")
+        scratch.write_text("\n".join(_lines(self.host, self._errors)) + "\n")
         scratch.replace(self._path)
 
 
-def _lines(host: HostState) -> list[str]:
+def _lines(host: HostState, errors: Mapping[str, int]) -> list[str]:
     """Return the host in the words that fake_nvml.c reads."""
     lines = [f"driver {host.driver_version or ''}", f"init {host.init_error or 0}"]
     lines += [f"call {name} {how}" for name, how in host.calls.items()]
     for gpu in host.gpus:
-        lines += _gpu_lines(gpu)
+        lines += _gpu_lines(gpu, GPU_IS_LOST if gpu.lost else errors.get(gpu.uuid, 0))
     return lines
 
 
-def _gpu_lines(gpu: GpuState) -> list[str]:
+def _gpu_lines(gpu: GpuState, error: int) -> list[str]:
     major, minor = gpu.compute_capability or (-1, -1)
     fields = {
         "uuid": gpu.uuid,
@@ -143,7 +152,7 @@ def _gpu_lines(gpu: GpuState) -> list[str]:
         "utilization": _whole(gpu.utilization_ratio, 100),
         "reasons": -1 if gpu.throttle_reasons is None else _bits(gpu.throttle_reasons),
         "processes": int(gpu.processes is not None),
-        "lost": int(gpu.lost),
+        "error": error,
     }
     processes = [
         f"process {process.pid} {_whole(process.used_bytes, 1)}" for process in gpu.processes or ()

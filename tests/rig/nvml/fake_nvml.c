@@ -4,7 +4,8 @@
  *
  * Lines are `word value`: `driver`, `init` (an NVML return code), `call NAME SECONDS|hang`, `gpu`
  * (which opens a card), and of a card `uuid name total reserved major minor pci temperature power
- * limit clock utilization reasons processes lost process`. -1 is "not supported" throughout.
+ * limit clock utilization reasons processes error process`, `error` being the NVML return
+ * code that each call on it gives. -1 is "not supported" throughout.
  * Signatures and return codes are those of nvml.h.
  */
 #include <errno.h>
@@ -20,7 +21,7 @@
 
 enum {
     OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7,
-    GPU_IS_LOST = 15, VERSION_MISMATCH = 25, GPU_NOT_FOUND = 28, UNKNOWN = 999
+    VERSION_MISMATCH = 25, GPU_NOT_FOUND = 28, UNKNOWN = 999
 };
 #define MAX_GPUS 64
 #define MAX_PROCESSES 128
@@ -30,7 +31,7 @@ typedef struct { unsigned pid; long long used; } process_t;
 typedef struct {
     char uuid[96], name[96], pci[32];
     long long total, reserved, temperature, power, limit, clock, utilization, reasons;
-    int major, minor, lost, reports_processes, count;
+    int major, minor, error, reports_processes, count;
     process_t processes[MAX_PROCESSES];
 } gpu_t;
 typedef struct { char name[80]; double seconds; int hang; } call_t;
@@ -56,7 +57,7 @@ static void read_gpu_line(gpu_t *gpu, const char *word, const char *value) {
     else if (!strcmp(word, "utilization")) gpu->utilization = atoll(value);
     else if (!strcmp(word, "reasons")) gpu->reasons = atoll(value);
     else if (!strcmp(word, "processes")) gpu->reports_processes = atoi(value);
-    else if (!strcmp(word, "lost")) gpu->lost = atoi(value);
+    else if (!strcmp(word, "error")) gpu->error = atoi(value);
     else if (!strcmp(word, "process") && gpu->count < MAX_PROCESSES) {
         process_t *process = &gpu->processes[gpu->count++];
         sscanf(value, "%u %lld", &process->pid, &process->used);
@@ -131,7 +132,7 @@ static int find(const char *function, void *device, gpu_t **gpu) {
     for (int i = 0; i < state.gpus; i++)
         if (!strcmp(state.gpu[i].uuid, (char *)device)) {
             *gpu = &state.gpu[i];
-            return (*gpu)->lost ? GPU_IS_LOST : OK;
+            return (*gpu)->error;
         }
     return GPU_NOT_FOUND;
 }
@@ -195,7 +196,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
     int code = enter(__func__);
     if (code) return code;
     if (index >= (unsigned)state.gpus) return INVALID_ARGUMENT;
-    if (state.gpu[index].lost) return GPU_IS_LOST;
+    if (state.gpu[index].error) return state.gpu[index].error;
     for (int i = 0; i < MAX_GPUS; i++) {
         if (!handles[i][0]) strcpy(handles[i], state.gpu[index].uuid);
         if (!strcmp(handles[i], state.gpu[index].uuid)) {
