@@ -120,7 +120,7 @@ class Daemon:
         self._attempts = Attempts(
             world,
             self.journal,
-            finished=self._finished,
+            finished=lambda id_, outcome: self._inbox.put(_Finished(attempt=id_, outcome=outcome)),
             refresh=self.sources.runtime.refresh,
             fault=fault,
             hire=hire,
@@ -241,15 +241,19 @@ class Daemon:
             case _Request():
                 self._answer(message)
             case "reload":
-                self._load_again()
+                self._reload()
             case str() if message.startswith("die "):
                 self.sources.hurry_gpus(wake=False)
 
-    def _load_again(self) -> None:
+    def _reload(self) -> None:
         try:
-            self._setting = self._load()
+            self._load_again()
         except GpuctlError as error:  # the last good one goes on
             log.error("event=reload_failed error=%s", json.dumps(error.message))
+
+    def _load_again(self) -> None:
+        self._setting = self._load()
+        self.sources.pace(self._setting.plan.watchdog.interval_seconds)
 
     def _observed(self, plan: Plan) -> Snapshot:
         boot, last = self._world.clock.boot_seconds(), self._last_tick
@@ -273,7 +277,7 @@ class Daemon:
     def intend(self, body: Body) -> Body:
         """Commit one request; it is acted on by the tick that follows. Raises `NotFound`."""
         if body["verb"] in ("up", "reload"):
-            self._setting = self._load()
+            self._load_again()
         stored = self.journal.record(intents(body, self._setting.plan, self.journal))
         return {"ok": True, "event": stored[0].id}
 
@@ -304,9 +308,6 @@ class Daemon:
             self._inbox.put("drain")
         else:
             self._attempts.begin(item, self._setting.plan.watchdog.action_seconds)
-
-    def _finished(self, attempt_id: str, outcome: Outcome) -> None:
-        self._inbox.put(_Finished(attempt=attempt_id, outcome=outcome))
 
     def _publish(self, now: Snapshot, waits: Mapping[str, Wait], began: float) -> None:
         plan = self._setting.plan

@@ -46,6 +46,12 @@ class Sampler:
     def hurry(self) -> None:
         self._hurry.set()
 
+    def pace(self, seconds: float) -> None:
+        """Sample every so many seconds from now on; a longer wait under way ends at once."""
+        if seconds != self._seconds:
+            self._seconds = seconds
+            self._hurry.set()
+
     def end(self) -> None:
         self._ended = True
         self._hurry.set()

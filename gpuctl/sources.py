@@ -31,12 +31,13 @@ class Sources:
         stats = {engine.name: engine.stats for engine in load_engines().values()}
         self.probes = ProbeSource(world.prober, clock, latest, wake, stats)
         self._gpus = Sampler("gpus", self.gpus.sample, interval_seconds)
-        self._samplers = (
+        self._paced = (
             Sampler("runtime", self.runtime.sample, interval_seconds),
             self._gpus,
             Sampler("host", self.host.sample, interval_seconds),
-            Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS),
         )
+        gateway = Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS)
+        self._samplers = (*self._paced, gateway)
 
     def begin(self) -> None:
         """Start the threads."""
@@ -57,6 +58,11 @@ class Sources:
         self.gpus.sample()
         self.host.sample()
         self.probes.sample()
+
+    def pace(self, interval_seconds: float) -> None:
+        """Read every source at another interval from now on."""
+        for sampler in self._paced:
+            sampler.pace(interval_seconds)
 
     def hurry_gpus(self, *, wake: bool) -> None:
         """Read the GPUs now; *wake* the loop with the reading even if it shows nothing new."""

@@ -290,6 +290,20 @@ def test_an_up_reads_the_applied_profile_again(loop: Loop, verb: str) -> None:
     assert (loop.names(), loop.tale("intent")) == (["embed-0"], [f"intent {verb}"])
 
 
+@pytest.mark.parametrize("how", ["up", "SIGHUP"])
+def test_another_interval_is_that_of_the_sources_too(loop: Loop, how: str) -> None:
+    """A profile that is taken up anew sets the pace of whatever is read at the interval."""
+    paces: list[float] = []
+    loop.daemon.sources.pace = paces.append  # type: ignore[method-assign, assignment]
+    loop.plan = make.plan(watchdog=replace(make.SETTINGS, interval_seconds=2.0))
+    if how == "up":
+        loop.daemon.intend({"verb": how})
+    else:
+        loop.daemon.reload()
+    loop.daemon.step()
+    assert (paces, loop.fakes.store.status["daemon"]["interval_seconds"]) == ([2.0], 2.0)
+
+
 def test_a_death_has_the_gpus_read(loop: Loop) -> None:
     """Whether its VRAM is free again is known by the time it is started."""
     loop.up()

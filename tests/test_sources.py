@@ -66,6 +66,18 @@ def test_threads_read_until_they_are_ended() -> None:
         assert not thread.is_alive()
 
 
+def test_a_pace_is_that_of_every_source_but_the_gateways_file() -> None:
+    """The interval is for what costs something to read; the gateway writes once a second."""
+    host = Host()
+    host.sources.pace(0.5)
+    assert {s._name: s._seconds for s in host.sources._samplers} == {
+        "runtime": 0.5,
+        "gpus": 0.5,
+        "host": 0.5,
+        "gateway": 1.0,
+    }
+
+
 def test_a_hurry_that_nobody_waits_for_wakes_nobody() -> None:
     """A death has the GPUs read; only a decision that waits for the reading is woken by it."""
     host = Host()
