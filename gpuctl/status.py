@@ -11,6 +11,7 @@ from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Condition,
     GatewaySettings,
+    GpuIdentity,
     GpuReading,
     Plan,
     Replica,
@@ -68,7 +69,6 @@ def status(
     known = {row["name"]: row for row in before["replicas"]} if before else {}
     fold = _Fold(now, conditions, history, waits)
     rows = [fold.row(replica, known.get(replica.name)) for replica in plan.replicas]
-    reserve = {gpu.uuid for gpu in plan.reserve}
     return Status(
         schema=1,
         at=now.at,
@@ -80,7 +80,7 @@ def status(
         simulated=header.simulated,
         daemon=header.daemon,
         replicas=rows,
-        gpus=[_gpu(gpu, reserve) for gpu in now.gpus.values()],
+        gpus=_gpus(plan, now),
         conditions=[
             _condition(condition)
             for condition in conditions.values()
@@ -253,6 +253,30 @@ def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteRe
         kv_ratio=stats.kv_ratio if stats is not None else None,
         key_file=None,
     )
+
+
+def _gpus(plan: Plan, now: Snapshot) -> list[GpuStatus]:
+    """Return the GPUs by index; one that was planned with and is not listed any more is missing."""
+    reserve = {gpu.uuid for gpu in plan.reserve}
+    found = [_gpu(gpu, reserve) for gpu in now.gpus.values()]
+    if now.gpus_boot_seconds is None:
+        return found
+    read_at = now.at + now.gpus_boot_seconds - now.boot_seconds
+    missing = [_missing(gpu, read_at) for gpu in plan.gpus if gpu.uuid not in now.gpus]
+    return sorted((*found, *missing), key=lambda gpu: gpu["index"])
+
+
+def _missing(gpu: GpuIdentity, read_at: float) -> GpuStatus:
+    reading = GpuReading(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name or "unknown",
+        state="missing",
+        memory_total_bytes=gpu.memory_total_bytes,
+        at=read_at,
+        boot_seconds=0.0,
+    )
+    return _gpu(reading, set())
 
 
 def _gpu(gpu: GpuReading, reserve: set[str]) -> GpuStatus:

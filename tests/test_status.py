@@ -16,6 +16,7 @@ from gpuctl.model import (
     GatewayReading,
     GatewayReplica,
     GatewaySettings,
+    GpuIdentity,
     GpuProcess,
     Plan,
     Snapshot,
@@ -377,6 +378,39 @@ def test_gpus_say_what_they_are_for() -> None:
         ("GPU-1", "reserve", None),
         ("GPU-2", "lost", None),
     ]
+
+
+def test_a_gpu_that_is_no_longer_listed_is_missing() -> None:
+    """It keeps the name and place that it was planned with, and nothing else is known of it."""
+    gone = GpuIdentity(index=1, uuid="GPU-b", name="NVIDIA P106-100", memory_total_bytes=6)
+    plan = replace(make.plan(), gpus=(make.identity(0), gone), reserve=(gone,))
+    now = make.snapshot(gpus=[make.gpu(0), make.gpu(2)])
+    now = replace(now, gpus_boot_seconds=NOW - 3)
+    found = published(now, plan=plan)["gpus"]
+    assert [(gpu["uuid"], gpu["state"]) for gpu in found] == [
+        ("GPU-0", "ok"),
+        ("GPU-b", "missing"),
+        ("GPU-2", "ok"),
+    ]
+    assert found[1] == {
+        "index": 1,
+        "uuid": "GPU-b",
+        "name": "NVIDIA P106-100",
+        "memory_total_bytes": 6,
+        "memory_used_bytes": None,
+        "utilization_ratio": None,
+        "temperature_celsius": None,
+        "power_watts": None,
+        "throttle_reasons": None,
+        "state": "missing",
+        "at": AT - 3,
+    }
+
+
+def test_no_gpu_is_missing_before_any_was_read() -> None:
+    """What NVML has not been heard of says nothing of what is there."""
+    now = replace(make.snapshot(), gpus_boot_seconds=None)
+    assert published(now)["gpus"] == []
 
 
 def test_only_what_is_not_ok_is_listed() -> None:

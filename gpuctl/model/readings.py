@@ -27,7 +27,8 @@ class GpuReading:
     index: int
     uuid: str
     name: str
-    state: Literal["ok", "lost", "missing"] = "ok"  # lost: NVML answers GPU_IS_LOST
+    #: lost: NVML lists it and cannot ask it. missing: it was planned with, and is not listed.
+    state: Literal["ok", "lost", "missing"] = "ok"
     memory_total_bytes: int | None = None
     memory_used_bytes: int | None = None
     memory_reserved_bytes: int | None = None
