@@ -12,14 +12,15 @@ import shlex
 import shutil
 import signal
 import socket
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl import fast_status
+from gpuctl import fast_status, paths
 from gpuctl.cli import background, bring_up, compose, follow, planned, preflight, take_down
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
@@ -60,7 +61,7 @@ def command(session: Session, *, keep: bool) -> int:
     if importlib.util.find_spec("xllamacpp") is None:
         raise GpuctlError(
             "the demo needs the embedded llama.cpp server, which is not installed",
-            "pip install 'gpuctl[demo]'",
+            "in a clone of gpuctl, `make demo` installs it, and so does pip install '.[demo]'",
         )
     place = _cache(session.environment)
     own = _own(session, place / "demo")
@@ -211,15 +212,20 @@ def _clean_up(session: Session) -> None:
 
 
 def _tell_how(session: Session) -> None:
-    own = session.own
-    setting = shlex.join(
-        [
-            f"GPUCTL_CONFIG_DIR={own.config}",
-            f"GPUCTL_STATE_DIR={own.state}",
-            f"GPUCTL_RUNTIME_DIR={own.runtime}",
-        ]
-    )
     _tell("6. it is left running. To look at it, and to end it:")
-    _tell(f"   export {setting}")
-    _tell("   gpuctl top        gpuctl why chat-1        gpuctl events")
-    _tell("   gpuctl down")
+    for line in afterwards(session.own, os.environ.get("PATH", os.defpath)):
+        _tell(f"   {line}")
+
+
+def afterwards(own: paths.Directories, search: str) -> Iterator[str]:
+    """Yield what to type for a demo in these directories, in a shell of this search path."""
+    if shutil.which("gpuctl", path=search) is None:
+        yield f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+    setting = (
+        f"GPUCTL_CONFIG_DIR={own.config}",
+        f"GPUCTL_STATE_DIR={own.state}",
+        f"GPUCTL_RUNTIME_DIR={own.runtime}",
+    )
+    yield f"export {shlex.join(setting)}"
+    yield "gpuctl top        gpuctl why chat-1        gpuctl events"
+    yield "gpuctl down"

@@ -1,10 +1,12 @@
 """The demo's own parts; that it works is shown by running it."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from gpuctl import paths
 from gpuctl.cli import demonstration
 from gpuctl.cli.session import Session
 
@@ -55,3 +57,19 @@ def test_a_second_demo_finds_nothing_left(
 
     assert capsys.readouterr().err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_left_running_can_be_reached(tmp_path: Path) -> None:
+    """Where the shell does not find the program, it is told where that is, first of all."""
+    own = paths.Directories("/a demo", "/a demo", "/a demo/run")
+    (tmp_path / "gpuctl").touch(mode=0o755)
+
+    found = list(demonstration.afterwards(own, str(tmp_path)))
+    lost = list(demonstration.afterwards(own, "/nowhere"))
+
+    assert found[0] == (
+        "export 'GPUCTL_CONFIG_DIR=/a demo' 'GPUCTL_STATE_DIR=/a demo'"
+        " 'GPUCTL_RUNTIME_DIR=/a demo/run'"
+    )
+    assert found[-1] == "gpuctl down"
+    assert lost == [f"export PATH={Path(sys.executable).parent}:$PATH", *found]
