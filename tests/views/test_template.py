@@ -24,3 +24,12 @@ def test_the_template_is_a_valid_profile() -> None:
     assert host.name == "attic"
     assert [(entry.count, entry.name) for entry in host.gpus] == [(2, "RTX 3090"), (1, "Tesla P40")]
     assert "gpuctl check p.toml" in text
+
+
+def test_the_template_names_the_engines_there_are() -> None:
+    """Who edits the profile is offered no engine that does not exist."""
+    text = template.profile([gpu(0, "Tesla P40")], name="attic", path="p.toml")
+
+    (line,) = (line for line in text.splitlines() if line.startswith("engine = "))
+
+    assert set(line.partition("#")[2].replace(" ", "").split("|")) == set(load_engines())
