@@ -84,7 +84,7 @@ class History:
     host_fault_starts: tuple[float, ...] = ()  # probe starts made in it
     last_start_at: float | None = None  # of any replica
     cautious: bool = False  # the events of before were lost
-    order: int = 0
+    order: int = 0  # of the latest intent
 
     def replica(self, name: str) -> ReplicaHistory:
         return self.replicas.get(name, _BLANK)
@@ -116,7 +116,6 @@ def remember(
 def fold(history: History, event: Event, at: float | None = None) -> History:
     """Return the history with one Event more; *at* is its time on the present boot's clock."""
     at = event.boot_seconds if at is None else at
-    history = replace(history, order=history.order + 1)
     match event.kind:
         case EventKind.INTENT:
             return _fold_intent(history, event, at)
@@ -134,6 +133,7 @@ def fold(history: History, event: Event, at: float | None = None) -> History:
 
 
 def _fold_intent(history: History, event: Event, at: float) -> History:
+    history = replace(history, order=history.order + 1)
     record = IntentRecord(verb=event.reason, at=at, order=history.order)
     if event.reason == "renew":
         return replace(history, renewals={**history.renewals, event.subject: record})
@@ -145,7 +145,7 @@ def _fold_intent(history: History, event: Event, at: float) -> History:
 
 def _fold_start(history: History, at: float) -> History:
     in_fault = history.host_fault_at is not None
-    starts = (*history.host_fault_starts, at) if in_fault else ()
+    starts = (*history.host_fault_starts, at)[-STARTS_KEPT:] if in_fault else ()
     return replace(history, last_start_at=at, host_fault_starts=starts)
 
 
@@ -251,6 +251,9 @@ _CHANGES = {
     EventKind.READY: _fold_ready,
     EventKind.BASELINE: _fold_baseline,
 }
+
+#: The kinds of Event that the history is made of; the others are for people.
+REMEMBERED = frozenset({*_CHANGES, EventKind.INTENT, EventKind.HOST_FAULT, EventKind.HOST_OK})
 
 
 def _started(before: ReplicaHistory, container: str, at: float, spec_digest: str) -> ReplicaHistory:

@@ -207,6 +207,42 @@ def test_a_verb_that_says_nothing_of_running_is_no_wish() -> None:
     assert make.history(make.event("intent", "", "reload")).wanted("chat-0", "chat") is None
 
 
+def fetching(kind: str, **evidence: Any) -> tuple[Event, ...]:
+    """A start that found no image, and what became of the fetching."""
+    start: dict[str, Any] = {"attempt": "a1", "action": "start"}
+    return (
+        make.event("attempt", **start),
+        make.event("undone", reason="image_missing", attempt="a1", missing_image="engine:1"),
+        make.event("attempt", attempt="f1", action="fetch"),
+        *([make.event(kind, attempt="f1", **evidence)] if kind else []),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "evidence", "missing"),
+    [
+        pytest.param("", {}, "engine:1", id="under-way"),
+        pytest.param("done", {}, "", id="fetched"),
+        pytest.param("undone", {}, "engine:1", id="not-fetched"),
+        pytest.param("undone", {"withdrawn": True}, "engine:1", id="withdrawn"),
+    ],
+)
+def test_a_missing_image_is_known_until_it_is_fetched(
+    kind: str, evidence: dict[str, Any], missing: str
+) -> None:
+    """A start that found no image is tried again when there is one, and did not fail."""
+    found = known(*fetching(kind, **evidence))
+    assert (found.missing_image, len(found.starts)) == (missing, 1)
+    assert found.failure is None
+
+
+def test_an_image_that_cannot_be_fetched_is_a_failure() -> None:
+    """What the registry refuses waits for its back-off, as a refused start does."""
+    found = known(*fetching("undone", failures=2))
+    assert found.failure is not None
+    assert (found.failure.count, found.undone_at, found.missing_image) == (2, NOW, "engine:1")
+
+
 def test_a_host_fault_counts_the_starts_made_in_it() -> None:
     """Starts are counted from the fault on; it ends with them when one is ready."""
     fault = make.event("host_fault", "host", at=NOW)
@@ -220,7 +256,7 @@ def test_a_host_fault_counts_the_starts_made_in_it() -> None:
 def test_what_is_only_told_changes_nothing() -> None:
     """Conditions, evidence, peaks and the daemon's own comings and goings are for readers."""
     told = [make.event(kind, "x") for kind in ("condition", "evidence", "peak", "daemon")]
-    assert make.history(*told) == History(order=4)
+    assert make.history(*told) == History()
 
 
 def aged(event: Event, boot_id: str, at: float) -> Event:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from gpuctl.errors import StoreError
+from gpuctl.history import REMEMBERED
 from gpuctl.model import Event, EventKind
+from gpuctl.retention import needed
 
 SCHEMA = 1
 #: Events kept: at 16 replicas and a bad day of 8 restarts each, more than a month.
@@ -52,8 +54,6 @@ _INSERT = (
     "INSERT INTO event (kind, subject, reason, evidence, at, boot_id, boot_seconds)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-# What an operator wanted holds until told otherwise, however long ago it was.
-_PRUNE = "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ? AND kind <> 'intent'"
 _WRITING = "is the disk full, or the file not ours to write?"
 _READING = (
     "read it as root or as a member of the group gpuctl;"
@@ -141,10 +141,21 @@ class SqliteStore:
         return replace(event, id=row or 0)
 
     def _prune(self) -> None:
-        """Drop the oldest events; what prevents it now leaves them until the next time."""
+        """
+        Drop the oldest events but those that memory rests on, however long ago they were.
+
+        What prevents it now leaves them until the next time.
+        """
         self._appended = 0
         with suppress(sqlite3.Error), self._database:
-            self._database.execute(_PRUNE, (EVENTS_KEPT,))
+            ids = self._database.execute("SELECT min(id), max(id) - ? FROM event", (EVENTS_KEPT,))
+            first, last = ids.fetchone()
+            if first is None or first > last:
+                return
+            kept = needed(_select(self._database, 0, None, tuple(REMEMBERED), None))
+            old = self._database.execute("SELECT id FROM event WHERE id <= ?", (last,)).fetchall()
+            dropped = [row for row in old if row[0] not in kept]
+            self._database.executemany("DELETE FROM event WHERE id = ?", dropped)
 
 
 def read_events(

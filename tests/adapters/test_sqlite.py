@@ -24,6 +24,7 @@ from gpuctl.adapters.sqlite import SqliteStore, read_events
 from gpuctl.errors import StoreError
 from gpuctl.history import History, fold, remember
 from gpuctl.model import Event, EventKind
+from tests import make
 from tests.make import AT, BOOT, NOW
 
 
@@ -519,6 +520,23 @@ def test_the_oldest_events_are_dropped_and_every_intent_is_kept(
     kept = _ids(store.events())
     store.close()
     assert kept == [2, *range(4003 - 1500 + 1, 4003 + 1)]
+
+
+def test_a_container_that_lives_long_is_known_however_much_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start, its READY and its baseline are kept, and what is remembered is the same."""
+    monkeypatch.setattr(sqlite, "EVENTS_KEPT", 1500)
+    lived = [*make.served(), make.event("baseline", container="c1", vram_bytes=2**30)]
+    store, live = _open(tmp_path), History()
+    for batch in (lived, *[[_event()] * 1000] * 4):
+        for stored in store.append(batch):
+            live = fold(live, stored)
+    kept = store.events()
+    store.close()
+    assert _ids(kept) == [1, 2, 3, 4, *range(4004 - 1500 + 1, 4004 + 1)]
+    told = remember(kept, boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False)
+    assert told == live
 
 
 def test_events_that_cannot_be_dropped_do_not_fail_the_append(
