@@ -28,6 +28,8 @@ Wake = Callable[[str], None]
 _TELLING = frozenset({"start", "die", "oom", "stop", "destroy", "pause", "unpause"})
 #: Between tries to reach an event stream that ended.
 _RECONNECT_SECONDS = 1.0
+#: A stream that broke off sooner was not followed at all.
+_FOLLOWED_SECONDS = 5.0
 #: A replica whose VRAM fell below this share of the last reading is looked at again at once.
 _SUSPICION_RATIO = 0.5
 
@@ -71,17 +73,26 @@ class RuntimeSource:
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}  # replica → when an action last changed it
         self._ended = threading.Event()
+        self._listing = threading.Lock()  # one list at a time: a later one must not end first
+        self._since: float | None = None  # what the stream told last is of this time
+        self._following_at: float | None = None  # when the stream that is open was asked for
         # Containers of which the stream has told this, since their last start.
         self._signalled: set[str] = set()
         self._starved: set[str] = set()
 
     def sample(self) -> None:
         """Read the full list: the truth, where events are only hints."""
+        with self._listing:
+            self._list()
+        if self._followed() and self._latest.errors.pop("events", None) is not None:
+            self._wake("events")
+
+    def _list(self) -> None:
         began = self._clock.boot_seconds()
         try:
             listed = self._runtime.list()
         except GpuctlError as error:
-            _failed(self._latest, "runtime", error, self._clock, self._wake)
+            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
             return
         with self._lock:
             merged = self._merged({reading.id: reading for reading in listed}, began)
@@ -105,7 +116,7 @@ class RuntimeSource:
             reading = self._runtime.inspect(name)
         except GpuctlError as error:
             # What is on the board is older than the action: nothing may rest on it until a list.
-            _failed(self._latest, "runtime", error, self._clock, self._wake)
+            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
             return
         with self._lock:
             kept = {
@@ -119,19 +130,39 @@ class RuntimeSource:
 
     def watch(self) -> None:
         """Follow the event stream until `end()`; it is taken up again wherever it breaks off."""
-        since: float | None = None
         while not self._ended.is_set():
-            try:
-                for event in self._runtime.watch(since):
-                    since = event.at
-                    guarded("events", partial(self._take, event))
-            except GpuctlError as error:
-                _failed(self._latest, "runtime", error, self._clock, self._wake)
-            self._wake("stream")
+            guarded("events", self._follow)
             self._ended.wait(_RECONNECT_SECONDS)
+
+    def _follow(self) -> None:
+        self._following_at = self._clock.boot_seconds()
+        words = "the stream ended"
+        try:
+            for event in self._runtime.watch(self._since):
+                self._since = event.at
+                guarded("events", partial(self._take, event))
+        except GpuctlError as error:
+            words = error.message
+        finally:
+            self._broke_off(words)
+
+    def _broke_off(self, words: str) -> None:
+        """Find out whether the engine has gone, or its stream alone, which stops no decision."""
+        followed = self._followed()
+        self._following_at = None
+        if self._ended.is_set():
+            return
+        self.sample()
+        if not followed and "runtime" not in self._latest.errors:
+            words = f"{words}; deaths are noticed at the interval"
+            _failed(self._latest, "events", words, self._clock, self._wake)
 
     def end(self) -> None:
         self._ended.set()
+
+    def _followed(self) -> bool:
+        at = self._following_at
+        return at is not None and self._clock.boot_seconds() - at >= _FOLLOWED_SECONDS
 
     def _take(self, event: RuntimeEvent) -> None:
         match event.action:
@@ -183,7 +214,7 @@ class RuntimeSource:
             reading = self._runtime.inspect(event.container)
         except GpuctlError as error:
             # It may be going down, and its containers with it: nothing is theirs until it is read.
-            _failed(self._latest, "runtime", error, self._clock, self._wake)
+            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
             return
         if reading is None and known is not None:
             # Removed before it could be read: what the event said of its end is all there is.
@@ -231,7 +262,7 @@ class GpuSource:
         try:
             read = self._gpus.read()
         except GpuctlError as error:
-            _failed(self._latest, "gpus", error, self._clock, self._wake)
+            _failed(self._latest, "gpus", error.message, self._clock, self._wake)
             return
         before = self._latest.gpus
         first = self._latest.gpus_boot_seconds is None
@@ -243,8 +274,7 @@ class GpuSource:
 
     def _joined(self, read: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
         pids = {process.pid for gpu in read for process in gpu.processes or ()}
-        # A pid keeps its owner while it stays listed: a process that hangs on its way out may
-        # not tell any more whose it was.
+        # A pid listed before keeps its owner: a process that hangs on its way out may not tell it.
         self._owners = {
             pid: self._owners.get(pid) or (self._host.container_of(pid), self._host.name_of(pid))
             for pid in pids
@@ -275,17 +305,17 @@ class HostSource:
             self._latest.host = self._host.read()
             self._latest.errors.pop("host", None)
         except GpuctlError as error:
-            _failed(self._latest, "host", error, self._clock, self._wake)
+            _failed(self._latest, "host", error.message, self._clock, self._wake)
         self.sample_gateway()
 
     def sample_gateway(self) -> None:
         self._latest.gateway = self._gateway.read()
 
 
-def _failed(latest: Latest, source: str, error: GpuctlError, clock: Clock, wake: Wake) -> None:
+def _failed(latest: Latest, source: str, message: str, clock: Clock, wake: Wake) -> None:
     before = latest.errors.get(source)
     since = before.since_boot_seconds if before else clock.boot_seconds()
-    latest.errors[source] = SourceError(message=error.message, since_boot_seconds=since)
+    latest.errors[source] = SourceError(message=message, since_boot_seconds=since)
     if before is None:
         wake(source)
 

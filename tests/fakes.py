@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -91,6 +92,8 @@ class FakeRuntime:
         self._call("create", name)
         if self._named(name) is not None:
             raise NameTaken(f"{name} exists")
+        if spec.image not in self.images:
+            raise StartRefused(f"No such image: {spec.image}")
         id_ = next(self._ids)
         self.specs[id_] = spec
         self.containers[id_] = ContainerReading(
@@ -279,6 +282,13 @@ class Inline:
 
     def close(self) -> None:
         return
+
+
+class Instant(threading.Event):
+    """An event that is not waited for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
 
 
 class FakeWorld:

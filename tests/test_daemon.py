@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gpuctl.errors import RuntimeUnavailable
+from gpuctl.model import RuntimeEvent
 from tests import make
-from tests.fakes import busy
+from tests.fakes import Instant, busy
 from tests.stage import Stage, refuse
 
 
@@ -199,6 +202,28 @@ def test_docker_gone_is_no_failure(stage: Stage) -> None:
     stage.pass_(10)
     assert stage.phase() == "ready"
     assert stage.fakes.runtime.running() == ["c1"]
+
+
+def test_an_engine_that_tells_no_events_is_watched_at_the_interval(stage: Stage) -> None:
+    """One steady condition says so; a death is repaired all the same, and excused by nothing."""
+    stage.up()
+    source = stage.daemon.sources.runtime
+    source._ended = Instant()
+    seen: list[list[tuple[str, float]]] = []
+
+    def watch(since: float | None) -> Iterator[RuntimeEvent]:
+        if len(seen) == 2:
+            stage.fakes.runtime.die("c1", 1)
+        stage.pass_(4)
+        seen.append([(c["reason"], c["since"]) for c in stage.fakes.store.status["conditions"]])
+        if len(seen) == 6:
+            source.end()
+        raise RuntimeUnavailable("cannot read the events: 403")
+
+    stage.fakes.runtime.watch = watch  # type: ignore[method-assign]
+    source.watch()
+    assert (seen[0], seen[1:]) == ([], [[("events_unread", make.AT + 7)]] * 5)
+    assert (stage.phase(), stage.tale("failed")) == ("ready", ["failed exit_1"])
 
 
 def test_a_docker_restart_is_not_held_against_anyone() -> None:
