@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,18 +124,83 @@ def test_an_event_is_read() -> None:
     )
 
 
+def secretive(**changes: Any) -> ContainerSpec:
+    values: dict[str, Any] = {"secrets": {"API_KEY": "/etc/key"}, **changes}
+    return ContainerSpec(image="e", host_port=1, container_port=2, **values)
+
+
 def test_a_secret_travels_as_a_file() -> None:
-    """`inspect` shows where a secret is mounted, never what it is."""
-    secret = {"HF_TOKEN": "/etc/gpuctl/hf"}
-    spec = ContainerSpec(image="e", host_port=1, container_port=2, secrets=secret)
-    made = creation.body(spec, {})
-    assert made["Env"] == [
-        "HF_TOKEN_FILE=/run/secrets/HF_TOKEN",
-        "HF_TOKEN_PATH=/run/secrets/HF_TOKEN",
-    ]
+    """`inspect` shows where a secret is mounted, never what it is; what is no secret stays so."""
+    made = creation.body(secretive(environment={"A": "1"}, command=("serve",)), {})
+    assert made["Env"] == ["A=1"]
     (mount,) = made["HostConfig"]["Mounts"]
-    assert (mount["Source"], mount["Target"]) == ("/etc/gpuctl/hf", "/run/secrets/HF_TOKEN")
+    assert (mount["Source"], mount["Target"]) == ("/etc/key", "/run/secrets/API_KEY")
     assert mount["ReadOnly"]
+
+
+IMAGE = {"Entrypoint": ["vllm", "serve"], "Cmd": ["--help"]}
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "image", "runs"),
+    [
+        pytest.param(None, (), IMAGE, ["vllm", "serve", "--help"], id="the-image-s"),
+        pytest.param(None, ("m",), IMAGE, ["vllm", "serve", "m"], id="a-command"),
+        pytest.param(("x",), (), IMAGE, ["x"], id="an-entrypoint"),
+        pytest.param(("x",), ("m",), IMAGE, ["x", "m"], id="both"),
+        pytest.param((), (), IMAGE, ["--help"], id="no-entrypoint"),
+        pytest.param(None, (), {"Cmd": ["sleep"]}, ["sleep"], id="an-image-with-a-command"),
+        pytest.param(None, ("m",), {"Entrypoint": None, "Cmd": None}, ["m"], id="a-bare-image"),
+    ],
+)
+def test_with_a_secret_the_same_program_runs(
+    entrypoint: tuple[str, ...] | None,
+    command: tuple[str, ...],
+    image: dict[str, Any],
+    runs: list[str],
+) -> None:
+    """The wrapper becomes what Docker would have run: the image's words, or the spec's."""
+    made = creation.body(secretive(entrypoint=entrypoint, command=command), {}, image)
+    assert made["Entrypoint"][:2] == ["/bin/sh", "-c"]
+    assert made["Cmd"] == runs
+
+
+def test_with_nothing_to_run_there_is_nothing_to_wrap() -> None:
+    """The engine's own refusal is told."""
+    assert not {"Entrypoint", "Cmd"} & creation.body(secretive(), {}, {}).keys()
+
+
+def wrapped(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    """Run the wrapper of these secrets, which lie in *folder*, before a program that shows all."""
+    spec = secretive(secrets=dict.fromkeys(names, ""), command=("env", "-0"))
+    made = creation.body(spec, {})
+    words = [word.replace("/run/secrets", str(folder)) for word in made["Entrypoint"]]
+    clean = {"PATH": os.environ["PATH"], "text": "of the image"}
+    return subprocess.run([*words, *made["Cmd"]], env=clean, capture_output=True, text=True)
+
+
+def test_a_secret_is_a_variable_of_the_engine(tmp_path: Path) -> None:
+    """Each has its own value to the letter, without the space around it, and nothing is added."""
+    letters = """a b  $HOME `id` $(id) "quoted" 'so' \\ * ; é\nsecond line"""
+    (tmp_path / "API_KEY").write_text(f" {letters}\r\n\n")
+    (tmp_path / "_B2").write_text("b")
+    (tmp_path / "EMPTY").write_text("\n")
+    ran = wrapped(tmp_path, "API_KEY", "_B2", "EMPTY")
+    shown = dict(line.split("=", 1) for line in ran.stdout.split("\0") if line)
+    assert {name: value for name, value in shown.items() if name not in ("PATH", "PWD")} == {
+        "API_KEY": letters,
+        "_B2": "b",
+        "EMPTY": "",
+        "text": "of the image",
+    }
+
+
+def test_a_secret_that_cannot_be_read_ends_the_start_in_words(tmp_path: Path) -> None:
+    """Nothing runs without its secret, and the last line of the log names it."""
+    ran = wrapped(tmp_path, "API_KEY")
+    said = f"the secret {tmp_path}/API_KEY cannot be read by user {os.getuid()} of this container"
+    assert (ran.returncode, ran.stdout) == (78, "")
+    assert ran.stderr.splitlines()[-1] == f"gpuctl: {said}"
 
 
 def test_a_small_spec_sets_no_limit_it_does_not_have() -> None:

@@ -10,31 +10,32 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from gpuctl.adapters.docker import secret_files
 from gpuctl.model import ContainerSpec, DockerHealth, Mount
 
 Body = dict[str, Any]
 
 #: Docker counts the times of a health check in nanoseconds.
 NANOSECONDS = 1_000_000_000
-#: Where images look for a secret's file, by the convention of Docker's own secrets.
-SECRETS = "/run/secrets"
 
 
-def body(spec: ContainerSpec, labels: Mapping[str, str]) -> Body:
-    """Return the request that creates the container of *spec*, carrying *labels*."""
+def body(
+    spec: ContainerSpec, labels: Mapping[str, str], image: Mapping[str, Any] | None = None
+) -> Body:
+    """
+    Return the request that creates the container of *spec*, carrying *labels*.
+
+    *image* is the image's `Config`, which matters to a spec with secrets only.
+    """
     found: Body = {
         "Image": spec.image,
-        "Env": [f"{name}={value}" for name, value in _environment(spec).items()],
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
         "Labels": dict(labels),
         "StopTimeout": math.ceil(spec.stop_grace_seconds),
         "Healthcheck": _healthcheck(spec.docker_health),
         "HostConfig": _host_config(spec),
+        **_program(spec, image or {}),
     }
-    # An empty Cmd or Entrypoint would replace the image's own; absent keeps it.
-    if spec.command:
-        found["Cmd"] = list(spec.command)
-    if spec.entrypoint is not None:
-        found["Entrypoint"] = list(spec.entrypoint)
     if spec.user is not None:
         found["User"] = spec.user
     if spec.network != "host":
@@ -42,27 +43,27 @@ def body(spec: ContainerSpec, labels: Mapping[str, str]) -> Body:
     return found
 
 
-def _environment(spec: ContainerSpec) -> dict[str, str]:
-    """Return the variables: of a secret only where its file is, which `inspect` may show."""
-    files = {f"{name}_FILE": f"{SECRETS}/{name}" for name in spec.secrets}
-    # huggingface_hub has a name of its own for it.
-    token = {"HF_TOKEN_PATH": f"{SECRETS}/HF_TOKEN"} if "HF_TOKEN" in spec.secrets else {}
-    return {**spec.environment, **files, **token}
-
-
-def _secrets(spec: ContainerSpec) -> list[Mount]:
-    return [
-        Mount(source=file, target=f"{SECRETS}/{name}", read_only=True)
-        for name, file in spec.secrets.items()
-    ]
+def _program(spec: ContainerSpec, image: Mapping[str, Any]) -> Body:
+    """Return what runs: an empty Cmd or Entrypoint would replace the image's, absent keeps it."""
+    found: Body = {}
+    if spec.command:
+        found["Cmd"] = list(spec.command)
+    if spec.entrypoint is not None:
+        found["Entrypoint"] = list(spec.entrypoint)
+    arguments = secret_files.arguments(spec.entrypoint, spec.command, image)
+    # With nothing to run there is nothing to wrap, and the engine says so.
+    if spec.secrets and arguments:
+        return {"Entrypoint": secret_files.entrypoint(spec.secrets), "Cmd": arguments}
+    return found
 
 
 def _host_config(spec: ContainerSpec) -> Body:
+    secrets = secret_files.mounts(spec.secrets)
     return {
         **_limits(spec),
         **_confinement(spec),
         **_network(spec),
-        "Mounts": [_mount(mount) for mount in (*spec.mounts, *_secrets(spec))],
+        "Mounts": [_mount(mount) for mount in (*spec.mounts, *secrets)],
         "DeviceRequests": _device_requests(spec),
         "LogConfig": {
             "Type": "json-file",

@@ -38,7 +38,7 @@ _HINTS = (
     ("nvidia-container", "see whether `nvidia-smi` works on the host"),
     ("hook", "see whether `nvidia-smi` works on the host, and `gpuctl doctor`"),
     ("no such image", "fetch it with `docker pull`, or correct `image` in the profile"),
-    ("bind source path does not exist", "create that directory, or correct `mounts`"),
+    ("bind source path does not exist", "create it, or correct `mounts` or the secret's `file`"),
     ("executable file not found", "correct `command`: the image has no such program"),
 )
 

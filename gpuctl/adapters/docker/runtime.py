@@ -41,6 +41,12 @@ def _short(container: str) -> str:
     return container[:12] if len(container) == 64 else container
 
 
+def _image(client: APIClient, name: str) -> Mapping[str, Any]:
+    """Return the image's own settings: its entrypoint, its command."""
+    found = client.inspect_image(name)  # type: ignore[no-untyped-call]
+    return cast(Mapping[str, Any], found.get("Config") or {})
+
+
 class DockerRuntime:
     """
     The containers labelled `gpuctl.replica` on one engine; no other is listed or touched.
@@ -113,9 +119,14 @@ class DockerRuntime:
                 yield event
 
     def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
-        """Create a container, return its id. Source: `POST /containers/create`."""
-        body = creation.body(spec, labels)
+        """
+        Create a container, return its id.
+
+        Source: `POST /containers/create`; with secrets also `GET /images/{name}/json`.
+        """
         with self._calling(f"create {name}", starting=True) as client:
+            image = _image(client, spec.image) if spec.secrets else None
+            body = creation.body(spec, labels, image)
             created = client.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         container = str(created["Id"])
         self._listing.changed(container)
