@@ -124,3 +124,16 @@ def test_a_list_begun_before_an_error_does_not_end_it(board: Board) -> None:
     board.runtime.list = late  # type: ignore[method-assign]
     board.source.sample()
     assert list(board.latest.errors) == ["runtime"]
+
+
+def test_lists_are_read_one_at_a_time(board: Board) -> None:
+    """Two threads list: what an older list says must not come after what a newer one said."""
+    held: list[bool] = []
+
+    def listed() -> tuple[ContainerReading, ...]:
+        held.append(board.source._listing.locked())
+        return ()
+
+    board.runtime.list = listed  # type: ignore[method-assign]
+    board.source.sample()
+    assert (held, board.source._listing.locked()) == ([True], False)
