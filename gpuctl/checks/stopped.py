@@ -62,6 +62,8 @@ def _judge(
         )
     if container.state == "created":
         return None  # it is being started, or its start was refused, which has its own event
+    if container.state in ("removing", "removed") and container.id != history.container:
+        return None  # it was never seen to run: nothing ended with it
     reason, told = _reason(container), _evidence(container)
     if reason == "killed":
         told = {

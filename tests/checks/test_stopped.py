@@ -104,6 +104,21 @@ def test_removed_by_another_client() -> None:
         assert verdict.evidence["removed_by"] == "another client"
 
 
+@pytest.mark.parametrize("state", ["removing", "removed"])
+def test_a_container_that_never_ran_may_go(state: str) -> None:
+    """Who removes what was only created ends nothing; of one that ran and exited more is known."""
+    begun = [
+        make.event("attempt", attempt="s", action="start", restart=True),
+        make.event("undone", reason="runtime_error", attempt="s"),
+    ]
+    for past in (make.history(begun), make.history(make.served(), begun)):
+        assert judged(make.snapshot(make.container(id_="c2", state=state)), past) is None
+        ended = make.container(id_="c2", state="exited", exit_code=1)
+        verdict = judged(make.snapshot(ended), past)
+        assert verdict is not None
+        assert verdict.reason == "exit_1"
+
+
 def test_what_we_ended_is_no_failure() -> None:
     """A container that we terminated or removed says nothing."""
     for action in ("terminate", "remove"):
