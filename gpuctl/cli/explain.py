@@ -31,7 +31,9 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     since: Annotated[str | None, typer.Option(help="How far back: 10m, 24h.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only these kinds: failed, ready.")] = None,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", help="Only the newest.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the newest.")
+    ] = None,
 ) -> None:
     """Print the journal: every event, oldest first."""
     from gpuctl.cli import journal
@@ -47,7 +49,7 @@ def logs(
         bool, typer.Option("--previous", "-p", help="The log of the one before, kept at its end.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it comes.")] = False,
-    tail: Annotated[int, typer.Option("--tail", "-n", help="How many lines.")] = 200,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=1, help="How many lines.")] = 200,
 ) -> None:
     """Print what a replica's engine wrote."""
     from gpuctl.cli import output

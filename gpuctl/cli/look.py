@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from gpuctl.cli import durations
+
 PANEL = "Look"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print a document for scripts.")]
@@ -21,7 +23,10 @@ def status(context: typer.Context, json: AsJson = False) -> None:
 
 def top(
     context: typer.Context,
-    interval: Annotated[float, typer.Option(help="Look this often (s).")] = 1.0,
+    interval: Annotated[
+        float,
+        typer.Option(parser=durations.interval, metavar="TIME", help="Look this often: 1, 500ms."),
+    ] = 1.0,
 ) -> None:
     """Watch GPUs, replicas, conditions and events live; q quits."""
     from gpuctl.cli import watching

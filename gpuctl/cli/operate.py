@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from gpuctl.cli import durations
+
 PANEL = "Operate"
 
 Subject = Annotated[
     str, typer.Argument(metavar="SUBJECT", help="A replica (chat-3) or a workload (chat).")
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the daemon knows.")]
-Timeout = Annotated[float, typer.Option(help="Wait this long (s).")]
+Timeout = Annotated[
+    float, typer.Option(parser=durations.seconds, metavar="TIME", help="Wait this long: 90, 30m.")
+]
 
 
 def start(

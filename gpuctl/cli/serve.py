@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gpuctl.cli import durations
+
 PANEL = "Serve"
 
 
@@ -15,7 +17,12 @@ def up(
         str | None, typer.Argument(metavar="PROFILE", help="A shipped profile's name, or a file.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait.")] = False,
-    timeout: Annotated[float, typer.Option(help="Wait this long for all to be ready (s).")] = 1800,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=durations.seconds, metavar="TIME", help="Wait this long for all: 90, 30m."
+        ),
+    ] = 1800,
 ) -> None:
     """Plan, check, start and supervise; returns when every replica is ready."""
     from gpuctl.cli import bring_up
@@ -25,7 +32,12 @@ def up(
 
 def down(
     context: typer.Context,
-    timeout: Annotated[float, typer.Option(help="Wait this long for the last to end (s).")] = 300,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=durations.seconds, metavar="TIME", help="Wait this long for the last: 90, 5m."
+        ),
+    ] = 300,
 ) -> None:
     """Drain, stop and remove what the profile owns; it holds until the next `up`."""
     from gpuctl.cli import take_down
