@@ -124,6 +124,9 @@ def test_a_name_is_a_shipped_profile_and_a_path_a_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         profile.find("p106")
     assert caught.value.hint == "did you mean p106x8? A path needs a / or .toml."
+    with pytest.raises(NotFound) as caught:
+        profile.find("mine")
+    assert caught.value.hint.endswith(", rtx3090. A path needs a / or .toml.")
 
 
 #: Of every table, and one that is of none.

@@ -53,8 +53,13 @@ def subjects(status: Status, subject: str) -> frozenset[str]:
         return frozenset(found)
     known = sorted(names | {replica["workload"] for replica in status["replicas"]})
     near = get_close_matches(subject, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    hint = f"did you mean {_either(near)}?" if near else f"there are {', '.join(known)}"
     raise NotFound(f"no replica or workload is named {subject!r}", hint)
+
+
+def _either(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _carried_out(word: str, names: frozenset[str], before: Status) -> Callable[[Status], bool]:

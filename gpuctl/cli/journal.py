@@ -35,6 +35,8 @@ def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> 
     from gpuctl.views import journal
 
     names = _gpu_names(session)
+    if wanted.subject and not follow:
+        _heard_of(session, wanted.subject)
     while True:
         for event in read(session, wanted):
             line = journal.named(journal.line(event), names)
@@ -113,6 +115,17 @@ def _above(session: Session, name: str) -> tuple[str, ...]:
     status = _status(session)
     replicas = status["replicas"] if status else []
     return next(((r["workload"], "") for r in replicas if r["name"] == name), ())
+
+
+def _heard_of(session: Session, subject: str) -> None:
+    """Refuse a name that has no events and is none here either. Raises `NotFound`."""
+    from gpuctl.cli import intents
+
+    name, status = uuid(session, subject), _status(session)
+    if status is None or name in {gpu["uuid"] for gpu in status["gpus"]}:
+        return
+    if not compose.events(session, subject=name, limit=1):
+        intents.subjects(status, subject)
 
 
 def _known(session: Session, subject: str, name: str) -> None:

@@ -38,8 +38,8 @@ def gone(status: Status) -> bool:
 
 def _without_daemon(session: Session, timeout: float) -> int:
     """Take the lock and run the daemon's own fold, in this process, until nothing is left."""
-    session.say("no daemon runs: taking everything down from here")
     with foreground.supervisor(session, intent="down") as daemon, follow.progress(session) as show:
+        session.say("no daemon runs: taking everything down from here")
         loop = threading.Thread(target=daemon.run, name="supervisor")
         loop.start()
         try:

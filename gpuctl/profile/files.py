@@ -40,7 +40,10 @@ def find(name_or_path: str) -> FilePath:
     if "/" in name_or_path or path.suffix == ".toml" or path.exists():
         return path
     hint = nearest(name_or_path, names, of="the shipped profiles are")
-    raise NotFound(f"there is no profile {name_or_path!r}", f"{hint} A path needs a / or .toml.")
+    raise NotFound(
+        f"there is no profile {name_or_path!r}",
+        f"{hint}{'' if hint[-1] == '?' else '.'} A path needs a / or .toml.",
+    )
 
 
 def read(path: FilePath) -> str:

@@ -134,7 +134,29 @@ def test_why_of_an_unknown_name(
     done = gpuctl("why", "caht-2")
 
     assert (done.code, done.out) == (2, "")
-    assert "hint: did you mean chat-2" in done.err
+    assert "hint: did you mean chat-2, chat-1 or chat-0?" in done.err
+
+
+def test_events_of_an_unknown_name(
+    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+) -> None:
+    """A name that is none is no replica to which nothing has happened."""
+    record(*HISTORY)
+    publish()
+
+    done = gpuctl("events", "caht-2")
+
+    assert (done.code, done.out) == (2, "")
+    assert "error: no replica or workload is named 'caht-2'" in done.err
+
+
+@pytest.mark.parametrize("command", ["events", "logs"])
+def test_a_tail_is_counted_from_nothing(gpuctl: Callable[..., Any], command: str) -> None:
+    """Less than no line is refused."""
+    done = gpuctl(command, "chat-2", "--tail", "-3")
+
+    assert (done.code, done.out) == (2, "")
+    assert "--tail" in done.err
 
 
 def test_the_log_of_the_one_before(
