@@ -63,6 +63,8 @@ def act(
     fenced = _Fenced(runtime=runtime, current=current, fault=fault)
     try:
         match order.action:
+            case Start(step="fetch"):
+                return _fetched(order, fenced)
             case Start():
                 return _Starting(order, fenced, pause).start()
             case Stop() as stop:
@@ -73,6 +75,8 @@ def act(
                 assert_never(order.action)
     except _GivenUp:
         return Outcome(done=False, reason="given_up")
+    except _ImageMissing as error:
+        return Outcome(done=False, reason="image_missing", evidence={"missing_image": error.image})
     except StartRefused as error:
         return _undone(error, reason="start_refused", counts=True)
     except GpuctlError as error:
@@ -81,6 +85,14 @@ def act(
 
 class _GivenUp(Exception):
     """Another attempt may be under way: this one must not write any more."""
+
+
+class _ImageMissing(Exception):
+    """It must be fetched first, which takes longer than a start may."""
+
+    def __init__(self, image: str) -> None:
+        super().__init__(image)
+        self.image = image
 
 
 _REASONS = {"RuntimeTimeout": "runtime_timeout", "NameTaken": "name_taken"}
@@ -145,10 +157,9 @@ class _Starting:
                 return there.id
             old = there.id if there is not None else ""
         if self.order.fetches:
-            self._fetch()
-        aside = old and self._put_aside(old)
-        if not aside and not self.order.fetches:
-            self._fetch()  # whoever removed the container may have removed its image
+            self._see_image()  # before anything is touched
+        if old:
+            self._put_aside(old)
         self.fault("start.renamed")
         try:
             return self._create()
@@ -163,30 +174,32 @@ class _Starting:
             return self._create()
 
     def _create(self) -> str:
-        return self.fenced.writing.create(
-            self.replica.container_name, self.replica.spec, self.order.labels
-        )
+        name, spec, labels = self.replica.container_name, self.replica.spec, self.order.labels
+        try:
+            return self.fenced.writing.create(name, spec, labels)
+        except StartRefused:
+            self._see_image()  # whoever removed the container may have removed its image
+            raise
 
-    def _fetch(self) -> None:
-        image = self.replica.spec.image
-        if not self.runtime.has_image(image):
-            self.fenced.writing.pull(image, lambda _line, _ratio: None)
+    def _see_image(self) -> None:
+        if not self.runtime.has_image(self.replica.spec.image):
+            raise _ImageMissing(self.replica.spec.image)
 
-    def _put_aside(self, container: str) -> bool:
-        """Rename a container and make sure it does not run; False when there is none."""
+    def _put_aside(self, container: str) -> None:
+        """Rename a container, if it is there, and make sure it does not run."""
         if self.order.action.reason == "removed":
             self._await_removal(container)
         aside = f"{self.replica.container_name}.old-{container[:12]}"
         try:
             self.fenced.writing.rename(container, aside)
         except ContainerMissing:
-            return False  # somebody removed it in the meantime
+            return  # somebody removed it in the meantime
         old = self.runtime.inspect(container)
         if old is not None and old.state == "created":
             self.fenced.writing.remove(old.id)  # its start may still be on its way
-            return True
+            return
         if old is None or old.state not in ("running", "paused") or self._killed(old):
-            return True
+            return
         self.fenced.writing.disconnect(old.id)
         ours = {gpu.uuid for gpu in self.replica.gpus}
         if not ours or ours & set(old.gpus):
@@ -196,7 +209,6 @@ class _Starting:
                 f"the old container {old.id[:12]} of {self.replica.name} cannot be killed",
                 "its processes hang in the kernel, as on a lost GPU: a reboot clears them",
             )
-        return True
 
     def _await_removal(self, container: str) -> None:
         """
@@ -238,6 +250,16 @@ class _Starting:
         except GpuctlError as error:
             told["not_removed"] = error.message
         return (left,)
+
+
+def _fetched(order: Order, fenced: _Fenced) -> Outcome:
+    assert order.replica is not None
+    image = order.replica.spec.image
+    fenced.fault("fetch.begun")
+    if not fenced.runtime.has_image(image):
+        fenced.writing.pull(image, lambda _line, _ratio: None)
+    fenced.fault("fetch.done")
+    return Outcome(done=True, evidence={"image": image})
 
 
 def legacy(runtime: Runtime, container: ContainerReading) -> Evidence:

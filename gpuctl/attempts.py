@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from gpuctl.act import FaultPoint, Outcome, act
 from gpuctl.decide import Withdrawal
 from gpuctl.journal import Journal
-from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot
+from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot, Start
 from gpuctl.orders import Order
 from gpuctl.ports import World
 from gpuctl.transitions import failures
@@ -21,7 +21,7 @@ from gpuctl.workers import Workers
 
 #: Actions carried out at once.
 _WORKERS = 4
-#: Starts that may have to fetch an image have a lane of their own ...
+#: Images are fetched in a lane of their own ...
 _PULLS = 2
 #: ... which may take this long.
 _PULL_SECONDS = 3600.0
@@ -54,11 +54,12 @@ class Attempts:
     def begin(self, order: Order, seconds: float) -> None:
         """Have an order carried out; *seconds* is how long it may take."""
         self._open[order.attempt] = (order.action, self._world.clock.boot_seconds())
-        lane = self._pulls if order.fetches else self._workers
+        fetches = isinstance(order.action, Start) and order.action.step == "fetch"
+        lane = self._pulls if fetches else self._workers
         lane.submit(
             order.attempt,
             lambda: self._carried_out(order),
-            _PULL_SECONDS if order.fetches else seconds,
+            _PULL_SECONDS if fetches else seconds,
         )
 
     def ended(self, attempt: str, outcome: Outcome) -> None:
@@ -80,25 +81,24 @@ class Attempts:
         self._ended.extend((attempt, late) for attempt in overdue)
         while self._ended:
             attempt, outcome = self._ended[0]
-            action, began = self._open[attempt]
-            self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
-            del self._open[attempt]
+            if attempt in self._open:  # or it was withdrawn
+                action, began = self._open[attempt]
+                self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
+                del self._open[attempt]
             self._ended.popleft()
 
     def withdraw(self, found: Iterable[Withdrawal]) -> None:
         """
-        Close what a daemon before this one began, and nobody wants any more.
+        Close what nobody wants any more; what is still done for it is not listened to.
 
         Raises:
             StoreError: the events could not be stored.
         """
         make = self._journal.event
-        self._journal.record(
-            [
-                make(EventKind.UNDONE, each.replica, each.reason, _withdrawn(each.attempt))
-                for each in found
-            ]
-        )
+        for each in found:
+            told: Evidence = {"attempt": each.attempt, "withdrawn": True}
+            self._journal.record([make(EventKind.UNDONE, each.replica, each.reason, told)])
+            self._open.pop(each.attempt, None)
 
     def end(self) -> None:
         """Let the threads go; what is under way is taken up again by the next daemon."""
@@ -138,7 +138,3 @@ class Attempts:
             ),
             make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
         ]
-
-
-def _withdrawn(attempt: str) -> Evidence:
-    return {"attempt": attempt, "withdrawn": True}

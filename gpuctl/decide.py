@@ -4,12 +4,13 @@ What to do now: (Plan, Snapshot, Conditions, History) → Actions. PURE; the dae
 One decision per replica, on the first rung that applies:
 
  0. the runtime could not be read → nothing
- 1. an attempt is under way → nothing; one that a daemon before us left open is taken up again,
-    but for a start that is not wanted any more and did not happen yet: that is withdrawn
+ 1. an attempt is under way → nothing; one that a daemon before us left open is taken up again.
+    A start that was so cut off, and the fetching of an image, are withdrawn if not wanted any more
  2. a container was renamed aside → kill it if it still runs, remove it when it has ended
  3. not wanted and not running → nothing; after a `down`, remove what is left
  4. not running, and something speaks against a start → nothing (`waiting` says what)
- 5. not running → Start
+ 5. not running → Start; one that found its image missing is followed by the fetching of it,
+    which is no load and holds up none, and then decided on anew
  6. running as wanted → nothing
  7. it must go and is not draining → Drain (at most one voluntary per workload), or straight to 8
  8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace
@@ -20,11 +21,11 @@ A container of a replica that is no longer in the plan goes the same way, and is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gpuctl.gates import StartGates, Wait
-from gpuctl.history import Attempt, History, ReplicaHistory
+from gpuctl.history import Attempt, Failure, History, ReplicaHistory
 from gpuctl.model import (
     Action,
     Condition,
@@ -49,7 +50,7 @@ ASIDE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """An attempt that a daemon before us left open, to be closed as it is."""
+    """An attempt that nobody waits for any more, to be closed as it is."""
 
     replica: str
     attempt: str
@@ -83,6 +84,13 @@ class _Deciding:
         self.waits: dict[str, Wait] = {}
         self.withdrawn: list[Withdrawal] = []
         self.gates = StartGates(plan, now, conditions, history)
+        self.fetched = {
+            known.missing_image
+            for known in history.replicas.values()
+            if known.attempt is not None
+            and known.attempt.action == "fetch"
+            and known.attempt.instance == instance
+        }
         self.unsettled = {r.workload for r in plan.replicas if self._unsettled(r)}
 
     def decide(self) -> Decision:
@@ -96,8 +104,7 @@ class _Deciding:
     def _replica(self, replica: Replica) -> Iterator[Action]:
         history = self.history.replica(replica.name)
         if history.attempt is not None:  # 1
-            if history.attempt.instance != self.instance:
-                yield from self._left_open(replica.name, replica, history.attempt)
+            yield from self._under_way(replica.name, history.attempt)
             return
         aside = self._aside(replica.name, history)
         if aside is not None:  # 2
@@ -123,8 +130,13 @@ class _Deciding:
         else:
             yield from self._start(replica, history)
 
-    def _left_open(self, name: str, replica: Replica | None, attempt: Attempt) -> Iterator[Action]:
+    def _under_way(self, name: str, attempt: Attempt) -> Iterator[Action]:
+        left_open = attempt.instance != self.instance
         match attempt.action:
+            case "fetch":
+                self._fetching(name, attempt, left_open)
+            case _ if not left_open:
+                return
             case "terminate" | "kill" | "remove" as step:
                 yield Stop(
                     replica=name,
@@ -134,24 +146,45 @@ class _Deciding:
                     attempt=attempt.id,
                 )
             case _:
-                unwanted = self._unwanted(replica, attempt)
-                if not unwanted:
-                    yield Start(replica=name, reason=attempt.reason, attempt=attempt.id)
+                unwanted = "" if self._happened(name, attempt) else self._unwanted(name)
+                if unwanted:
+                    self._withdraw(name, attempt, unwanted)
                     return
-                self.withdrawn.append(Withdrawal(replica=name, attempt=attempt.id, reason=unwanted))
+                yield Start(replica=name, reason=attempt.reason, attempt=attempt.id)
 
-    def _unwanted(self, replica: Replica | None, attempt: Attempt) -> str:
-        """Return why a start is not taken up again, "" if it is, or has happened by now."""
+    def _fetching(self, name: str, attempt: Attempt, left_open: bool) -> None:
+        """Wait for an image, unless nobody does any more or the daemon that fetched it ended."""
+        image = self.history.replica(name).missing_image
+        replica, container = self.plan.replica(name), self.now.own(name)
+        unwanted = self._unwanted(name)
+        if not unwanted and replica is not None and replica.spec.image != image:
+            unwanted = "profile_changed"
+        if not unwanted and container is not None and container.state in _ALIVE:
+            unwanted = "runs_already"
+        if unwanted or left_open:
+            self._withdraw(name, attempt, unwanted or "daemon_ended")
+        else:
+            self.waits[name] = Wait(reason="fetching_image", evidence={"image": image})
+
+    def _happened(self, name: str, attempt: Attempt) -> bool:
+        """True when a start runs: it is told as done, and what must go is stopped in its turn."""
+        container = self.now.own(name)
+        if self.plan.replica(name) is None or container is None:
+            return False
+        return container.state in _ALIVE and container.attempt == attempt.id
+
+    def _unwanted(self, name: str) -> str:
+        """Return why a replica is not to be started, "" if it is."""
+        replica = self.plan.replica(name)
         if replica is None:
             return "not_in_profile"
-        container = self.now.own(replica.name)
-        runs = container is not None and container.state in _ALIVE
-        if container is not None and runs and container.attempt == attempt.id:
-            return ""  # it is told as done, and what must go is then stopped in its turn
         if not desired(self.history, replica, running=False):
             intent = self.history.wanted(replica.name, replica.workload)
             return intent.verb if intent is not None else "events_lost"
         return "gpu_avoided" if self.gates.avoids(replica) else ""
+
+    def _withdraw(self, name: str, attempt: Attempt, reason: str) -> None:
+        self.withdrawn.append(Withdrawal(replica=name, attempt=attempt.id, reason=reason))
 
     def _left(
         self, replica: Replica, container: ContainerReading | None, history: ReplicaHistory
@@ -163,21 +196,30 @@ class _Deciding:
             yield Stop(replica=replica.name, container=container.id, reason="down", step="remove")
 
     def _start(self, replica: Replica, history: ReplicaHistory) -> Iterator[Action]:
-        wait = self.gates.waiting(replica)  # 4
+        image = replica.spec.image
+        missing = history.missing_image == image
+        wait = self.gates.barred(replica) if missing else self.gates.waiting(replica)  # 4
+        if image in self.fetched:
+            wait = Wait(reason="fetching_image", evidence={"image": image})
         if wait is not None:
             self.waits[replica.name] = wait
             return
-        self.gates.began()
-        failure = history.failure
-        if failure is not None and not renewed_since(self.history, replica, failure.at):
-            yield Start(  # 5
-                replica=replica.name,
-                reason=failure.reason,
-                restart=failure.count > 0,
-                evidence=failure.evidence,
-            )
+        if missing:
+            self.fetched.add(image)
         else:
-            yield Start(replica=replica.name, reason=self._wanted_because(replica))
+            self.gates.began()
+        start = self._begun(replica, history.failure)  # 5
+        yield replace(start, step="fetch") if missing else start
+
+    def _begun(self, replica: Replica, failure: Failure | None) -> Start:
+        if failure is None or renewed_since(self.history, replica, failure.at):
+            return Start(replica=replica.name, reason=self._wanted_because(replica))
+        return Start(
+            replica=replica.name,
+            reason=failure.reason,
+            restart=failure.count > 0,
+            evidence=failure.evidence,
+        )
 
     def _wanted_because(self, replica: Replica) -> str:
         intent = self.history.wanted(replica.name, replica.workload)
@@ -254,8 +296,7 @@ class _Deciding:
         """A container of a replica that the plan does not know: an earlier profile's."""
         history = self.history.replica(name)
         if history.attempt is not None:
-            if history.attempt.instance != self.instance:
-                yield from self._left_open(name, None, history.attempt)
+            yield from self._under_way(name, history.attempt)
             return
         aside = self._aside(name, history)
         container = self.now.own(name)

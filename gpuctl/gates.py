@@ -48,15 +48,14 @@ class StartGates:
             self.fault_starts = (*self.fault_starts, self.now.boot_seconds)
 
     def waiting(self, replica: Replica) -> Wait | None:
-        """Return the first gate that is closed to this replica."""
+        """Return the first gate that is closed to a start of this replica."""
         history = self.history.replica(replica.name)
-        return (
-            self.avoids(replica)
-            or self._back_off(replica, history)
-            or self._host_fault()
-            or self._vram_held(replica, history)
-            or self._stagger()
-        )
+        return self.barred(replica) or self._vram_held(replica, history) or self._stagger()
+
+    def barred(self, replica: Replica) -> Wait | None:
+        """Return the first gate that is closed to anything done for it: it need load nothing."""
+        history = self.history.replica(replica.name)
+        return self.avoids(replica) or self._back_off(replica, history) or self._host_fault()
 
     def avoids(self, replica: Replica) -> Wait | None:
         """Return the wait for a GPU of the replica that nothing must be started on."""

@@ -22,7 +22,7 @@ class Attempt:
     """An action that has begun and not ended."""
 
     id: str
-    action: str  # start | terminate | kill | remove
+    action: str  # fetch | start | terminate | kill | remove
     reason: str
     at: float
     instance: str  # the daemon that began it
@@ -61,6 +61,7 @@ class ReplicaHistory:
     killed_container: str = ""
     removed_container: str = ""  # by us
     replaced_container: str = ""  # by a start that has begun: what becomes of it is our doing
+    missing_image: str = ""  # which its last start did not find
     attempt: Attempt | None = None
     closed_at: float = 0.0  # when the last attempt ended
     undone_at: float | None = None  # the same, if it ended badly
@@ -200,6 +201,8 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
             return replace(closed, killed_container=container)
         case "remove":
             return replace(closed, removed_container=container)
+        case "fetch":
+            return replace(closed, missing_image="")
     return closed
 
 
@@ -208,6 +211,9 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
         return before
     if event.evidence.get("withdrawn"):
         return replace(before, attempt=None, closed_at=at)  # it did not fail
+    missing = str(event.evidence.get("missing_image", ""))
+    if missing:
+        return replace(before, attempt=None, closed_at=at, missing_image=missing)
     closed = replace(
         before,
         attempt=None,
@@ -216,7 +222,7 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
         undone_container=before.attempt.container,
         undone_action=before.attempt.action,
     )
-    if before.attempt.action != "start" or "failures" not in event.evidence:
+    if before.attempt.action not in ("fetch", "start") or "failures" not in event.evidence:
         return closed
     # What was there before the start is accounted for: it made way, or could not be killed.
     return replace(closed, failure=replace(_failure(event, at), container=before.container))

@@ -75,7 +75,7 @@ def attempt(order: Order, instance: str, now: Snapshot, seq: int) -> Event:
         told["resumed"] = True
     match action:
         case Start():
-            told |= {"action": "start", "restart": action.restart}
+            told |= {"action": action.step, "restart": action.restart}
         case Drain():
             told |= {"action": "drain", "container": action.container}
             told |= {"deadline_seconds": action.deadline_seconds, "seq": seq}

@@ -12,6 +12,7 @@ from gpuctl.act import KILL_LOOKS, LINE_CHARACTERS, REMOVAL_LOOKS, Outcome, act
 from gpuctl.errors import (
     NameTaken,
     RuntimeTimeout,
+    StartRefused,
 )
 from gpuctl.model import Action, ContainerReading, ContainerSpec, Replica, Start
 from gpuctl.orders import Order
@@ -240,26 +241,55 @@ def test_a_removal_that_does_not_end_is_not_waited_for_any_longer(bench: Bench) 
 
 
 def test_an_old_container_that_was_removed_in_the_meantime(bench: Bench) -> None:
-    """There is nothing to put aside, and its image may be gone with it."""
-    bench.runtime.images.clear()
+    """There is nothing to put aside, and the start goes on."""
     assert bench.act(START, previous="c1").done
-    assert [call[0] for call in bench.runtime.calls] == ["rename", "pull", "create", "start"]
+    assert [call[0] for call in bench.runtime.calls] == ["rename", "create", "start"]
 
 
-def test_an_image_that_may_not_be_there_is_fetched_before_anything_is_touched(
-    bench: Bench,
+@pytest.mark.parametrize(
+    ("fetches", "calls"),
+    [
+        pytest.param(True, [], id="not-known-to-be-there"),
+        pytest.param(False, ["rename", "create"], id="removed-since"),
+    ],
+)
+def test_a_start_without_its_image_ends_there(
+    bench: Bench, fetches: bool, calls: list[str]
 ) -> None:
-    """A first start, or one of another spec, fetches what it needs while the old one stays."""
+    """It names the image and does not count; one that may be missing is looked for first."""
     bench.runtime.images.clear()
-    assert bench.hold(DEAD).act(START, previous="c1", fetches=True).done
-    calls = [call[0] for call in bench.runtime.calls]
-    assert calls == ["pull", "rename", "create", "start", "remove"]
+    outcome = bench.hold(DEAD).act(START, previous="c1", fetches=fetches)
+    missing = {"missing_image": "engine:1"}
+    assert outcome == Outcome(done=False, reason="image_missing", evidence=missing)
+    assert [call[0] for call in bench.runtime.calls] == calls
 
 
-def test_an_image_that_is_there_is_not_fetched(bench: Bench) -> None:
-    """A start of what is here asks no registry."""
-    bench.act(START, fetches=True)
-    assert "pull" not in {call[0] for call in bench.runtime.calls}
+def test_a_create_that_is_refused_for_another_reason_counts(bench: Bench) -> None:
+    """With its image there, the refusal stands as it is."""
+
+    def refused(name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+        raise StartRefused("bind source path does not exist")
+
+    bench.runtime.create = refused  # type: ignore[method-assign]
+    outcome = bench.act(START)
+    assert (outcome.reason, outcome.counts) == ("start_refused", True)
+
+
+FETCH = Start(replica="chat-0", reason="wanted", step="fetch")
+
+
+@pytest.mark.parametrize(
+    ("images", "calls"),
+    [(set[str](), [("pull", "engine:1")]), ({"engine:1"}, [])],
+    ids=["missing", "there"],
+)
+def test_an_image_that_is_there_is_not_fetched(
+    bench: Bench, images: set[str], calls: list[tuple[str, ...]]
+) -> None:
+    """Another replica may have fetched it: then no registry is asked."""
+    bench.runtime.images = images
+    assert bench.act(FETCH) == Outcome(done=True, evidence={"image": "engine:1"})
+    assert (bench.runtime.calls, bench.steps) == (calls, ["fetch.begun", "fetch.done"])
 
 
 def test_a_create_whose_answer_was_lost_made_it_after_all(bench: Bench) -> None:

@@ -11,12 +11,13 @@ from gpuctl.attempts import Attempts
 from gpuctl.decide import Withdrawal
 from gpuctl.errors import StoreError
 from gpuctl.journal import Journal
-from gpuctl.model import Action, Start, Stop
+from gpuctl.model import Start, Stop
 from gpuctl.orders import Order
 from tests import make
 from tests.fakes import FakeWorld
 
 START = Start(replica="chat-0", reason="wanted")
+FETCH = Start(replica="chat-0", reason="wanted", step="fetch")
 STOP = Stop(replica="chat-0", container="c1", reason="stop", step="terminate")
 
 
@@ -68,16 +69,15 @@ class Desk:
         self.lanes[name] = Lane(name, count, done, clock)  # type: ignore[arg-type]
         return self.lanes[name]
 
-    def begin(self, action: Action, attempt: str = "a1", *, fetches: bool = False) -> None:
+    def begin(self, action: Start | Stop, attempt: str = "a1") -> None:
         labels = {"gpuctl.replica": "chat-0", "gpuctl.profile": "test", "gpuctl.digest": "v1:a"}
         order = Order(
             action=action,
             attempt=attempt,
             replica=make.replica(),
-            fetches=fetches,
             labels={**labels, "gpuctl.attempt": attempt},
         )
-        told = "start" if isinstance(action, Start) else "terminate"
+        told = "terminate" if isinstance(action, Stop) else action.step
         event = make.event("attempt", attempt=attempt, action=told, container="c1")
         self.journal.record([event])
         self.attempts.begin(order, 60.0)
@@ -94,9 +94,9 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_what_may_fetch_an_image_has_a_lane_and_an_hour(desk: Desk) -> None:
-    """Any other action has the time that the profile gives it."""
-    desk.begin(START, "a1", fetches=True)
+def test_fetching_an_image_has_a_lane_and_an_hour(desk: Desk) -> None:
+    """Any other action, a start as well, has the time that the profile gives it."""
+    desk.begin(FETCH, "a1")
     desk.begin(START, "a2")
     assert {key: job[1] for key, job in desk.lanes["pull"].jobs.items()} == {"a1": 3600.0}
     assert {key: job[1] for key, job in desk.lanes["worker"].jobs.items()} == {"a2": 60.0}
@@ -136,7 +136,7 @@ def test_a_bad_end_counts_where_it_should(desk: Desk, counts: bool) -> None:
 
 def test_what_takes_too_long_is_given_up(desk: Desk) -> None:
     """Its attempt is closed, in either lane, and the replica is decided on again."""
-    desk.begin(START, fetches=True)
+    desk.begin(FETCH)
     desk.lanes["pull"].late = ("a1",)
     assert desk.commit() == [("undone", "action_timeout")]
     desk.begin(STOP, "a2")
@@ -145,7 +145,9 @@ def test_what_takes_too_long_is_given_up(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("action", [START, STOP])
-def test_what_was_given_up_does_nothing_when_it_comes_back(desk: Desk, action: Action) -> None:
+def test_what_was_given_up_does_nothing_when_it_comes_back(
+    desk: Desk, action: Start | Stop
+) -> None:
     """Its thread finds that its attempt is closed, and leaves the runtime to the next one."""
     desk.begin(action)
     work = desk.lanes["worker"].jobs["a1"][0]
@@ -164,6 +166,16 @@ def test_what_is_withdrawn_is_closed_and_did_not_fail(desk: Desk) -> None:
     assert (told.kind, told.subject, told.reason) == ("undone", "chat-0", "stop")
     known = desk.journal.history.replica("chat-0")
     assert (known.attempt, known.undone_at, known.failure) == (None, None, None)
+
+
+def test_what_is_withdrawn_is_not_listened_to_any_more(desk: Desk) -> None:
+    """A pull cannot be cut short: its end, or that it takes too long, is told to nobody."""
+    desk.begin(FETCH)
+    desk.attempts.withdraw([Withdrawal(replica="chat-0", attempt="a1", reason="stop")])
+    assert desk.lanes["pull"].jobs["a1"][0]().reason == ""
+    desk.attempts.ended("a1", Outcome(done=True))
+    desk.lanes["pull"].late = ("a1",)
+    assert desk.commit() == []
 
 
 def test_an_end_that_could_not_be_stored_is_not_forgotten(desk: Desk) -> None:

@@ -17,7 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gpuctl.daemon import Daemon
 from gpuctl.errors import GpuctlError, RuntimeTimeout
-from gpuctl.model import ContainerReading, Event, EventKind, Evidence, ProbeResult, WatchdogSettings
+from gpuctl.model import (
+    ContainerReading,
+    Event,
+    EventKind,
+    Evidence,
+    Json,
+    ProbeResult,
+    WatchdogSettings,
+)
 from tests import make
 from tests.stage import FAULTS, Killed, Stage, intend
 
@@ -31,6 +39,8 @@ CALM_SECONDS = 2400.0
 
 #: What an engine may do after it was no longer waited for.
 CALLS = ("rename", "create", "start", "remove")
+
+STOPS = ("stop.terminate", "stop.kill.asked", "stop.remove")
 
 names = st.sampled_from(sorted(PORTS))
 
@@ -78,7 +88,7 @@ class Host(Stage):
         super()._fault(step)
 
 
-def left_open(stage: Stage) -> set[object]:
+def left_open(stage: Stage) -> set[Json]:
     """Return the attempts that the journal tells the beginning of and not the end."""
     told = stage.fakes.store.stored
     begun = {
@@ -202,6 +212,10 @@ class Story(RuleBasedStateMachine):
             self.host.fakes.prober.answers[PORTS[name]] = ProbeResult(outcome=outcome)  # type: ignore[arg-type]
 
     @rule()
+    def images_are_removed(self) -> None:
+        self.host.fakes.runtime.images.clear()
+
+    @rule()
     def ignores_sigterm(self) -> None:
         self.host.fakes.runtime.deaf.update(self.host.fakes.runtime.containers)
 
@@ -239,7 +253,7 @@ class Story(RuleBasedStateMachine):
         self.go(16, step=1.0)
         self.interrupt()
 
-    @rule(step=st.sampled_from((*FAULTS, "stop.terminate", "stop.kill.asked", "stop.remove")))
+    @rule(step=st.sampled_from((*FAULTS, "fetch.begun", "fetch.done", *STOPS)))
     def daemon_will_die(self, step: str) -> None:
         """The daemon dies the next time it gets there."""
         self.host.fault = step

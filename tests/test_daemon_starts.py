@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gpuctl.act import Outcome
 from gpuctl.daemon import Daemon
+from gpuctl.errors import StartRefused
 from tests import make
 from tests.fakes import FakeClock, FakeRuntime
 from tests.stage import FAULTS, Killed, Stage, intend
@@ -204,3 +206,106 @@ def test_a_stop_that_is_taken_up_again_ends_the_attempt_it_was(step: str) -> Non
     stage.pass_(5)
     assert (stage.phase(), stage.fakes.runtime.containers) == ("stopped", {})
     assert left_open(stage) == set()
+
+
+class PullingStage(HangingStage):
+    """Replicas of two images, the first of which is not here, and whose pull takes long."""
+
+    def __init__(self, **settings: Any) -> None:
+        spec = make.replica().spec
+        absent = [
+            make.replica(f"chat-{i}", gpus=(), spec=replace(spec, image="absent:1")) for i in (0, 1)
+        ]
+        present = [make.replica(f"embed-{i}", gpus=()) for i in range(3)]
+        watchdog = replace(make.SETTINGS, loads_at_once=1, **settings)
+        super().__init__(make.plan(*absent, *present, watchdog=watchdog))
+        self.runtime.hangs = "pull"
+
+    def phases(self) -> dict[str, str]:
+        return {row["name"]: row["phase"] for row in self.fakes.store.status["replicas"]}
+
+
+def test_a_pull_holds_up_nothing_else() -> None:
+    """While an image is fetched, everything that needs none of it starts, a load at a time."""
+    pulling = PullingStage()
+    pulling.pass_(30)
+    assert [call for call in pulling.runtime.calls if call[0] == "pull"] == []  # it hangs
+    others = {f"embed-{i}": "ready" for i in range(3)}
+    assert pulling.phases() == {"chat-0": "pending", "chat-1": "pending", **others}
+    assert pulling.row("chat-0")["reason"] == "fetching_image"
+    pulling.release()
+    pulling.pass_(30)
+    assert pulling.phases() == {"chat-0": "ready", "chat-1": "ready", **others}
+    assert [call for call in pulling.runtime.calls if call[0] == "pull"] == [("pull", "absent:1")]
+    assert pulling.tale("failed") == []
+    assert left_open(pulling) == set()
+
+
+def test_a_pull_may_take_an_hour() -> None:
+    """It is no action of a minute, and no load that must become ready."""
+    pulling = PullingStage()
+    pulling.pass_(3500, step=5)
+    pulling.release()
+    pulling.pass_(30)
+    assert set(pulling.phases().values()) == {"ready"}
+    assert "undone action_timeout" not in pulling.tale("undone")
+
+
+@pytest.mark.parametrize("verb", ["stop", "down"])
+def test_what_is_not_wanted_any_more_after_its_pull_is_not_started(verb: str) -> None:
+    """A stop does not wait for the pull, and no container is made when it has ended."""
+    pulling = PullingStage()
+    pulling.pass_(30)
+    intend(pulling, verb, "chat")
+    pulling.pass_(1)
+    assert (pulling.phases()["chat-0"], left_open(pulling)) == ("stopped", set())
+    pulling.release()
+    pulling.pass_(30)
+    assert {c.replica for c in pulling.runtime.containers.values()} == {
+        "embed-0",
+        "embed-1",
+        "embed-2",
+    }
+
+
+def test_a_pull_ends_with_its_daemon_and_is_begun_again() -> None:
+    """The next daemon closes what the one before was fetching, and fetches what is wanted."""
+    stage = Stage()
+    stage.fakes.runtime.images.clear()
+    stage.fault = "fetch.begun"
+    with pytest.raises(Killed):
+        stage.pass_(5)
+    stage.born()
+    stage.pass_(5)
+    assert (stage.phase(), left_open(stage)) == ("ready", set())
+
+
+def test_a_pull_that_fails_is_tried_again_in_its_turn() -> None:
+    """It counts as a failure, told in the engine's words, and waits for its back-off."""
+    stage = Stage()
+    stage.fakes.runtime.images.clear()
+    pull = stage.fakes.runtime.pull
+
+    def refused(image: str, progress: object) -> None:
+        raise StartRefused(f"cannot fetch the image {image}: no such host")
+
+    stage.fakes.runtime.pull = refused  # type: ignore[method-assign]
+    stage.pass_(30)
+    row = stage.row()
+    assert (row["phase"], row["reason"]) == ("backoff", "start_refused")
+    refusals = [e for e in stage.fakes.store.stored if "failures" in e.evidence]
+    assert [e.evidence["failures"] for e in refusals] == [1, 2, 3]
+    stage.fakes.runtime.pull = pull  # type: ignore[method-assign]
+    stage.pass_(30)
+    assert stage.phase() == "ready"
+
+
+def test_an_image_that_went_with_its_container_is_fetched_again() -> None:
+    """Somebody removes a replica with its image: one failure, and it serves again."""
+    stage = Stage()
+    stage.up()
+    stage.fakes.runtime.containers.clear()
+    stage.fakes.runtime.images.clear()
+    stage.pass_(5)
+    assert stage.phase() == "ready"
+    assert stage.tale("failed") == ["failed removed"]

@@ -57,12 +57,13 @@ def some_event(draw: st.DrawFn) -> Event:
     match kind:
         case "attempt":
             evidence["action"] = draw(
-                st.sampled_from(("start", "terminate", "kill", "remove", "drain"))
+                st.sampled_from(("start", "start", "fetch", "terminate", "kill", "remove", "drain"))
             )
             evidence |= {"instance": draw(instances), "deadline_seconds": 30.0, "seq": 5}
             evidence["restart"] = draw(st.booleans())
         case "failed" | "undone":
             evidence["failures"] = draw(st.integers(0, 9))
+            evidence["missing_image"] = draw(st.sampled_from(("", "", "engine:1", "other:1")))
         case "intent":
             subject = draw(st.sampled_from((*NAMES, "chat", "embed", "")))
             reason = draw(st.sampled_from(("run", "stop", "up", "down", "renew", "renew")))
@@ -155,9 +156,11 @@ def test_what_holds_of_every_decision(past: History, now: Snapshot, held: list[C
         assert not avoided & {gpu.uuid for gpu in replica.gpus}
         assert past.replica(replica.name).attempt is None
 
+    loads = [start for start in fresh if start.step == "start"]
     before = StartGates(PLAN, now, {}, past).loading
-    assert before + len(fresh) <= max(before, SETTINGS.loads_at_once)
-    assert len(fresh) <= 1  # they are spaced
+    assert before + len(loads) <= max(before, SETTINGS.loads_at_once)
+    assert len(loads) <= 1  # they are spaced
+    assert len(fresh) - len(loads) <= 1  # all are of one image
 
 
 @given(past=pasts(), now=presents(), held=conditions())

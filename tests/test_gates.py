@@ -124,6 +124,12 @@ def test_a_replica_without_gpus_waits_for_no_vram() -> None:
             0,
             id="being-stopped",
         ),
+        pytest.param(
+            make.snapshot(),
+            make.history(make.event("attempt", action="fetch", attempt="f")),
+            0,
+            id="its-image-is-fetched",
+        ),
         pytest.param(make.snapshot(make.container()), make.history(make.started()), 1, id="loads"),
         pytest.param(make.snapshot(make.container()), make.history(make.served()), 0, id="ready"),
         pytest.param(make.snapshot(DEAD), make.history(make.started()), 0, id="dead"),

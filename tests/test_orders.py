@@ -79,6 +79,9 @@ def test_another_spec_may_have_another_image() -> None:
     [
         pytest.param(START, {"action": "start", "restart": False}, id="start"),
         pytest.param(
+            replace(START, step="fetch"), {"action": "fetch", "restart": False}, id="fetch"
+        ),
+        pytest.param(
             Start(replica="chat-0", reason="wanted", restart=True, attempt="old"),
             {"action": "start", "restart": True, "resumed": True, "attempt": "old"},
             id="start-again",

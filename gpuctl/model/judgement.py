@@ -50,8 +50,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
+    """Start a container; before that, where it was found missing, fetch its image."""
+
     replica: str
     reason: str
+    step: Literal["fetch", "start"] = "start"
     restart: bool = False  # after a failure that is held against it
     attempt: str = ""  # the id of an attempt that was interrupted, to be taken up again
     evidence: Evidence = field(default_factory=dict)
