@@ -49,18 +49,11 @@ def fold(
 
     A new container, or a long gap, starts afresh.
     """
-    gap = replica.watchdog.tick_gap_seconds + replica.probe.timeout_seconds
-    if before is not None and (
-        before.container != container or asked_at - before.boot_seconds > gap
-    ):
-        before = None
+    before = _same_life(before, replica, container, asked_at)
     in_flight = _in_flight(stats, before)
     moved = _moved(stats, before)
     idle = in_flight == 0 and stats is not None
     still_since = before.moving_at if before is not None else asked_at
-    slowest = before.slowest_seconds if before is not None else 0.0
-    if moved and before is not None and before.in_flight:
-        slowest = max(slowest, asked_at - still_since)
     return ProbeReading(
         replica=replica.name,
         container=container,
@@ -72,12 +65,31 @@ def fold(
         in_flight=in_flight,
         moving_at=asked_at if moved or idle or before is None else still_since,
         progress_at=asked_at if moved else (before.progress_at if before else None),
-        slowest_seconds=slowest,
+        slowest_seconds=_slowest(before, moved, asked_at),
         canary=before.canary if before else None,
         canary_at=before.canary_at if before else asked_at,  # a fresh start counts as asked
         canary_failures=before.canary_failures if before else 0,
         boot_seconds=asked_at,
     )
+
+
+def _same_life(
+    before: ProbeReading | None, replica: Replica, container: str, asked_at: float
+) -> ProbeReading | None:
+    """Return what was known before, `None` of another container or from before a long gap."""
+    if before is None or before.container != container:
+        return None
+    gap = replica.watchdog.tick_gap_seconds + replica.probe.timeout_seconds
+    return before if asked_at - before.boot_seconds <= gap else None
+
+
+def _slowest(before: ProbeReading | None, moved: bool, asked_at: float) -> float:
+    """Return the longest standstill under load that ended by itself, in seconds."""
+    if before is None:
+        return 0.0
+    if moved and before.in_flight:
+        return max(before.slowest_seconds, asked_at - before.moving_at)
+    return before.slowest_seconds
 
 
 def _in_flight(stats: EngineStats | None, before: ProbeReading | None) -> int | None:

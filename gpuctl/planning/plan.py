@@ -40,20 +40,16 @@ def plan(
     """
     mistakes = Mistakes(source=profile.source, strict=strict)
     placement = Placement(profile.host, inventory, mistakes)
-    aliases = _aliases(profile, mistakes)
     planner = _Planner(
         profile=profile,
         inventory=inventory,
         engines=engines,
         placement=placement,
-        aliases=aliases,
+        aliases=_aliases(profile, mistakes),
         mistakes=mistakes,
     )
     replicas = tuple(replica for w in profile.workloads for replica in planner.replicas(w))
-    headroom = profile.host.vram_headroom_bytes
-    check_ports(profile, replicas, mistakes)
-    check_host_memory(replicas, inventory.memory_total_bytes, mistakes)
-    check_vram(replicas, inventory.gpus, headroom, mistakes)
+    _check_fit(profile, inventory, replicas, mistakes)
     return Plan(
         profile=profile.host.name,
         watchdog=profile.watchdog,
@@ -62,9 +58,18 @@ def plan(
         gpus=placement.gpus,
         expected_gpus=sum(entry.count for entry in profile.host.gpus),
         missing_gpus=placement.missing,
-        vram_headroom_bytes=headroom,
+        vram_headroom_bytes=profile.host.vram_headroom_bytes,
         warnings=mistakes.settle(),
     )
+
+
+def _check_fit(
+    profile: Profile, inventory: Inventory, replicas: tuple[Replica, ...], mistakes: Mistakes
+) -> None:
+    """Find what the replicas take of the host together and it cannot give."""
+    check_ports(profile, replicas, mistakes)
+    check_host_memory(replicas, inventory.memory_total_bytes, mistakes)
+    check_vram(replicas, inventory.gpus, profile.host.vram_headroom_bytes, mistakes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
