@@ -54,6 +54,7 @@ _TRIED_PORTS = 100
 #: A cold disk and one slow core take half a minute.
 _READY_SECONDS = 180.0
 _DOWN_SECONDS = 60.0
+_LOOK = "`gpuctl demo --keep` leaves it running: `gpuctl logs` has what its engine says"
 
 
 def command(session: Session, *, keep: bool) -> int:
@@ -129,22 +130,26 @@ def _kill(session: Session, profile: Profile, name: str) -> float:
 
 
 def _ask(status: Status, name: str) -> str:
-    """Return the model's answer to the question, in one line."""
+    """
+    Return the model's answer to the question, in one line.
+
+    Raises:
+        GpuctlError: there was none, or it had no word in it.
+    """
     import httpx
 
     port = next(row["port"] for row in status["replicas"] if row["name"] == name)
     messages = [{"role": "system", "content": MANNER}, {"role": "user", "content": QUESTION}]
-    body = {
-        "messages": messages,
-        "max_tokens": 32,
-        "temperature": 0,
-    }
+    body = {"messages": messages, "max_tokens": 32, "temperature": 0}
     try:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         answer = httpx.post(url, json=body, timeout=60.0, trust_env=False).raise_for_status().json()
-        return " ".join(str(answer["choices"][0]["message"]["content"]).split())
-    except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
-        raise GpuctlError(f"{name} did not answer: {error}", f"see `gpuctl logs {name}`") from error
+        words = str(answer["choices"][0]["message"]["content"] or "").split()
+    except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise GpuctlError(f"{name} did not answer: {error}", _LOOK) from error
+    if not words:
+        raise GpuctlError(f"{name} answered the question without a word", _LOOK)
+    return " ".join(words)
 
 
 def _model(session: Session, cache: Path) -> Path:

@@ -1,14 +1,22 @@
 """The demo's own parts; that it works is shown by running it."""
 
+import json
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from gpuctl import paths
 from gpuctl.cli import demonstration
 from gpuctl.cli.session import Session
+from gpuctl.errors import GpuctlError
+from gpuctl.model.status import Status
 
 
 def test_the_demo_keeps_to_its_own_place(tmp_path: Path) -> None:
@@ -73,3 +81,54 @@ def test_what_is_left_running_can_be_reached(tmp_path: Path) -> None:
     )
     assert found[-1] == "gpuctl down"
     assert lost == [f"export PATH={Path(sys.executable).parent}:$PATH", *found]
+
+
+@contextmanager
+def answering(document: object) -> Iterator[Status]:
+    """A replica chat-0 that answers every question so."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            replica = {"name": "chat-0", "port": server.server_address[1]}
+            yield cast(Status, {"replicas": [replica]})
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def said(content: object) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}}]}
+
+
+def test_the_answer_is_told_in_one_line() -> None:
+    """A model may write more than one."""
+    with answering(said(" The capital\n is Paris. ")) as status:
+        assert demonstration._ask(status, "chat-0") == "The capital is Paris."
+
+
+@pytest.mark.parametrize("content", ["", " \n", None])
+def test_an_answer_without_a_word_fails_the_demo(content: object) -> None:
+    """A demo that shows nothing must not look as if it had worked."""
+    with answering(said(content)) as status, pytest.raises(GpuctlError, match="without a word"):
+        demonstration._ask(status, "chat-0")
+
+
+@pytest.mark.parametrize("document", [{}, {"choices": []}, [], {"choices": None}])
+def test_what_is_no_answer_fails_the_demo(document: object) -> None:
+    """Whatever listens there: words, not a traceback."""
+    with answering(document) as status, pytest.raises(GpuctlError, match="chat-0 did not answer"):
+        demonstration._ask(status, "chat-0")
