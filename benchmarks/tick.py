@@ -16,12 +16,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuctl import host_state
-from gpuctl.act import Outcome
 from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.adapters.sqlite import SqliteStore
 from gpuctl.daemon import Daemon, Setting
@@ -29,7 +27,6 @@ from gpuctl.host_state import GpuState, HostState
 from gpuctl.model import (
     GIB,
     ContainerSpec,
-    GatewayReading,
     GpuIdentity,
     HostSettings,
     Plan,
@@ -39,6 +36,10 @@ from gpuctl.model import (
     WatchdogSettings,
 )
 from gpuctl.ports import World
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.fakes import FakeClock, FakeGateway, Inline
 
 SMALL, LARGE, GOAL_RATIO = 64, 512, 9.0
 RUNS, TICKS = 5, 20
@@ -55,53 +56,11 @@ SETTINGS = WatchdogSettings(
 )
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    boot_id = "benchmark"
-
-    def __init__(self) -> None:
-        self.seconds = 10_000.0
-
-    def now(self) -> float:
-        return 1_750_000_000.0 + self.seconds
-
-    def boot_seconds(self) -> float:
-        return self.seconds
-
-
-class NoGateway:
-    def read(self) -> GatewayReading | None:
-        return None
-
-
-class Inline:
-    """Workers that do a job where it is submitted, so that its time is the caller's."""
-
-    def __init__(
-        self,
-        name: str,
-        count: int,
-        done: Callable[[str, Outcome], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._done = done
-
-    def submit(self, key: str, work: Callable[[], Outcome], seconds: float) -> None:
-        self._done(key, work())
-
-    def overdue(self) -> tuple[str, ...]:
-        return ()
-
-    def close(self) -> None:
-        return
-
-
 class Stage:
     """A daemon on a simulated host with so many replicas, driven tick by tick."""
 
     def __init__(self, folder: Path, replicas: int, gpus: int, *, threads: bool = False) -> None:
-        self.clock, self.threads = Clock(), threads
+        self.clock, self.threads = FakeClock(), threads
         plan = _plan(replicas, gpus)
         folder.mkdir()
         (folder / "host.json").write_text(host_state.dump(_host(gpus)))
@@ -114,7 +73,7 @@ class Stage:
             host=host.host,
             store=SqliteStore(folder / "state.db", folder / "status.json"),
             clock=self.clock,
-            gateway=NoGateway(),
+            gateway=FakeGateway(),
         )
         setting = Setting(profile=Profile(host=HostSettings(name="benchmark")), plan=plan)
         workers = {} if threads else {"hire": Inline}
@@ -122,7 +81,7 @@ class Stage:
 
     def pass_(self, ticks: int) -> None:
         for _ in range(ticks):
-            self.clock.seconds += INTERVAL_SECONDS
+            self.clock.advance(INTERVAL_SECONDS)
             self.daemon.sources.sample()
             self.daemon.step()
 
@@ -136,7 +95,7 @@ class Stage:
         for _ in range(1000):
             if sum(found.state == "running" for found in self.runtime.list()) == replicas:
                 return
-            self.clock.seconds += 1.0
+            self.clock.advance(1.0)
             self.daemon.sources.sample()
             self.daemon.step(0.02 if self.threads else 0.0)
         raise SystemExit(f"{replicas} replicas did not come up")
@@ -145,7 +104,7 @@ class Stage:
         """Return the CPU seconds of one sampling and of one tick, medians over so many."""
         samplings, steps = [], []
         for _ in range(ticks):
-            self.clock.seconds += INTERVAL_SECONDS
+            self.clock.advance(INTERVAL_SECONDS)
             began = time.process_time()
             self.daemon.sources.sample()
             sampled = time.process_time()
