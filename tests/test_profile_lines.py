@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl.profile.lines import line_of, locate
+from gpuctl.profile.lines import line_of, locate, with_lines
 
 TEXT = '''\
 # a comment = "with a key"
@@ -124,3 +124,16 @@ def test_every_valid_document_is_covered(pairs: list[tuple[str, str]]) -> None:
 def test_no_text_whatever_stops_it(text: str) -> None:
     """It ends and raises nothing, valid or not."""
     assert all(1 <= line <= text.count("\n") + 1 for line in locate(text).values())
+
+
+def test_what_a_plan_finds_gets_its_line() -> None:
+    """A message that names a key is told where it stands; any other stays as it is."""
+    text = "schema = 1\n[workloads.chat]\ngpus = [9]\n"
+    message = "p: workloads.chat.gpus: no\np: workloads.chat.port: no\np: GPU 3: full\nother"
+
+    assert with_lines(text, "p", message).splitlines() == [
+        "p:3: workloads.chat.gpus: no",
+        "p:2: workloads.chat.port: no",
+        "p: GPU 3: full",
+        "other",
+    ]

@@ -18,7 +18,7 @@ def command(session: Session, name: str | None, *, as_json: bool) -> int:
     from gpuctl.model import Plan
     from gpuctl.planning import plan_document
 
-    profile = choose.chosen(session, name)
+    profile = _chosen(session, name)
     try:
         plan, inventory = made(session, profile)
     except PlanRefused as refused:
@@ -34,13 +34,16 @@ def command(session: Session, name: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def check(session: Session, name: str) -> None:
+def check(session: Session, name: str | None) -> None:
     """Validate a profile and its plan on this host. Raises with every mistake."""
-    profile = choose.load(session, name)
+    from gpuctl.views import words
+
+    profile = choose.chosen(session, name)
     plan, _ = made(session, profile)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
-    session.say(f"{profile.source or name}: fine: {len(plan.replicas)} replicas")
+    fine = words.counted(len(plan.replicas), "replica")
+    session.say(f"{profile.source or profile.host.name}: fine: {fine}")
 
 
 def made(session: Session, profile: Profile) -> tuple[Plan, Inventory]:
@@ -49,7 +52,29 @@ def made(session: Session, profile: Profile) -> tuple[Plan, Inventory]:
     from gpuctl.plugin import load_engines
 
     inventory = compose.inventory(session, profile)
-    return plan(profile, inventory, load_engines(), strict=True), inventory
+    try:
+        return plan(profile, inventory, load_engines(), strict=True), inventory
+    except PlanRefused as refused:
+        raise PlanRefused(_placed(profile, refused.message), refused.hint) from None
+
+
+def _chosen(session: Session, name: str | None) -> Profile:
+    """Return the profile to plan; one that was not named is told."""
+    profile = choose.chosen(session, name)
+    if name is None:
+        session.say(f"profile: {profile.source or profile.host.name}")
+    return profile
+
+
+def _placed(profile: Profile, message: str) -> str:
+    """Return the mistakes of a plan with the lines of the file they stand in, if it is there."""
+    from gpuctl.profile import with_lines
+
+    try:
+        with open(profile.source, encoding="utf-8-sig") as file:
+            return with_lines(file.read(), profile.source, message)
+    except (OSError, ValueError):
+        return message
 
 
 def _show(plan: Plan, inventory: Inventory, actions: tuple[Action, ...] | None) -> None:

@@ -27,8 +27,8 @@ def plan(
 def check(
     context: typer.Context,
     profile: Annotated[
-        str, typer.Argument(metavar="PROFILE", help="A file, or a shipped profile's name.")
-    ],
+        str | None, typer.Argument(metavar="PROFILE", help="A file, or a shipped profile's name.")
+    ] = None,
 ) -> None:
     """Validate a profile against itself and this host; every mistake at once, exit code 2."""
     from gpuctl.cli import planned

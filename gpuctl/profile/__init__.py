@@ -23,7 +23,7 @@ from gpuctl.errors import ProfileError
 from gpuctl.model import GatewaySettings, HostSettings, Profile, WatchdogSettings, Workload
 from gpuctl.profile import files, rules, tables, written
 from gpuctl.profile.files import find, shipped, warnings
-from gpuctl.profile.lines import Path, locate
+from gpuctl.profile.lines import Path, locate, with_lines
 from gpuctl.profile.mistakes import Mistake, error_of, unknown_key
 from gpuctl.profile.tables import schema
 from gpuctl.quantities import show
@@ -31,7 +31,7 @@ from gpuctl.quantities import show
 if TYPE_CHECKING:
     from gpuctl.plugin import Engine
 
-__all__ = ["find", "load", "loads", "schema", "shipped", "warnings"]
+__all__ = ["find", "load", "loads", "schema", "shipped", "warnings", "with_lines"]
 
 SCHEMA = 1
 

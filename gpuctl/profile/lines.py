@@ -42,6 +42,24 @@ def line_of(lines: dict[Path, int], path: Path) -> int:
     return lines.get(path, 1)
 
 
+def with_lines(text: str, source: str, message: str) -> str:
+    """
+    Return a message with the line after the file in each of its lines that names a key.
+
+    *text* is what stands in *source*; `source: a.b: what` becomes `source:12: a.b: what`.
+    """
+    lines = locate(text)
+    return "\n".join(_with_line(lines, f"{source}: ", told) for told in message.splitlines())
+
+
+def _with_line(lines: dict[Path, int], prefix: str, told: str) -> str:
+    key = told.removeprefix(prefix).partition(": ")[0]
+    path = tuple(key.split("."))
+    if not told.startswith(prefix) or path[:1] not in lines:
+        return told
+    return f"{prefix[:-2]}:{line_of(lines, path)}: {told.removeprefix(prefix)}"
+
+
 class _Scanner:
     """A position in the text, and the lines found so far."""
 
