@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose, follow, outcome, planned, preflight
+from gpuctl.cli import background, choose, compose, elsewhere, follow, outcome, planned, preflight
 from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
 
@@ -23,7 +23,8 @@ _LOOK_SECONDS = 0.05
 
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
     """Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed."""
-    profile = choose.chosen(session, name)
+    profile = compose.resolved(session, choose.chosen(session, name))
+    elsewhere.refuse(session, profile)
     plan, inventory = planned.made(session, profile)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")

@@ -70,8 +70,9 @@ def applied(session: Session) -> Profile:
         NotFound: nothing was ever applied here.
     """
     from gpuctl.applied import load as read
+    from gpuctl.cli import compose
 
-    return read(applied_text(session))
+    return compose.settled(session, read(applied_text(session)))
 
 
 def applied_text(session: Session) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpuctl.cli.session import Session
 from gpuctl.errors import RuntimeUnavailable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         Profile,
     )
     from gpuctl.ports import Clock, Gpus, Host, Runtime, World
+
+Kind = Literal["docker", "process", "simulated"]
 
 
 def world(session: Session, profile: Profile) -> World:
@@ -55,22 +58,19 @@ def runtime(session: Session, profile: Profile) -> Runtime:
     """
     if session.simulate:
         return _simulated(session).runtime
-    wanted = kind(session, profile)
-    if wanted == "process":
-        from gpuctl.adapters.process import ProcessRuntime
-
-        return ProcessRuntime(Path(session.seen.state) / "processes")
+    if kind(session, profile) == "process":
+        return _processes(session)
     from gpuctl.adapters.docker import DockerRuntime
 
     return DockerRuntime(environment=session.environment)
 
 
-def kind(session: Session, profile: Profile | None) -> str:
+def kind(session: Session, profile: Profile | None) -> Kind:
     """
-    Return where replicas run: `docker`, `process` or `simulated`.
+    Return where replicas run.
 
-    A profile that leaves it open gets Docker where an engine answers. What was started in one
-    runtime is not looked for in another, so a host that has Docker keeps to it.
+    A profile that leaves it open gets Docker where an engine answers, which is asked for here:
+    what is applied never leaves it open (`resolved`, `settled`).
     """
     if session.simulate:
         return "simulated"
@@ -78,6 +78,29 @@ def kind(session: Session, profile: Profile | None) -> str:
     if wanted != "auto":
         return wanted
     return "docker" if _docker_answers(session) else "process"
+
+
+def resolved(session: Session, profile: Profile) -> Profile:
+    """
+    Return the profile with its runtime decided, as `up` applies it.
+
+    What runs in one runtime is not seen from another: were it decided anew at each start of the
+    daemon, an engine that happens to be away would be replaced by a second one on the same GPUs.
+    """
+    found = kind(session, profile)
+    return profile if found == "simulated" else _in(profile, found)
+
+
+def settled(session: Session, profile: Profile) -> Profile:
+    """
+    Return an applied profile with its runtime decided, asking nobody.
+
+    One that an earlier version applied may leave it open. It is processes where those of this
+    state directory are recorded, else Docker, which starts nothing where there is no engine.
+    """
+    if session.simulate or profile.host.runtime != "auto":
+        return profile
+    return _in(profile, "process" if _processes(session).list() else "docker")
 
 
 def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -> Inventory:
@@ -159,6 +182,16 @@ def _host(session: Session, runtime_kind: str) -> Host:
 
     whose = container_of if runtime_kind == "process" else None
     return SystemHost(Path(session.own.state), clock(), whose)
+
+
+def _in(profile: Profile, runtime: Literal["docker", "process"]) -> Profile:
+    return replace(profile, host=replace(profile.host, runtime=runtime))
+
+
+def _processes(session: Session) -> Runtime:
+    from gpuctl.adapters.process import ProcessRuntime
+
+    return ProcessRuntime(Path(session.seen.state) / "processes")
 
 
 def _docker_answers(session: Session) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import background, choose, compose
+from gpuctl.cli.claim import Claim
 from gpuctl.cli.session import Session
+from gpuctl.errors import GpuctlError, RuntimeUnavailable
 
 if TYPE_CHECKING:
     from gpuctl.daemon import Daemon, Setting
@@ -36,11 +38,13 @@ def supervisor(
     """
     Give a daemon that holds its locks and listens on its socket, and has not begun yet.
 
-    *intent* is recorded before it looks at anything, so that it begins with that.
+    *intent* is recorded before it looks at anything, so that it begins with that; whoever gives
+    one waits for it, and is told at once when the runtime does not answer.
 
     Raises:
         LockHeld: another one supervises here already.
         NotFound: no profile is applied.
+        RuntimeUnavailable: with an *intent* only.
     """
     from gpuctl.adapters.control import ControlServer
     from gpuctl.adapters.lock import lock_directory, lock_engine
@@ -52,12 +56,18 @@ def supervisor(
     with ExitStack() as held:
         held.callback(os.close, lock_directory(Path(own.state)))
         world = compose.world(session, profile)
-        held.enter_context(lock_engine(world.runtime.identity()))
+        claim = Claim(world.runtime, lambda engine: held.enter_context(lock_engine(engine)))
+        try:
+            claim.take()
+        except RuntimeUnavailable:
+            if intent:
+                raise
+        world = replace(world, runtime=claim.runtime)
         if intent:
             _intend(world, intent)
         daemon = Daemon(
             world,
-            lambda: setting(session),
+            lambda: setting(session, world.runtime.kind),
             notify=notify,
             fault=fault_from(session.environment),
             simulated=bool(session.simulate),
@@ -68,16 +78,29 @@ def supervisor(
         yield daemon
 
 
-def setting(session: Session) -> Setting:
-    """Return the applied profile, under this process's own environment, with its plan."""
+def setting(session: Session, supervised: str) -> Setting:
+    """
+    Return the applied profile, under this process's own environment, with its plan.
+
+    It is called on the thread that decides, and asks no runtime for anything.
+
+    Raises:
+        GpuctlError: its replicas belong in another runtime than the one *supervised* here.
+    """
     from gpuctl.applied import apply, load, load_gpus
     from gpuctl.daemon import Setting
     from gpuctl.planning import plan
     from gpuctl.plugin import load_engines
 
     text = choose.applied_text(session)
-    profile = apply(load(text), session.environment).profile
+    profile = apply(compose.settled(session, load(text)), session.environment).profile
     found = compose.inventory(session, profile, gpus=False)
+    if found.runtime != supervised:
+        raise GpuctlError(
+            f"the profile wants its replicas in {found.runtime}, and this daemon supervises those"
+            f" in {supervised}",
+            "take down what runs with `gpuctl down`, end the daemon, then `gpuctl up PROFILE`",
+        )
     inventory = replace(found, gpus=load_gpus(text))
     return Setting(profile=profile, plan=plan(profile, inventory, load_engines(), strict=False))
 

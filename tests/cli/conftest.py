@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from gpuctl.cli.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "views" / "status.json"
 
@@ -29,6 +32,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("GPUCTL_SIMULATE", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def docker() -> Iterator[Path]:
+    """Where a Docker Engine may listen; a socket's name has room for 107 bytes only."""
+    with tempfile.TemporaryDirectory(prefix="gpuctl-test-") as made:
+        yield Path(made) / "docker.sock"
+
+
+@pytest.fixture
+def here(place: Path, docker: Path) -> Session:
+    """A session in the place, whose Docker Engine is the test's own, or away."""
+    names = {f"GPUCTL_{name}_DIR": str(place) for name in ("CONFIG", "STATE", "RUNTIME")}
+    return Session(environment={**names, "DOCKER_HOST": f"unix://{docker}"})
 
 
 @pytest.fixture

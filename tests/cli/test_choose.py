@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuctl.cli import bring_up, choose
+from gpuctl.cli import bring_up, choose, compose
 from gpuctl.cli.session import Session
 from gpuctl.errors import NotFound, UsageError
 
@@ -43,7 +43,7 @@ def test_a_broken_configuration_is_a_usage_error(session: Session, place: Path) 
 
 def test_what_was_applied(session: Session, place: Path) -> None:
     """Without a name or a configuration, the profile applied before is meant."""
-    profile = choose.load(session, "a6000x2")
+    profile = compose.resolved(session, choose.load(session, "a6000x2"))
     bring_up.apply(session, profile)
 
     assert choose.chosen(session, None) == profile

@@ -1,0 +1,58 @@
+"""What `up` must not leave behind: replicas in another runtime, which its daemon would not see."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from gpuctl.cli import choose, compose
+from gpuctl.cli.session import Session
+from gpuctl.errors import GpuctlError, RuntimeUnavailable, StoreError
+
+if TYPE_CHECKING:
+    from gpuctl.model import Profile
+
+_RUNNING = ("running", "paused")
+
+
+def refuse(session: Session, profile: Profile) -> None:
+    """
+    Refuse a profile that moves to another runtime while anything of the applied one may run.
+
+    Raises:
+        GpuctlError: replicas run there, a daemon looks after them, or it cannot be told.
+    """
+    before = _applied(session)
+    if before is None or compose.kind(session, before) == compose.kind(session, profile):
+        return
+    old, new = before.host.runtime, profile.host.runtime
+    moves = f"the replicas of {before.host.name} belong in {old}, and would move to {new}"
+    if session.running() is not None:
+        raise GpuctlError(
+            f"{moves}, where this host's daemon does not look",
+            "`gpuctl down` first; a daemon that stays is a unit's: `systemctl stop gpuctl`",
+        )
+    left = _running(session, before, moves)
+    if left:
+        raise GpuctlError(f"{moves}, but {', '.join(left)} still run", "`gpuctl down` first")
+
+
+def _applied(session: Session) -> Profile | None:
+    if not os.path.exists(session.own.applied):
+        return None
+    try:
+        return choose.applied(session)
+    except StoreError:  # damaged: what it said is lost, and `up` is what mends it
+        return None
+
+
+def _running(session: Session, before: Profile, moves: str) -> list[str]:
+    try:
+        with closing(compose.runtime(session, before)) as runtime:
+            return sorted(r.replica for r in runtime.list() if r.state in _RUNNING)
+    except RuntimeUnavailable as error:
+        raise GpuctlError(
+            f"{moves}, but what still runs cannot be told: {error.message}",
+            f"bring it back and `gpuctl down`; is it gone for good, remove {session.own.applied}",
+        ) from error

@@ -1,0 +1,98 @@
+"""Replicas are never left behind in a runtime that the daemon does not see."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuctl.adapters.lock import lock_directory
+from gpuctl.adapters.process import ProcessRuntime
+from gpuctl.cli import bring_up, elsewhere
+from gpuctl.cli.session import Session
+from gpuctl.errors import GpuctlError
+from gpuctl.model import HostSettings, Profile
+from tests.adapters.process_bench import shell
+from tests.cli import fake_docker
+from tests.rig.waiting import wait_for
+
+DOCKER = Profile(host=HostSettings(name="rig", runtime="docker"))
+PROCESS = Profile(host=HostSettings(name="rig", runtime="process"))
+
+
+def test_nothing_was_applied_before(here: Session) -> None:
+    """A first `up` leaves nothing behind."""
+    elsewhere.refuse(here, PROCESS)
+
+
+def test_the_same_runtime_is_no_move(here: Session, docker: Path) -> None:
+    """A changed profile of the same runtime is the daemon's affair; no engine is asked."""
+    bring_up.apply(here, DOCKER)
+
+    with fake_docker.hung(docker) as asked:
+        elsewhere.refuse(here, replace(DOCKER, source="another.toml"))
+        elsewhere.refuse(replace(here, simulate="cpu"), PROCESS)
+        assert not asked()
+
+
+def test_containers_that_run_are_not_left(here: Session, docker: Path) -> None:
+    """From Docker to processes only once nothing of ours runs in Docker."""
+    bring_up.apply(here, DOCKER)
+
+    with fake_docker.answering(docker, "chat-0", "embed-0"):
+        with pytest.raises(GpuctlError, match="chat-0, embed-0 still run") as caught:
+            elsewhere.refuse(here, PROCESS)
+        assert caught.value.hint == "`gpuctl down` first"
+    with fake_docker.answering(docker):
+        elsewhere.refuse(here, PROCESS)
+
+
+def test_processes_that_run_are_not_left(here: Session, place: Path) -> None:
+    """From processes to Docker only once no process of ours runs."""
+    bring_up.apply(here, PROCESS)
+    processes = ProcessRuntime(place / "processes", units=False)
+    container = processes.create("gpuctl-chat-0", shell("sleep 60"), {"gpuctl.replica": "chat-0"})
+    processes.start(container)
+
+    with pytest.raises(GpuctlError, match="belong in process, and would move to docker, but chat"):
+        elsewhere.refuse(here, DOCKER)
+
+    processes.signal(container, "SIGKILL")
+    wait_for(lambda: processes.list()[0].state == "exited", "the process to end")
+    elsewhere.refuse(here, DOCKER)
+
+
+def test_an_engine_that_is_away_may_hold_them_still(here: Session, place: Path) -> None:
+    """What cannot be read counts as running; the way out of an engine gone for good is told."""
+    bring_up.apply(here, DOCKER)
+
+    with pytest.raises(GpuctlError, match=r"cannot be told: .*no Docker Engine listens") as caught:
+        elsewhere.refuse(here, PROCESS)
+
+    assert f"remove {place}/applied.json" in caught.value.hint
+
+
+def test_a_daemon_that_lives_looks_elsewhere(
+    here: Session, docker: Path, place: Path, publish: Callable[..., Any]
+) -> None:
+    """A daemon keeps its runtime for as long as it lives, so it must end first."""
+    bring_up.apply(here, DOCKER)
+    publish()
+    held = lock_directory(place)  # what tells a daemon that lives, here this very process
+
+    with (
+        fake_docker.answering(docker),
+        pytest.raises(GpuctlError, match="this host's daemon does not look"),
+    ):
+        elsewhere.refuse(here, PROCESS)
+
+    os.close(held)
+
+
+def test_a_damaged_copy_is_no_obstacle(here: Session, place: Path) -> None:
+    """`up` is what mends an applied profile that cannot be read."""
+    (place / "applied.json").write_text("{")
+
+    elsewhere.refuse(here, PROCESS)
