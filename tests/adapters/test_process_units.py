@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +21,11 @@ ROOT = "/var/lib/gpuctl/processes"
 
 #: One call of the runtime, as the daemon or the CLI would make it; the answer is JSON.
 CALL = f"""
-import dataclasses, json, sys
+import dataclasses, json, os, sys
 from pathlib import Path
 from gpuctl.adapters.process import ProcessRuntime, container_of
 from gpuctl.model import ContainerSpec
-runtime = ProcessRuntime(Path({ROOT!r}))
+runtime = ProcessRuntime(Path(os.environ.get("RIG_ROOT", {ROOT!r})))
 verb, *rest = sys.argv[1:]
 if verb == "create":
     spec = ContainerSpec(image="", host_port=0, container_port=0, **json.loads(rest[1]))
@@ -50,6 +52,23 @@ systemd.tell("READY=1")
 while True:
     systemd.tell("WATCHDOG=1")
     time.sleep(1)
+"""
+
+
+USER = 1000
+USER_ROOT = f"/home/{USER}/processes"
+#: What a command needs to be the user's, and to speak to the user's own systemd.
+AS_USER = (
+    *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env"),
+    *(f"XDG_RUNTIME_DIR=/run/user/{USER}", f"RIG_ROOT={USER_ROOT}"),
+)
+
+#: A unit as a user would write it: what is in its cgroup ends with it.
+USER_UNIT = f"""
+[Service]
+Type=notify
+Environment=RIG_ROOT={USER_ROOT}
+ExecStart={sys.executable} /opt/rig/daemon.py
 """
 
 
@@ -188,3 +207,49 @@ def test_systemctl_stop_ends_an_engine_gracefully(systemd: Systemd) -> None:
     call(systemd, "start", container)
     systemd.run("systemctl", "stop", unit_of(systemd, container))
     assert ended(systemd, container)["exit_code"] == 5
+
+
+#: Who is logged in needs no password here.
+PAM = """
+account required pam_permit.so
+session required pam_permit.so
+session optional pam_systemd.so
+"""
+
+
+@pytest.fixture
+def lingering(systemd: Systemd) -> Systemd:
+    """A user's own systemd, which goes on when the user is not logged in."""
+    systemd.write("/etc/passwd", f"root:x:0:0::/root:/bin/sh\nrig:x:{USER}:{USER}::/home/{USER}:\n")
+    systemd.write("/etc/group", f"root:x:0:\nrig:x:{USER}:\n")
+    systemd.write("/etc/systemd/user/gpuctl.service", USER_UNIT)
+    systemd.run("install", "-d", f"--owner={USER}", f"/home/{USER}")
+    systemd.write("/etc/pam.d/systemd-user", PAM)
+    systemd.run("loginctl", "enable-linger", "rig")
+    wait_for(lambda: systemd.show(f"user@{USER}", "ActiveState") == "active", "the user's systemd")
+    return systemd
+
+
+def as_user(systemd: Systemd, verb: str, *arguments: str) -> Any:
+    command = (*AS_USER, sys.executable, "/opt/rig/call.py", verb, *arguments)
+    return json.loads(systemd.run(*command))
+
+
+@pytest.mark.skipif(
+    not Path("/usr/lib/systemd/user/dbus.socket").exists() or shutil.which("loginctl") is None,
+    reason="dbus-user-session or libpam-systemd is not installed",
+)
+def test_engines_outlive_a_user_s_daemon(lingering: Systemd) -> None:
+    """A stop of the daemon in a user's systemd, not root's, leaves the engine where it is."""
+    wanted = json.dumps({"command": ["sh", "-c", "exec sleep 600"]})
+    container = as_user(lingering, "create", "chat-0", wanted)
+    lingering.write("/opt/rig/container", container)
+    lingering.run(*AS_USER, "systemctl", "--user", "start", "gpuctl")
+    (before,) = as_user(lingering, "list")
+    groups = lingering.run("cat", f"/proc/{before['pid']}/cgroup")
+    lingering.run(*AS_USER, "systemctl", "--user", "stop", "gpuctl")
+    (after,) = as_user(lingering, "list")
+    as_user(lingering, "signal", container, "SIGKILL")
+    assert f"user@{USER}.service/app.slice/gpuctl-{container}" in groups
+    assert before["state"] == "running"
+    assert (after["pid"], after["started_at"]) == (before["pid"], before["started_at"])

@@ -1,9 +1,9 @@
 """
 How a shim, and its engine with it, is started so that it outlives whoever starts it.
 
-Under a systemd that runs this machine, and as root: a transient unit, with a cgroup of its own and
-the memory limit. Otherwise a session of its own, and no limit: only a cgroup can hold a process
-to its memory, and there is none to be had.
+Under a systemd that takes our orders, root's or the user's own: a transient unit, with a cgroup of
+its own and the memory limit. Otherwise a session of its own, and no limit: only a cgroup can hold a
+process to its memory, and there is none to be had.
 """
 
 from __future__ import annotations
@@ -33,10 +33,23 @@ def units_available() -> bool:
     """
     Return whether engines can be units: systemd is PID 1 here, and takes our orders.
 
-    Source: sd_booted(3) for the directory. A plain user's orders need polkit, or end with the
-    user's last session.
+    Root's do. A user's own systemd is asked where we run under it: a stop of our unit would end
+    what is in its cgroup, and engines then live as long as we could, until the user's last logout
+    or, with `loginctl enable-linger`, for ever. A user's shell is elsewhere: what is started there
+    outlives the logout in a session of its own, which a unit of the user's would not.
+
+    Source: sd_booted(3) for the directory, user@.service(5).
     """
-    return os.path.isdir("/run/systemd/system") and os.geteuid() == 0
+    if not os.path.isdir("/run/systemd/system"):
+        return False
+    return os.geteuid() == 0 or _under_user_manager()
+
+
+def _under_user_manager() -> bool:
+    """True where a user's systemd has started us, and can be reached as `systemd-run` does."""
+    user = os.geteuid()
+    ours = Path("/proc/self/cgroup").read_text()
+    return f"/user@{user}.service/" in ours and os.path.exists(f"/run/user/{user}/bus")
 
 
 def launch(directory: Path, record: Record, *, unit: bool) -> None:
@@ -78,10 +91,14 @@ def _systemd_run(identity: str, record: Record) -> Iterator[str]:
     """
     Yield the command that makes a transient unit.
 
+    A user's systemd has no memory controller with cgroup v1, and takes the limit without effect.
+
     Source: systemd-run(1), systemd.resource-control(5), systemd.kill(5).
     """
     # Never the same twice: the unit of a start before may not have been collected yet.
     yield from ("systemd-run", f"--unit=gpuctl-{identity}-{secrets.token_hex(2)}")
+    if os.geteuid() != 0:
+        yield "--user"
     yield from ("--collect", "--quiet", "--service-type=exec")
     yield f"--description=gpuctl {record.name}"
     # The shim's death must not be the engine's, nor may one worker's death by OOM be the unit's.
