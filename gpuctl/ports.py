@@ -113,8 +113,12 @@ class Prober(Protocol):
         """Ask for health, and for metrics where the engine has them; never raises."""
         ...
 
-    def canary(self, spec: ProbeSpec) -> bool:
-        """Ask for one token; True when one came within the deadline. Never raises."""
+    def canary(self, spec: ProbeSpec) -> bool | None:
+        """
+        Ask for one token; True when one came within the deadline. Never raises.
+
+        `None` when the engine did not let us in, which tells nothing of its tokens.
+        """
         ...
 
 

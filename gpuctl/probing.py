@@ -267,7 +267,7 @@ class ProbeSource:
             reading,
             canary=good,
             canary_at=self._clock.boot_seconds(),
-            canary_failures=0 if good else reading.canary_failures + 1,
+            canary_failures=reading.canary_failures + 1 if good is False else 0,
         )
 
 

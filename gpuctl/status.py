@@ -251,7 +251,7 @@ def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteRe
         state="ready" if ready else "draining" if draining else "down",
         drain_deadline=fold.drain_deadline(replica) if draining else None,
         kv_ratio=stats.kv_ratio if stats is not None else None,
-        key_file=None,
+        key_file=replica.probe.key_file,
     )
 
 

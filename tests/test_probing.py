@@ -198,7 +198,7 @@ ASKABLE = make.replica(
 )
 
 
-def canaries(replica: Replica, *, after: float = 60.0, good: bool = True, **answer: Any) -> Any:
+def canaries(replica: Replica, *, after: float = 60.0, good: Any = True, **answer: Any) -> Any:
     """Ask once now and once *after*; return what is known of the canary then."""
     probed = Probed(plan=make.plan(replica, watchdog=replica.watchdog))
     probed.prober.canaries[8081] = good
@@ -217,6 +217,11 @@ def test_an_idle_engine_is_asked_for_one_token() -> None:
     assert canaries(ASKABLE) == (True, 0)
     assert canaries(ASKABLE, good=False) == (False, 1)
     assert canaries(ASKABLE, after=59.0) == (None, 0)
+
+
+def test_a_canary_that_is_not_let_in_is_no_failure() -> None:
+    """A prober that cannot tell says nothing for the engine, and nothing against it."""
+    assert canaries(ASKABLE, good=None) == (None, 0)
 
 
 @pytest.mark.parametrize(

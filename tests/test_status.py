@@ -19,6 +19,7 @@ from gpuctl.model import (
     GpuIdentity,
     GpuProcess,
     Plan,
+    ProbeSpec,
     Snapshot,
 )
 from gpuctl.model.status import DaemonStatus, ReplicaStatus, RouteReplica, Status
@@ -345,6 +346,8 @@ def test_a_route_tells_how_to_get_there() -> None:
         key_file=None,
     )
     assert route(now)["weight"] == 1.0
+    keyed = make.replica(probe=ProbeSpec(port=8081, health_path="/", key_file="/etc/key"))
+    assert route(now, plan=make.plan(keyed))["key_file"] == "/etc/key"
     unread = make.snapshot(make.container(), probes=[make.probe(stats=None)])
     assert route(unread)["kv_ratio"] is None
     assert route(DEAD)["kv_ratio"] is None

@@ -13,6 +13,7 @@ import io
 import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from gpuctl.model import Outcome, ProbeResult, ProbeSpec
@@ -49,8 +50,12 @@ class HttpProber:
             metrics=metrics,
         )
 
-    def canary(self, spec: ProbeSpec) -> bool:
-        """Ask for one token; True for a 200 with a body within the deadline. Never raises."""
+    def canary(self, spec: ProbeSpec) -> bool | None:
+        """
+        Ask for one token; True for a 200 with a body within the deadline. Never raises.
+
+        `None` for a key that the engine does not accept, or that cannot be read here.
+        """
         if spec.canary_path is None:
             return False
         seconds = max(spec.timeout_seconds, self._canary_seconds)
@@ -58,6 +63,8 @@ class HttpProber:
             answer = _ask(spec, spec.canary_path, seconds, body=spec.canary_body.encode())
         except (OSError, http.client.HTTPException, ValueError):
             return False
+        if answer.status in (401, 403):
+            return None
         return answer.status == 200 and bool(answer.body)
 
 
@@ -155,9 +162,22 @@ def _request(spec: ProbeSpec, path: str, body: bytes | None) -> bytes:
         "Accept: */*",
         "Connection: close",
     ]
+    if key := _key(spec):
+        lines.append(f"Authorization: Bearer {key}")
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b"")
+
+
+def _key(spec: ProbeSpec) -> str:
+    """Return the engine's key, "" where none can be read: the engine's answer tells."""
+    if spec.key_file is None:
+        return ""
+    try:
+        key = Path(spec.key_file).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return key if key.isprintable() else ""  # a second line would be a header of its own
 
 
 def _left(ends: float) -> float:

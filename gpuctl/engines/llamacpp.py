@@ -179,6 +179,7 @@ def probe(workload: Workload, slot: Slot) -> ProbeSpec:
         port=slot.port,
         health_path="/health",
         metrics_path="/metrics",
+        key_file=workload.secrets.get("LLAMA_API_KEY"),
         canary_path="/v1/completions" if chat else None,
         canary_body=json.dumps(
             {"model": workload.name, "prompt": "1", "max_tokens": 1, "temperature": 0}

@@ -68,6 +68,7 @@ class ProbeSpec:
     timeout_seconds: float = 5.0
     canary_path: str | None = None  # None: no canary for this engine
     canary_body: str = ""  # JSON; asks for one token
+    key_file: str | None = None  # what the engine wants to be shown, read at each question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -298,6 +300,45 @@ def test_a_canary_without_a_token_is_not_good(serve: Serve, script: Script) -> N
     """Only a token in time is one."""
     prober = HttpProber(canary_seconds=LATE_SECONDS)
     assert not prober.canary(spec(serve(script), timeout_seconds=LATE_SECONDS))
+
+
+@pytest.mark.parametrize(
+    ("written", "header"),
+    [
+        pytest.param("sk-1\n", [b"Authorization: Bearer sk-1"], id="a key"),
+        pytest.param("sk\r\nX: y", [], id="two lines"),
+        pytest.param("schl\u00fcssel", [], id="not ASCII"),
+        pytest.param("", [], id="empty"),
+        pytest.param(None, [], id="no file"),
+    ],
+)
+def test_every_question_shows_the_engines_key(
+    serve: Serve, tmp_path: Path, written: str | None, header: list[bytes]
+) -> None:
+    """The key is read from its file each time, so it may change; what is no key is not sent."""
+    asked: list[bytes] = []
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(answer("200 OK", b"{}"))
+
+    file = tmp_path / "key"
+    keyed = replace(spec(serve(script), metrics=True), key_file=str(file))
+    if written is not None:
+        file.write_text(written)
+    HttpProber().probe(keyed)
+    HttpProber().canary(keyed)
+    found = [
+        [line for line in request.splitlines() if line.startswith((b"Auth", b"X"))]
+        for request in asked
+    ]
+    assert found == [header] * 3
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_a_canary_that_is_not_let_in_tells_nothing(serve: Serve, status: str) -> None:
+    """A key that is missing or wrong is no fault of the engine's."""
+    assert HttpProber().canary(spec(serve(says(answer(status, b"no"))))) is None
 
 
 def test_a_canary_waits_longer_than_a_health_check(serve: Serve) -> None:

@@ -118,6 +118,13 @@ def test_prompt_cache(memory_bytes: int | None, cache_mib: str) -> None:
     assert after(command, "--cache-ram") == cache_mib
 
 
+def test_key() -> None:
+    """A server that asks for a key is asked with it."""
+    keyed = workload(secrets={"LLAMA_API_KEY": "/etc/key"})
+    assert ENGINE.probe(keyed, slot()).key_file == "/etc/key"
+    assert ENGINE.probe(workload(), slot()).key_file is None
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "canary"),
     [

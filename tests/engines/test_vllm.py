@@ -116,6 +116,13 @@ def test_option_out_of_range(options: dict[str, Any], message: str) -> None:
         Options(**options)
 
 
+def test_key() -> None:
+    """A server that asks for a key is asked with it."""
+    keyed = llm(secrets={"VLLM_API_KEY": "/etc/key", "HF_TOKEN": "/etc/token"})
+    assert ENGINE.probe(keyed, slot()).key_file == "/etc/key"
+    assert ENGINE.probe(llm(), slot()).key_file is None
+
+
 def test_canary() -> None:
     """It is asked by the name it answers to; what embeds makes no token."""
     canary = json.loads(ENGINE.probe(llm(), slot()).canary_body)
