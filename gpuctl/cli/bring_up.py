@@ -23,6 +23,7 @@ _LOOK_SECONDS = 0.05
 
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
     """Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed."""
+    elsewhere.refuse_system(session)
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
     plan, inventory = planned.made(session, profile)

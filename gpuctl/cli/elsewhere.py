@@ -1,4 +1,7 @@
-"""What `up` must not leave behind: replicas in another runtime, which its daemon would not see."""
+"""
+What `up` has no say in: replicas in another runtime, which its daemon would not see, and the
+system's own gpuctl.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,25 @@ if TYPE_CHECKING:
     from gpuctl.model import Profile
 
 _RUNNING = ("running", "paused")
+
+
+def refuse_system(session: Session) -> None:
+    """
+    Refuse to supervise, or to say what is, where the system's gpuctl does and we are not its user.
+
+    A profile names programs, images and mounts: who may change it may do all that its daemon can,
+    which is more than stopping and starting replicas, as members of its group may.
+
+    Raises:
+        GpuctlError: what we see is the system's.
+    """
+    if session.seen == session.own:
+        return
+    raise GpuctlError(
+        f"the system's gpuctl supervises this host ({session.seen.runtime}), and its profile is"
+        " not yours to change",
+        "use `sudo gpuctl …`; for a gpuctl of your own, name a directory: GPUCTL_RUNTIME_DIR",
+    )
 
 
 def refuse(session: Session, profile: Profile) -> None:

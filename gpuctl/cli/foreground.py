@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose
+from gpuctl.cli import background, choose, compose, elsewhere
 from gpuctl.cli.claim import Claim
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, RuntimeUnavailable
@@ -43,6 +43,7 @@ def supervisor(
 
     Raises:
         LockHeld: another one supervises here already.
+        GpuctlError: the system's gpuctl does, and we are not its user.
         NotFound: no profile is applied.
         RuntimeUnavailable: with an *intent* only.
     """
@@ -51,6 +52,7 @@ def supervisor(
     from gpuctl.daemon import Daemon
     from gpuctl.faults import fault_from
 
+    elsewhere.refuse_system(session)
     own, profile = session.own, choose.applied(session)
     background.prepare(own)
     with ExitStack() as held:

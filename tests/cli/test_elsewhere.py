@@ -1,4 +1,4 @@
-"""Replicas are never left behind in a runtime that the daemon does not see."""
+"""No replicas are left in another runtime, and no daemon of another's is told `up`."""
 
 import os
 from collections.abc import Callable
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gpuctl import paths
 from gpuctl.adapters.lock import lock_directory
 from gpuctl.adapters.process import ProcessRuntime
-from gpuctl.cli import bring_up, elsewhere
+from gpuctl.cli import bring_up, elsewhere, foreground, session
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
 from gpuctl.model import HostSettings, Profile
@@ -96,3 +97,41 @@ def test_a_damaged_copy_is_no_obstacle(here: Session, place: Path) -> None:
     (place / "applied.json").write_text("{")
 
     elsewhere.refuse(here, PROCESS)
+
+
+@pytest.fixture
+def member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A user with directories of their own, beside a system's gpuctl that has published."""
+    for name in ("CONFIG", "STATE", "RUNTIME"):
+        monkeypatch.setattr(paths, f"SYSTEM_{name}", str(tmp_path / "system"))
+    monkeypatch.setattr(session, "_root", lambda: False)
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system" / "status.json").write_text("{}")
+    return Session(environment={"HOME": str(tmp_path / "home")})
+
+
+def test_the_system_s_profile_is_not_a_user_s_to_change(member: Session, tmp_path: Path) -> None:
+    """A member of the group who says `up` is told to use sudo; nothing is written or told."""
+    with pytest.raises(GpuctlError, match="the system's gpuctl") as caught:
+        bring_up.command(member, "cpu", wait=False, timeout=1)
+
+    assert caught.value.exit_code == 1
+    assert "sudo gpuctl" in caught.value.hint
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_user_s_daemon_reads_no_profile_of_the_system_s(member: Session) -> None:
+    """Neither `daemon` nor a `down` without one takes the system's profile for its own."""
+    for intent in ("", "down"):
+        with (
+            pytest.raises(GpuctlError, match="the system's gpuctl"),
+            foreground.supervisor(member, intent=intent),
+        ):
+            pass
+
+
+def test_a_user_s_own_gpuctl_is_theirs(member: Session, tmp_path: Path) -> None:
+    """Whoever names a runtime directory means it, whatever the system runs."""
+    own = {**member.environment, "GPUCTL_RUNTIME_DIR": str(tmp_path / "mine")}
+
+    elsewhere.refuse_system(replace(member, environment=own))
