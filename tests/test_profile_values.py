@@ -50,6 +50,12 @@ from tests.mistakes import BYTES_HINT, CHAT, HEAD, SECONDS_HINT, mistakes
             id="text-for-table",
         ),
         pytest.param(
+            "[[workloads.chat.health]]",
+            "health: [{}] is not a table",
+            "write [workloads.chat.health], in single brackets",
+            id="tables-for-table",
+        ),
+        pytest.param(
             "parallel = 0", "parallel: 0 is less than 1", "write 1 or more", id="zero-slots"
         ),
         pytest.param(

@@ -86,12 +86,19 @@ def from_validation(error: Mapping[str, Any], path: Path, known: Iterable[str]) 
         return Mistake(path=path, what=f"{show(value)} is not one of {', '.join(words)}", hint=hint)
     if kind in _TYPES:
         what, hint = _TYPES[kind]
+        if what == "a table" and _tables(value):
+            hint = f"write [{write_path(path)}], in single brackets"
         return Mistake(path=path, what=f"{show(value)} is not {what}", hint=hint)
     if kind in _LIMITS:
         relation, key, side = _LIMITS[kind]
         what = f"{show(value)} is {relation} than {limits[key]}"
         return Mistake(path=path, what=what, hint=f"write {limits[key]} or {side}")
     return Mistake(path=path, what=f"{show(value)}: {error['msg']}")
+
+
+def _tables(value: object) -> bool:
+    """Return True for what `[[…]]` makes: a list of tables."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 _TYPES = {
