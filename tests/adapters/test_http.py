@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuctl.adapters import http
 from gpuctl.adapters.http import HttpProber
 from gpuctl.model import ProbeSpec
 
@@ -47,21 +48,27 @@ def silent(connection: socket.socket, request: bytes) -> None:
     connection.recv(1)
 
 
-def drips(text: bytes) -> Script:
-    """Return a script that sends a byte every 20 ms, never so late that one read times out."""
+class Clock:
+    """Time that passes by 50 ms at every look of the prober, and servers that go by it."""
 
-    def script(connection: socket.socket, request: bytes) -> None:
-        for byte in text:
-            connection.sendall(bytes([byte]))
-            time.sleep(0.02)
+    def __init__(self) -> None:
+        self.looks = threading.Semaphore(0)
+        self._seconds = itertools.count(step=0.05)
 
-    return script
+    def monotonic(self) -> float:
+        self.looks.release()
+        return next(self._seconds)
 
+    def drips(self, text: bytes, *, after: bytes = b"") -> Script:
+        """Return a script that sends a byte at every look, so that no read has to wait."""
 
-def resets_midway(connection: socket.socket, request: bytes) -> None:
-    connection.sendall(OK[:-5])
-    time.sleep(0.05)  # a reset drops what was not read yet
-    resets(connection, request)
+        def script(connection: socket.socket, request: bytes) -> None:
+            connection.sendall(after)
+            for byte in text:
+                assert self.looks.acquire(timeout=10)
+                connection.sendall(bytes([byte]))
+
+        return script
 
 
 def resets(connection: socket.socket, request: bytes) -> None:
@@ -84,6 +91,15 @@ def serve() -> Iterator[Serve]:
             return int(listener.getsockname()[1])
 
         yield start
+
+
+@pytest.fixture
+def clock(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """The prober's clock; servers that still drip at the end have their way."""
+    made = Clock()
+    monkeypatch.setattr(http, "time", made)
+    yield made
+    made.looks.release(1000)
 
 
 def _serve(listener: socket.socket, script: Script) -> None:
@@ -140,9 +156,6 @@ def spec(port: int, *, metrics: bool = False, timeout_seconds: float = 5.0) -> P
             says(OK[:-5]), "reset", None, "closed in the middle of an answer", id="half a body"
         ),
         pytest.param(resets, "refused", None, "closed without an answer", id="a reset"),
-        pytest.param(
-            resets_midway, "reset", None, "closed in the middle of an answer", id="a late reset"
-        ),
         pytest.param(says(b"SSH-2.0-x\r\n"), "reset", None, "SSH-2.0-x\r\n", id="not HTTP"),
     ],
 )
@@ -187,25 +200,39 @@ def test_a_port_nobody_listens_on_refuses() -> None:
     assert (result.outcome, result.status, result.metrics) == ("refused", None, None)
 
 
-def drips_its_body(connection: socket.socket, request: bytes) -> None:
-    head, separator, body = answer("200 OK", b"x" * 100).partition(b"\r\n\r\n")
-    connection.sendall(head + separator)
-    drips(body)(connection, request)
+def test_a_reset_in_the_middle_of_an_answer(serve: Serve, clock: Clock) -> None:
+    """What was read before it shows that the engine had begun to answer."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        clock.drips(OK[:-5])(connection, request)  # a reset drops what was not read yet
+        resets(connection, request)
+
+    result = HttpProber().probe(spec(serve(script)))
+    assert (result.outcome, result.detail) == ("reset", "closed in the middle of an answer")
+
+
+def test_the_deadline_covers_a_server_that_says_nothing(serve: Serve) -> None:
+    """A probe ends with its deadline, and not much later."""
+    result = HttpProber().probe(spec(serve(silent), timeout_seconds=LATE_SECONDS))
+    assert (result.outcome, result.detail) == ("timeout", "no answer within 0.3 s")
+    assert LATE_SECONDS <= result.latency_seconds < LATE_SECONDS + 0.5
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("text", "after"),
     [
-        pytest.param(silent, id="says nothing"),
-        pytest.param(drips(OK), id="drips its answer"),
-        pytest.param(drips_its_body, id="drips its body"),
+        pytest.param(OK, b"", id="its answer"),
+        pytest.param(b"x" * 100, answer("200 OK", b"x" * 100)[:-100], id="its body"),
     ],
 )
-def test_the_deadline_covers_the_whole_exchange(serve: Serve, script: Script) -> None:
-    """A server that sends a byte now and then does not hold a probe beyond its deadline."""
-    result = HttpProber().probe(spec(serve(script), timeout_seconds=LATE_SECONDS))
-    assert (result.outcome, result.detail) == ("timeout", "no answer within 0.3 s")
-    assert LATE_SECONDS <= result.latency_seconds < LATE_SECONDS + 0.5
+def test_the_deadline_covers_the_whole_exchange(
+    serve: Serve, clock: Clock, text: bytes, after: bytes
+) -> None:
+    """A server that drips does not hold a probe beyond its deadline."""
+    port = serve(clock.drips(text, after=after))
+    result = HttpProber().probe(spec(port, timeout_seconds=1.0))
+    assert (result.outcome, result.detail) == ("timeout", "no answer within 1 s")
+    assert 1.0 <= result.latency_seconds < 1.5
 
 
 def test_the_deadline_covers_a_connection_that_is_never_accepted() -> None:
@@ -341,14 +368,11 @@ def test_a_canary_that_is_not_let_in_tells_nothing(serve: Serve, status: str) ->
     assert HttpProber().canary(spec(serve(says(answer(status, b"no"))))) is None
 
 
-def test_a_canary_waits_longer_than_a_health_check(serve: Serve) -> None:
+def test_a_canary_waits_longer_than_a_health_check(serve: Serve, clock: Clock) -> None:
     """A prefill takes its time: the canary's own deadline holds, not the health check's."""
-
-    def late(connection: socket.socket, request: bytes) -> None:
-        time.sleep(LATE_SECONDS)
-        connection.sendall(answer("200 OK", b"{}"))
-
-    assert HttpProber().canary(spec(serve(late), timeout_seconds=LATE_SECONDS / 10))
+    port = serve(clock.drips(answer("200 OK", b"{}")))
+    assert HttpProber().canary(spec(port, timeout_seconds=0.5))
+    assert clock.monotonic() > 0.5
 
 
 def test_an_engine_without_a_canary_has_none() -> None:
