@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gpuctl.model.readings import (
     ContainerReading,
     GatewayReading,
+    GpuProcess,
     GpuReading,
     HostReading,
     ProbeReading,
 )
+
+#: Processes by the id of their container and by their pid, which is never `None`.
+_Holders = dict[str | int | None, list[GpuProcess]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,10 @@ class Snapshot:
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None
     errors: Mapping[str, SourceError] = field(default_factory=dict)  # runtime | gpus | host
+    #: By GPU, its processes by container and by pid; made when a GPU is first asked about.
+    _holders: dict[str, _Holders] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def own(self, replica: str) -> ContainerReading | None:
         return self.owned.get(replica)
@@ -62,10 +70,28 @@ class Snapshot:
             gpu = self.gpus.get(uuid)
             if gpu is None or gpu.state != "ok" or gpu.processes is None:
                 return None
-            for process in gpu.processes:
-                if process.container != container.id and process.pid != container.pid:
-                    continue
+            for process in self._own_processes(uuid, gpu.processes, container):
                 if process.used_bytes is None:
                     return None
                 total += process.used_bytes
         return total
+
+    def _own_processes(
+        self, uuid: str, processes: tuple[GpuProcess, ...], container: ContainerReading
+    ) -> Iterator[GpuProcess]:
+        holders = self._holders.get(uuid)
+        if holders is None:
+            holders = self._holders[uuid] = _by_holder(processes)
+        yield from holders.get(container.id, ())
+        for process in holders.get(container.pid, ()):
+            if process.container != container.id:
+                yield process
+
+
+def _by_holder(processes: tuple[GpuProcess, ...]) -> _Holders:
+    found: _Holders = {}
+    for process in processes:
+        found.setdefault(process.pid, []).append(process)
+        if process.container is not None:
+            found.setdefault(process.container, []).append(process)
+    return found
