@@ -89,6 +89,7 @@ def status(
         gateway=_gateway(header.gateway),
         routes=_routes(plan, rows, fold),
         warnings=list(plan.warnings),
+        leftovers=_leftovers(plan, now, history),
     )
 
 
@@ -221,6 +222,20 @@ class _Fold:
         if boot_seconds is None:
             return None
         return self.now.at + boot_seconds - self.now.boot_seconds
+
+
+def _leftovers(plan: Plan, now: Snapshot, history: History) -> list[str] | None:
+    if now.runtime_boot_seconds is None or "runtime" in now.errors:
+        return None
+    kept = {replica.name for replica in plan.replicas if not _taken_down(replica, history)}
+    owned = [c for name, c in now.owned.items() if name not in kept and c.state != "removed"]
+    aside = [container for there in now.aside.values() for container in there]
+    return sorted(container.name for container in (*owned, *aside))
+
+
+def _taken_down(replica: Replica, history: History) -> bool:
+    intent = history.wanted(replica.name, replica.workload)
+    return intent is not None and intent.verb == "down"
 
 
 def _routes(plan: Plan, rows: list[ReplicaStatus], fold: _Fold) -> list[Route]:

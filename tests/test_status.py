@@ -441,3 +441,49 @@ def test_the_document_says_whose_it_is() -> None:
     assert found["gateway"] is not None
     assert found["gateway"]["listen"] == "127.0.0.1:1"
     assert published()["gateway"] is None
+
+
+DOWN = make.event("intent", "", "down", boot_seconds=NOW - 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "past", "expected"),
+    [
+        pytest.param(RUNNING, READY, [], id="the replica's own"),
+        pytest.param(DEAD, READY, [], id="stopped, and kept for its log"),
+        pytest.param(
+            RUNNING, make.history(make.served(), DOWN), ["gpuctl-chat-0"], id="on its way down"
+        ),
+        pytest.param(DEAD, make.history(make.served(), DOWN), ["gpuctl-chat-0"], id="not removed"),
+        pytest.param(
+            make.snapshot(make.container(state="removed")),
+            make.history(make.served(), DOWN),
+            [],
+            id="removed",
+        ),
+        pytest.param(
+            make.snapshot(
+                make.container(),
+                make.container(id_="c0", name="gpuctl-chat-0.old-c0", state="exited"),
+            ),
+            READY,
+            ["gpuctl-chat-0.old-c0"],
+            id="renamed aside by a start",
+        ),
+        pytest.param(
+            make.snapshot(make.container("other-0")), READY, ["gpuctl-other-0"], id="not planned"
+        ),
+        pytest.param(
+            make.snapshot(make.container(), errors={"runtime": "down"}), READY, None, id="unread"
+        ),
+        pytest.param(
+            replace(make.snapshot(), runtime_boot_seconds=None),
+            make.history(DOWN),
+            None,
+            id="never read",
+        ),
+    ],
+)
+def test_what_is_to_go_is_named(now: Snapshot, past: History, expected: list[str] | None) -> None:
+    """Containers that must end are listed, whoever had them; null where it cannot be told."""
+    assert published(now, past)["leftovers"] == expected

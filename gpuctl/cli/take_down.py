@@ -19,9 +19,7 @@ def command(session: Session, *, timeout: float) -> int:
         event = compose.ask(session, "down")
     except DaemonDown:
         return _without_daemon(session, timeout)
-    follower = follow.Follower(session=session, timeout_seconds=timeout)
-    with follow.progress(session) as show:
-        status = follower.until(lambda now: now["last_event"] >= event and gone(now), show)
+    status = _until_gone(session, timeout, event)
     pid = status["daemon"]["pid"]
     ended = background.end(session, pid)
     session.say("all down" + ("" if ended else f"; the daemon ({pid}) stays, and starts nothing"))
@@ -29,21 +27,32 @@ def command(session: Session, *, timeout: float) -> int:
 
 
 def gone(status: Status) -> bool:
-    """Return True when nothing is left of any replica."""
-    return all(
-        replica["phase"] == "stopped" and replica["container"] is None
-        for replica in status["replicas"]
-    )
+    """Return True when nothing is left of any replica, nor of what is no replica any more."""
+    stopped = all(replica["phase"] == "stopped" for replica in status["replicas"])
+    return stopped and status.get("leftovers", []) == []
+
+
+def _until_gone(session: Session, timeout: float, event: int = 0) -> Status:
+    """Wait for a Status that knows of *event* and has nothing left; name what would not go."""
+    follower = follow.Follower(session=session, timeout_seconds=timeout)
+    try:
+        with follow.progress(session) as show:
+            return follower.until(lambda now: now["last_event"] >= event and gone(now), show)
+    except follow.TimedOut as late:
+        left = late.status.get("leftovers") if late.status else None
+        if left:
+            session.say(f"still there: {', '.join(left)}")
+        raise
 
 
 def _without_daemon(session: Session, timeout: float) -> int:
     """Take the lock and run the daemon's own fold, in this process, until nothing is left."""
-    with foreground.supervisor(session, intent="down") as daemon, follow.progress(session) as show:
+    with foreground.supervisor(session, intent="down") as daemon:
         session.say("no daemon runs: taking everything down from here")
         loop = threading.Thread(target=daemon.run, name="supervisor")
         loop.start()
         try:
-            follow.Follower(session=session, timeout_seconds=timeout).until(gone, show)
+            _until_gone(session, timeout)
         finally:
             daemon.stop()
             loop.join()

@@ -112,4 +112,7 @@ class Status(TypedDict):
     gateway: dict[str, Any] | None
     routes: list[Route]
     warnings: list[str]  # from planning
+    #: Names of containers that are to go: renamed aside by a start, of no replica of the plan, or
+    #: taken down. None: the runtime is unread, so it cannot be told.
+    leftovers: NotRequired[list[str] | None]
     stopping: NotRequired[bool]  # the daemon has ended on purpose; its replicas run on

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.cli import outcome, take_down
+from gpuctl.cli import outcome
 from gpuctl.cli.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "views" / "status.json"
@@ -67,19 +67,3 @@ def test_tell(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "all ready"
     assert said[1] == "chat-2: degraded: slow"
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"phase": "stopped", "container": None}, True),
-        ({"phase": "stopped", "container": "c"}, False),
-        ({"phase": "draining", "container": "c"}, False),
-    ],
-)
-def test_gone(changes: dict[str, Any], expected: bool) -> None:
-    """Down is when no replica runs and no container is left."""
-    document = status(**changes)
-    document["replicas"] = document["replicas"][2:3]
-
-    assert take_down.gone(document) is expected
