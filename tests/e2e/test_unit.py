@@ -51,6 +51,15 @@ ExecStart={" ".join(GPUCTL)} report --since 24h
 PrivateTmp=no
 """
 
+#: Every three seconds instead of once a day.
+TIMER_DROP_IN = """
+[Timer]
+OnCalendar=
+OnCalendar=*:*:0/3
+RandomizedDelaySec=0
+AccuracySec=100ms
+"""
+
 PROFILE = f"""
 schema = 1
 [host]
@@ -132,6 +141,8 @@ def machine(engine: PrivateEngine) -> Iterator[Machine]:
         systemd.install("gpuctl.service", unit_text("gpuctl.service"), drop_in=DROP_IN)
         report = unit_text("gpuctl-report.service")
         systemd.install("gpuctl-report.service", report, drop_in=REPORT_DROP_IN)
+        timer = unit_text("gpuctl-report.timer")
+        systemd.install("gpuctl-report.timer", timer, drop_in=TIMER_DROP_IN)
         systemd.write("/etc/gpuctl/profile.toml", PROFILE)
         systemd.run("systemctl", "enable", "gpuctl")
         made = Machine(systemd, client)
@@ -234,3 +245,47 @@ def test_the_report_is_made_once(untouched: Machine) -> None:
     assert untouched.systemd.show("gpuctl-report", "Result") == "success"
     journal = untouched.systemd.journal("gpuctl-report")
     assert journal.count("gpuctl report: unit: healthy") == 1
+
+
+def reports(machine: Machine, verdict: str) -> int:
+    """Return how many reports in the journal begin with that verdict."""
+    return machine.systemd.journal("gpuctl-report").count(f"gpuctl report: unit: {verdict}")
+
+
+@pytest.fixture
+def ticking(untouched: Machine) -> Iterator[Machine]:
+    """A machine whose timer fires every three seconds for the length of a test."""
+    wait_for(lambda: untouched.gpuctl("status")[0] == 0, "all to be ready")
+    untouched.systemd.run("systemctl", "start", "gpuctl-report.timer")
+    yield untouched
+    untouched.systemd.run("systemctl", "stop", "gpuctl-report.timer")
+
+
+def test_the_timer_makes_reports(ticking: Machine) -> None:
+    """It fires by itself, again and again, and each time there is one more report."""
+    before = reports(ticking, "healthy")
+    wait_for(lambda: reports(ticking, "healthy") >= before + 2, "two reports")
+    assert ticking.systemd.show("gpuctl-report", "Result") == "success"
+    assert ticking.systemd.show("gpuctl-report.timer", "Result") == "success"
+
+
+def starts(machine: Machine) -> int:
+    """Return how often systemd has begun to make a report."""
+    return machine.systemd.journal("gpuctl-report").count("Starting gpuctl-report.service")
+
+
+def test_a_degraded_host_fails_the_report_and_nothing_else(ticking: Machine) -> None:
+    """Exit code 3 is shown among the failed units; only the timer starts another report."""
+    systemd = ticking.systemd
+    systemd.run("systemctl", "stop", "gpuctl")
+    wait_for(lambda: systemd.show("gpuctl-report", "ExecMainStatus") == "3", "a failed report")
+    systemd.run("systemctl", "stop", "gpuctl-report.timer")
+    wait_for(lambda: systemd.show("gpuctl-report", "ActiveState") == "failed", "its end")
+    began = starts(ticking)
+    # A restart, if there were any, would come after 0.1 s: systemd.service(5), RestartSec.
+    systemd.run("sleep", "2")
+    assert (starts(ticking), systemd.show("gpuctl-report", "NRestarts")) == (began, "0")
+    assert "gpuctl-report.service" in systemd.run("systemctl", "--failed", "--plain")
+    before = reports(ticking, "healthy")
+    systemd.run("systemctl", "start", "gpuctl-report.timer", "gpuctl")
+    wait_for(lambda: reports(ticking, "healthy") > before, "a healthy report")
