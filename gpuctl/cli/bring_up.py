@@ -22,7 +22,12 @@ _LOOK_SECONDS = 0.05
 
 
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
-    """Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed."""
+    """
+    Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed.
+
+    Raises:
+        TimedOut: and every other reason for not getting there, as its own error.
+    """
     elsewhere.refuse_system(session)
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
@@ -98,7 +103,14 @@ def ready(
     known: Callable[[Status], bool],
     timeout: float,
 ) -> int:
-    """Wait until every replica of the plan is ready or has failed; say which; return 0 or 3."""
+    """
+    Wait until every replica of the plan is ready or has failed; say which; return 0 or 3.
+
+    Ctrl-C ends the wait with 130.
+
+    Raises:
+        TimedOut: some are still on their way; which, has been said.
+    """
     names = frozenset(replica.name for replica in plan.replicas)
 
     def done(status: Status) -> bool:
@@ -110,8 +122,9 @@ def ready(
         with follow.progress(session) as show:
             status = follower.until(done, show)
     except follow.TimedOut as late:
-        session.say(f"error: {late.message}\nhint: {late.hint}")
-        return outcome.tell(session, late.status, names, "") if late.status else 3
+        if late.status is not None:
+            outcome.tell(session, late.status, names, "the daemon has not taken it up yet")
+        raise
     except KeyboardInterrupt:
         session.say("interrupted: the daemon goes on; `gpuctl status` shows it, `down` ends it")
         return 130

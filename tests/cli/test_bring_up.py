@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpuctl.adapters.control import ControlServer
+from gpuctl.adapters.lock import lock_directory
 from gpuctl.cli import bring_up, choose
+from gpuctl.cli.follow import TimedOut
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
+from tests import make
 from tests.cli import fake_docker
+from tests.cli.conftest import DOCUMENT
 from tests.rig.http import free_port
+
+ROW = json.loads(DOCUMENT.read_text())["replicas"][0]
+PLAN = make.plan(make.replica(), make.replica("chat-1"))
 
 #: Of the intent that the daemon below answers with.
 EVENT = 7
+
+
+def row(phase: str, name: str = "chat-0", reason: str = "") -> dict[str, Any]:
+    """Return a replica's row in a Status."""
+    return {**ROW, "name": name, "phase": phase, "reason": reason}
 
 
 @pytest.fixture
@@ -70,3 +89,67 @@ def test_up_leaves_nothing_behind(
 
     assert choose.applied_text(here) == before
     assert daemon == ["up"]
+
+
+def test_a_wait_that_is_over_is_a_failure(
+    here: Session, publish: Callable[..., Any], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not ready when the time is over is named, and the exit code is 1."""
+    held = lock_directory(place)
+    publish(at=time.time(), last_event=EVENT, replicas=[row("ready"), row("loading", "chat-1")])
+
+    with pytest.raises(TimedOut) as caught:
+        bring_up.ready(here, PLAN, lambda: None, lambda _: True, timeout=0)
+
+    assert caught.value.exit_code == 1
+    assert "not ready yet: chat-1: loading" in capsys.readouterr().err.splitlines()
+    os.close(held)
+
+
+def test_a_daemon_that_does_not_take_it_up(
+    here: Session, publish: Callable[..., Any], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All ready, but by what was applied before: that is told, and no success."""
+    held = lock_directory(place)
+    publish(at=time.time(), replicas=[row("ready"), row("ready", "chat-1")])
+
+    with pytest.raises(TimedOut):
+        bring_up.ready(here, PLAN, lambda: None, lambda _: False, timeout=0)
+
+    assert "the daemon has not taken it up yet" in capsys.readouterr().err.splitlines()
+    os.close(held)
+
+
+def test_a_replica_that_failed_is_told(
+    here: Session, publish: Callable[..., Any], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is on its way any more, and one has failed: which, and why; exit code 3."""
+    held = lock_directory(place)
+    failed = row("failed", "chat-1", reason="gpu_avoided")
+    publish(at=time.time(), replicas=[row("ready"), failed])
+
+    assert bring_up.ready(here, PLAN, lambda: None, lambda _: True, timeout=1) == 3
+
+    assert "chat-1: failed: gpu_avoided" in capsys.readouterr().err.splitlines()
+    os.close(held)
+
+
+def test_ctrl_c_leaves_it_to_the_daemon(
+    place: Path, gpuctl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `up` that is interrupted while a model loads ends with 130; the daemon goes on."""
+    host = place / "slow.json"
+    cpu = json.loads((resources.files("gpuctl") / "data" / "hosts" / "cpu.json").read_text())
+    host.write_text(json.dumps(cpu | {"replicas": {"chat-0": "slow_load:600"}}))
+    monkeypatch.setenv("GPUCTL_SIMULATE", str(host))
+    command = [sys.executable, "-m", "gpuctl", "up", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as up:
+        assert up.stderr is not None
+        assert any("loading" in line for line in iter(up.stderr.readline, ""))
+        up.send_signal(signal.SIGINT)
+        said = up.stderr.read()
+        assert up.wait(30) == 130
+
+    assert "interrupted: the daemon goes on" in said
+    assert gpuctl("status").code == 3
+    assert gpuctl("down").code == 0
