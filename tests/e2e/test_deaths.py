@@ -196,23 +196,23 @@ def told(why: str) -> tuple[str, list[str]]:
 
 def test_out_of_memory_is_one_restart(host: Host, record: EngineRecord) -> None:
     """
-    A cgroup OOM is told from a kill, where the engine noticed.
+    A cgroup OOM is told from a kill where Docker tells of it before the exit.
 
-    Docker 20.10 on cgroup v1 misses some: the group is gone before its notice is read. What the
-    engine says of the container decides then whether ours was wrong; never three in a row.
+    A busy Docker 20.10 does so up to half a second later, and not at all of what is removed by
+    then. The replica is started again for what is known: killed, and by no client of the engine.
     """
-    for _ in range(3):
-        seen = one_restart(host, record, lambda _: order(PORT, allocate=600 << 20))
-        left = host.events("evidence", subject="chat-0")[-1]["evidence"]
-        assert left["container"] == seen.old
-        _, lines = told(seen.why)
-        assert {"exit code: 137", f"| {LAST_WORDS}"} <= set(lines)
-        if left["oom_killed"] or seen.failure["reason"] == "oom_killed":
-            assert seen.failure["reason"] == "oom_killed"
-            assert {"oom killed: yes", "start, because oom_killed"} <= set(lines), seen.why
-            return
-        assert seen.failure["reason"] == "killed"
-    pytest.fail("the engine noticed none of three OOM kills")
+    seen = one_restart(host, record, lambda _: order(PORT, allocate=600 << 20))
+    left = host.events("evidence", subject="chat-0")[-1]["evidence"]
+    acts = [event["Action"] for event in record.events if event["Actor"]["ID"] == seen.old]
+    assert left["container"] == seen.old
+    _, lines = told(seen.why)
+    assert {"exit code: 137", f"| {LAST_WORDS}"} <= set(lines)
+    if "oom" in acts[: acts.index("die")]:
+        assert (seen.failure["reason"], left["oom_killed"]) == ("oom_killed", True)
+        assert {"oom killed: yes", "start, because oom_killed"} <= set(lines), seen.why
+    else:
+        assert (seen.failure["reason"], seen.failure["evidence"]["signalled"]) == ("killed", False)
+        assert "start, because killed" in lines, seen.why
 
 
 def test_the_last_200_lines_are_kept(host: Host, record: EngineRecord) -> None:
