@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from gpuctl import masking
+
 #: Longer lines are cut: evidence is kept in every Event.
 LINE_CHARACTERS = 2000
 
@@ -16,9 +18,10 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 
 
 def line(raw: bytes) -> str:
-    """Return one line of output decoded, its control characters escaped, its length bounded."""
+    """Return one line of output: its secrets hidden, control characters escaped, not too long."""
     # A carriage return that ends the line is Windows' or a progress bar's, not text.
     text = _COLOUR.sub("", raw.decode("utf-8", "replace").rstrip("\r"))
+    text = masking.text(text)
     # Cut before escaping, and again after it: an escape is up to six characters.
     safe = _CONTROL.sub(_escape, text[: LINE_CHARACTERS + 1])
     return safe if len(safe) <= LINE_CHARACTERS else safe[: LINE_CHARACTERS - 1] + "…"

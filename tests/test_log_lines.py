@@ -16,12 +16,13 @@ from gpuctl import log_lines
         pytest.param(b"50%\r100%\r", "50%\\x0d100%", id="progress-bar"),
         pytest.param(b"\xff\xfe", "��", id="not-utf-8"),
         pytest.param("a\u2028b\u202ec".encode(), "a\\u2028b\\u202ec", id="forged-line"),
+        pytest.param(b"args: --api-key sk-1", "args: --api-key ********", id="secret"),
         pytest.param(b"x" * 5000, "x" * 1999 + "…", id="too-long"),
         pytest.param(b"\0" * 1500, ("\\x00" * 500)[:1999] + "…", id="too-long-when-escaped"),
     ],
 )
 def test_a_line_of_output_is_safe_to_show(raw: bytes, line: str) -> None:
-    """Nothing that a program writes can move the cursor, forge a line or fill a page."""
+    """No output moves the cursor, forges a line, fills a page or tells a secret flag's value."""
     assert log_lines.line(raw) == line
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from gpuctl import masking
 from gpuctl.model import Action, Drain, GpuIdentity, Plan, Replica, Start
 from gpuctl.planning.capacity import vram_budget, vram_share
 
 SCHEMA = 1
-
-MASK = "********"
-
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-_KEY_FLAG = re.compile(r"--api-key(=.*)?", re.DOTALL)
 
 
 def plan_document(
@@ -34,14 +29,6 @@ def plan_document(
     }
 
 
-def masked(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment with the values of secrets hidden, told by their names."""
-    return {
-        name: MASK if value and _SECRET.search(name) else value
-        for name, value in environment.items()
-    }
-
-
 def _replica(replica: Replica) -> dict[str, Any]:
     spec = replica.spec
     return {
@@ -51,8 +38,9 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "gpus": [{"index": gpu.index, "uuid": gpu.uuid} for gpu in replica.gpus],
         "port": spec.host_port,
         "image": spec.image,
-        "command": _command((*(spec.entrypoint or ()), *spec.command)),
-        "environment": masked(spec.environment) | dict.fromkeys(spec.secrets, MASK),
+        "command": masking.command((*(spec.entrypoint or ()), *spec.command)),
+        "environment": masking.environment(spec.environment)
+        | dict.fromkeys(spec.secrets, masking.MASK),
         "memory_bytes": spec.memory_bytes,
         "vram": {
             "weights_bytes": None,
@@ -63,17 +51,6 @@ def _replica(replica: Replica) -> dict[str, Any]:
         },
         "digest": replica.digest,
     }
-
-
-def _command(words: tuple[str, ...]) -> list[str]:
-    shown: list[str] = []
-    for before, word in zip(("", *words), words, strict=False):
-        match = _KEY_FLAG.fullmatch(word)
-        if match and match[1]:
-            shown.append(f"--api-key={MASK}")
-        else:
-            shown.append(MASK if before == "--api-key" else word)
-    return shown
 
 
 def _gpu(gpu: GpuIdentity, plan: Plan) -> dict[str, Any]:

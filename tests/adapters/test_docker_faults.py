@@ -122,6 +122,13 @@ def test_an_answer_becomes_an_error_with_a_next_step(
     assert bool(hint) == bool(found.hint)
 
 
+def test_a_command_that_the_engine_quotes_keeps_its_secrets() -> None:
+    """What is stored with a refused start, and printed by `why`, has no secret flag's value."""
+    refused = answer(500, "exec: 'serve --api-key sk-1': not found")
+    found = fault(refused, "do it", starting=True)
+    assert found.message == "cannot do it: exec: 'serve --api-key ********': not found"
+
+
 @pytest.mark.parametrize(
     ("cause", "kind", "words"),
     [

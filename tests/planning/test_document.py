@@ -84,7 +84,7 @@ def test_no_secret() -> None:
             gpus=((0,),),
             environment={"HF_TOKEN": "hf_secret", "EMPTY_KEY": "", "HOME": "/root"},
             secrets={"API": "/etc/secret"},
-            args=("--api-key", "sk-secret", "--api-key=sk-secret", "--api-key-file", "/etc/key"),
+            args=("--api-key", "sk-secret", "-hft", "hf_secret", "--api-key-file", "/etc/key"),
         )
     )
     shown = plan_document(plan)["replicas"][0]

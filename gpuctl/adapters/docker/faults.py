@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gpuctl import masking
 from gpuctl.errors import (
     ContainerMissing,
     NameTaken,
@@ -103,7 +104,8 @@ def _answered(error: APIError, doing: str, *, starting: bool) -> RuntimeUnavaila
     """Return the fault for an HTTP status of 400 or more."""
     from docker.errors import ImageNotFound
 
-    words = str(error.explanation or error).strip()
+    # It quotes the command that it could not run.
+    words = masking.text(str(error.explanation or error).strip())
     message = f"cannot {doing}: {words}"
     lowered = words.lower()
     hint = next((hint for fragment, hint in _HINTS if fragment in lowered), "")
