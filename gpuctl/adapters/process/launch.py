@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from gpuctl.adapters.process import shim
@@ -131,24 +132,12 @@ def port_owner(port: int) -> str | None:
 
 
 def _listener(port: int) -> str | None:
-    """Source: /proc/net/tcp and tcp6 (state 0A is LISTEN, field 10 the inode), /proc/<pid>/fd."""
-    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as files:
-                if any(os.readlink(file.path) in sockets for file in files):
-                    return f"{Path(f'/proc/{pid}/comm').read_text().strip()} (pid {pid})"
-        except OSError:
-            continue  # it ended, or is another user's
+    """Source: psutil.net_connections and Process.name: /proc/net/tcp, tcp6, /proc/<pid>/fd, comm."""
+    import psutil  # here, because nothing else of a start pays for it
+
+    for found in psutil.net_connections("tcp"):
+        listens = found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port
+        if listens and found.pid is not None:
+            with suppress(psutil.Error):  # it ended meanwhile
+                return f"{psutil.Process(found.pid).name()} (pid {found.pid})"
     return None
-
-
-def _listening(port: int) -> Iterator[str]:
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for fields in map(str.split, lines):
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
