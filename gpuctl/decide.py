@@ -197,7 +197,7 @@ class _Deciding:
 
     def _start(self, replica: Replica, history: ReplicaHistory) -> Iterator[Action]:
         image = replica.spec.image
-        missing = history.missing_image == image
+        missing = bool(image) and history.missing_image == image  # a process has none
         wait = self.gates.barred(replica) if missing else self.gates.waiting(replica)  # 4
         if image in self.fetched:
             wait = Wait(reason="fetching_image", evidence={"image": image})
