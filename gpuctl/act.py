@@ -22,6 +22,8 @@ from gpuctl.model import ContainerReading, Drain, Evidence, Json, Start, Stop
 from gpuctl.orders import Order
 from gpuctl.ports import Runtime
 
+#: Added to a new container's name until the old one is out of its place; none ever runs so.
+NEXT = ".next"
 #: Kept from a container before it goes.
 LOG_LINES = 200
 LINE_CHARACTERS = 500
@@ -120,7 +122,10 @@ class _Fenced:
 
 
 class _Starting:
-    """The one way a replica comes up: rename aside, create, start, then clear the old one away."""
+    """
+    The one way a replica comes up: create under a name that will do, rename the old one aside and
+    the new one into its place, start it, then clear the old one away.
+    """
 
     def __init__(self, order: Order, fenced: _Fenced, pause: Pause) -> None:
         assert order.replica is not None
@@ -132,7 +137,7 @@ class _Starting:
         self.fault("start.reserved")
         spec = self.replica.spec
         container = self._made()
-        self.fault("start.created")
+        self.fault("start.named")
         self.fenced.writing.start(container)
         self.fault("start.started")
         told: dict[str, Json] = {
@@ -146,7 +151,7 @@ class _Starting:
         return Outcome(done=True, evidence=told, left=left)
 
     def _made(self) -> str:
-        """Return the id of this attempt's container, created now or before an interruption."""
+        """Return the id of this attempt's container, made now or before an interruption."""
         name = self.replica.container_name
         old = self.order.previous
         # What was there before is not looked at first: Docker 20.10 keeps that waiting while it
@@ -155,26 +160,48 @@ class _Starting:
             there = self.runtime.inspect(name)
             if there is not None and there.attempt == self.order.attempt:
                 return there.id
-            old = there.id if there is not None else ""
+            old = there.id if there is not None else old
         if self.order.fetches:
             self._see_image()  # before anything is touched
+        # Under a name of its own: made while the engine still cleans up after the old one.
+        made = self._created(f"{name}{NEXT}")
+        self.fault("start.created")
+        try:
+            self._place(made, old)
+        except StartRefused:
+            self.fenced.writing.remove(made)
+            raise
+        return made
+
+    def _place(self, made: str, old: str) -> None:
+        """Give the new container the replica's name, out of whose place the old one goes."""
+        name = self.replica.container_name
         if old:
             self._put_aside(old)
-        self.fault("start.renamed")
+        self.fault("start.vacated")
         try:
-            return self._create()
+            self.fenced.writing.rename(made, name)
         except NameTaken:
             there = self.runtime.inspect(name)
             if there is None:
                 raise
-            # A create whose answer was lost made it after all.
-            if there.attempt == self.order.attempt:
-                return there.id
             self._put_aside(there.id)
-            return self._create()
+            self.fenced.writing.rename(made, name)
 
-    def _create(self) -> str:
-        name, spec, labels = self.replica.container_name, self.replica.spec, self.order.labels
+    def _created(self, name: str) -> str:
+        try:
+            return self._create(name)
+        except NameTaken:
+            there = self.runtime.inspect(name)
+            # A create whose answer was lost made it after all.
+            if there is not None and there.attempt == self.order.attempt:
+                return there.id
+            if there is not None:
+                self.fenced.writing.remove(there.id)  # of a start that was given up
+            return self._create(name)
+
+    def _create(self, name: str) -> str:
+        spec, labels = self.replica.spec, self.order.labels
         try:
             return self.fenced.writing.create(name, spec, labels)
         except StartRefused:
@@ -194,6 +221,7 @@ class _Starting:
             self.fenced.writing.rename(container, aside)
         except ContainerMissing:
             return  # somebody removed it in the meantime
+        self.fault("start.aside")
         old = self.runtime.inspect(container)
         if old is not None and old.state == "created":
             self.fenced.writing.remove(old.id)  # its start may still be on its way

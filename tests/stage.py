@@ -16,8 +16,10 @@ class Killed(BaseException):
 
 FAULTS = (
     "start.reserved",
-    "start.renamed",
     "start.created",
+    "start.aside",
+    "start.vacated",
+    "start.named",
     "start.started",
     "start.logs_saved",
     "start.cleared",

@@ -50,18 +50,25 @@ def started(previous: str, *containers: ContainerReading, resumed: bool = False)
     return runtime
 
 
-def test_the_dead_are_put_aside_unseen() -> None:
-    """The first call renames the container that was there: an inspection would wait for Docker."""
+def test_the_new_one_is_made_before_the_dead_one_is_looked_at() -> None:
+    """Docker cleans up after a death meanwhile, and keeps every call on the dead one waiting."""
     runtime = started("c1", make.container(state="exited", exit_code=1))
-    assert [call[0] for call in runtime.calls[:3]] == ["rename", "inspect", "create"]
+    assert [call[:2] for call in runtime.calls[:5]] == [
+        ("create", "gpuctl-chat-0.next"),
+        ("rename", "c1"),
+        ("inspect", "c1"),
+        ("rename", "c8"),
+        ("start", "c8"),
+    ]
+    assert runtime.containers["c8"].name == "gpuctl-chat-0"
     assert runtime.running() == ["c8"]
 
 
 def test_one_that_somebody_started_again_is_ended_first() -> None:
-    """Never two of a replica: what runs after all is killed before the new one is made."""
+    """Never two of a replica: what runs after all is killed before the new one is started."""
     runtime = started("c1", make.container())
     steps = [call[0] for call in runtime.calls]
-    assert steps.index("SIGKILL") < steps.index("create")
+    assert steps.index("SIGKILL") < steps.index("start")
     assert runtime.running() == ["c8"]
 
 
@@ -94,24 +101,41 @@ def test_a_start_that_was_cut_off_finds_its_own_container() -> None:
     assert runtime.running() == ["c2"]
 
 
+def test_a_start_that_was_cut_off_before_the_kill_goes_on_there() -> None:
+    """Its own new container and the old one put aside are found, and the old one ends."""
+    old = replace(make.container(), name="gpuctl-chat-0.old-c1")
+    own = make.container(id_="c2", state="created", attempt="a2")
+    runtime = started("c1", old, replace(own, name="gpuctl-chat-0.next"), resumed=True)
+    assert "c1" not in runtime.containers
+    assert runtime.running() == ["c2"]
+    assert runtime.containers["c2"].name == "gpuctl-chat-0"
+
+
+def test_what_another_attempt_made_and_never_named_is_replaced() -> None:
+    """A start that was given up left it there: labels tell whose it is."""
+    left = make.container(id_="c2", state="created", attempt="a1")
+    runtime = started("", replace(left, name="gpuctl-chat-0.next"))
+    assert list(runtime.containers) == runtime.running() == ["c8"]
+
+
 def test_a_removal_by_another_client_is_left_to_end() -> None:
     """A container that is being removed is not renamed meanwhile: that would fail the removal."""
     runtime = Asked(FakeWorld().clock)
-    runtime.containers = {"c1": make.container(state="removing")}
+    runtime.containers = {"c9": make.container(id_="c9", state="removing")}
 
     def pause(_: float) -> None:
-        runtime.containers.clear()
+        runtime.containers.pop("c9", None)
 
     order = Order(
         action=Start(replica="chat-0", reason="removed"),
         attempt="a2",
         replica=REPLICA,
-        previous="c1",
+        previous="c9",
         labels=LABELS_OF_A2,
     )
     assert act(order, runtime, lambda _: None, pause).done
     steps = [call[0] for call in runtime.calls]
-    assert steps[:2] == ["inspect", "inspect"]
+    assert steps[:3] == ["create", "inspect", "inspect"]
     assert len(runtime.running()) == 1
 
 
@@ -168,8 +192,10 @@ def test_a_start_has_a_fault_point_between_any_two_steps(bench: Bench) -> None:
     bench.hold(DEAD).act(START, previous="c1")
     assert bench.steps == [
         "start.reserved",
-        "start.renamed",
         "start.created",
+        "start.aside",
+        "start.vacated",
+        "start.named",
         "start.started",
         "start.logs_saved",
         "start.cleared",
@@ -243,14 +269,14 @@ def test_a_removal_that_does_not_end_is_not_waited_for_any_longer(bench: Bench) 
 def test_an_old_container_that_was_removed_in_the_meantime(bench: Bench) -> None:
     """There is nothing to put aside, and the start goes on."""
     assert bench.act(START, previous="c1").done
-    assert [call[0] for call in bench.runtime.calls] == ["rename", "create", "start"]
+    assert [call[0] for call in bench.runtime.calls] == ["create", "rename", "rename", "start"]
 
 
 @pytest.mark.parametrize(
     ("fetches", "calls"),
     [
         pytest.param(True, [], id="not-known-to-be-there"),
-        pytest.param(False, ["rename", "create"], id="removed-since"),
+        pytest.param(False, ["create"], id="removed-since"),
     ],
 )
 def test_a_start_without_its_image_ends_there(
@@ -358,27 +384,28 @@ def test_one_that_cannot_be_killed_does_not_hold_up_another_gpu(bench: Bench) ->
 
 
 @pytest.mark.parametrize(
-    ("given_up_at", "writes"),
+    ("given_up_at", "writes"),  # how many of them
     [
-        pytest.param("start.reserved", [], id="before-anything"),
-        pytest.param("rename", ["rename"], id="in-the-rename"),
-        pytest.param("SIGKILL", ["rename", "SIGKILL"], id="in-the-kill"),
-        pytest.param("create", ["rename", "SIGKILL", "create"], id="in-the-create"),
-        pytest.param("start.created", ["rename", "SIGKILL", "create"], id="before-the-start"),
-        pytest.param("start", ["rename", "SIGKILL", "create", "start"], id="in-the-start"),
-        pytest.param(
-            "start.logs_saved", ["rename", "SIGKILL", "create", "start"], id="before-the-removal"
-        ),
+        pytest.param("start.reserved", 0, id="before-anything"),
+        pytest.param("create", 1, id="in-the-create"),
+        pytest.param("start.created", 1, id="before-the-rename"),
+        pytest.param("start.aside", 2, id="before-the-kill"),
+        pytest.param("SIGKILL", 3, id="in-the-kill"),
+        pytest.param("start.vacated", 3, id="before-it-has-its-name"),
+        pytest.param("start.named", 4, id="before-the-start"),
+        pytest.param("start", 5, id="in-the-start"),
+        pytest.param("start.logs_saved", 5, id="before-the-removal"),
     ],
 )
 def test_a_start_that_was_given_up_writes_nothing_more(
-    bench: Bench, given_up_at: str, writes: list[str]
+    bench: Bench, given_up_at: str, writes: int
 ) -> None:
     """Wherever its thread hung: when it comes back, another attempt may be under way."""
     bench.given_up_at = given_up_at
     outcome = bench.hold(make.container()).act(START, previous="c1")
     assert (outcome.done, outcome.reason) == (False, "given_up")
-    assert [call[0] for call in bench.runtime.calls] == writes
+    steps = ["create", "rename", "SIGKILL", "rename", "start", "remove"]
+    assert [call[0] for call in bench.runtime.calls] == steps[:writes]
 
 
 def test_a_start_that_was_given_up_leaves_the_name_to_the_next(bench: Bench) -> None:

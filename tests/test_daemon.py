@@ -26,7 +26,7 @@ def test_a_replica_comes_up(stage: Stage) -> None:
     stage.up()
     assert stage.tale("attempt", "done", "ready") == ["attempt wanted", "done wanted", "ready"]
     assert stage.fakes.runtime.running() == ["c1"]
-    assert [call[0] for call in stage.fakes.runtime.calls] == ["create", "start"]
+    assert [call[0] for call in stage.fakes.runtime.calls] == ["create", "rename", "start"]
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,11 @@ def test_one_that_starts_late_aside_is_ended_at_once(hanging: HangingStage) -> N
     hanging.runtime.hangs = "start"
     hanging.runtime.irremovable.add("c2")
     hanging.pass_(85)
-    assert hanging.runtime.running() == ["c3"]
+    (current,) = hanging.runtime.running()
     hanging.release()
-    assert hanging.runtime.running() == ["c2", "c3"]
+    assert hanging.runtime.running() == ["c2", current]
     hanging.pass_(1)
-    assert hanging.runtime.running() == ["c3"]
+    assert hanging.runtime.running() == [current]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -223,6 +223,14 @@ class PullingStage(HangingStage):
 
     def phases(self) -> dict[str, str]:
         return {row["name"]: row["phase"] for row in self.fakes.store.status["replicas"]}
+
+
+def test_a_process_has_no_image_to_fetch() -> None:
+    """A replica without an image is started at once."""
+    stage = Stage(make.plan(make.replica(gpus=(), spec=replace(make.replica().spec, image=""))))
+    stage.fakes.runtime.images.add("")
+    stage.up()
+    assert stage.tale("attempt", "done", "ready") == ["attempt wanted", "done wanted", "ready"]
 
 
 def test_a_pull_holds_up_nothing_else() -> None:

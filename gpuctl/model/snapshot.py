@@ -43,7 +43,7 @@ class Snapshot:
     gpus_boot_seconds: float | None = None  # when they were read; None: never yet
     #: The container under a replica's fixed name, or the last trace of it; by replica.
     owned: Mapping[str, ContainerReading] = field(default_factory=dict)
-    #: Those that a start renamed aside; by replica.
+    #: Those under any other name: put aside by a start, or made by one that was cut off.
     aside: Mapping[str, tuple[ContainerReading, ...]] = field(default_factory=dict)
     runtime_boot_seconds: float | None = None  # when all containers were last listed; None: never
     runtime_back_boot_seconds: float | None = None  # when it was last read again after a failure
