@@ -11,21 +11,26 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from docker import APIClient
+from docker.errors import APIError, NotFound
 
+from tests.e2e.vram import VramFeed, engine_pid
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.images import IMAGE, LLAMA_SERVER, rig_mounts
 from tests.rig.nvml import FakeNvml
+from tests.rig.processes import lives
 from tests.rig.waiting import wait_for
 
 MODELS = Path(__file__).resolve().parents[2] / ".cache" / "models"
@@ -77,28 +82,26 @@ class Host:
         self.docker_host = engine.host
         self.extra: dict[str, str] = {}
         self.client: APIClient = engine.client()
-        self._ended = threading.Event()
-        self._vram: dict[str, int] = {"chat": 4 << 30, "embed": 600 << 20}
-        self.vram_lost: set[str] = set()  # replicas whose model has left VRAM
+        self._feed = VramFeed(self.nvml, self.client)
+        self.vram_lost = self._feed.lost
 
     def __enter__(self) -> Host:
         for name in ("state", "run", "conf"):
             (self.folder / name).mkdir()
         tag_programs(self.client)
-        self._feeder = threading.Thread(target=self._feed, daemon=True)
-        self._feeder.start()
+        self._feed.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.nvml.release()
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             self.end_daemon()
-        self._ended.set()
-        self._feeder.join(5)
+        self._feed.__exit__()
         for row in self.client.containers(all=True, filters={"label": "gpuctl.replica"}):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(APIError):  # it is being removed already
                 self.client.remove_container(row["Id"], force=True)
         self.client.close()
+        shutil.rmtree(self.folder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -161,7 +164,7 @@ class Host:
         """Start the daemon and wait until it has published its first Status; return its pid."""
         pid = self.start_daemon(**environment)
         wait_for(
-            lambda: self.daemon_pid() == pid or not _alive(pid), f"daemon {pid} to publish", 40.0
+            lambda: self.daemon_pid() == pid or not lives(pid), f"daemon {pid} to publish", 40.0
         )
         return pid
 
@@ -170,7 +173,7 @@ class Host:
     ) -> None:
         """Wait until a process has ended, after something was done to that end."""
         after()
-        wait_for(lambda: not _alive(pid), f"process {pid} to end\n{self.tail()}", seconds)
+        wait_for(lambda: not lives(pid), f"process {pid} to end\n{self.tail()}", seconds)
 
     def daemon_pid(self) -> int:
         return int(self.status()["daemon"]["pid"])
@@ -180,7 +183,7 @@ class Host:
         pid = self.daemon_pid()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not _alive(pid), f"daemon {pid} to be gone")
+        wait_for(lambda: not lives(pid), f"daemon {pid} to be gone")
 
     def end_daemon(self) -> None:
         """End the daemon with SIGTERM, which leaves the containers alone."""
@@ -189,7 +192,7 @@ class Host:
         pid = self.daemon_pid()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: not _alive(pid), f"daemon {pid} to end")
+        wait_for(lambda: not lives(pid), f"daemon {pid} to end")
 
     def daemon_log(self) -> str:
         path = self.folder / "state" / "daemon.log"
@@ -274,46 +277,17 @@ class Host:
 
     def containers(self) -> dict[str, tuple[str, str]]:
         """Return replica → (id, StartedAt) of every running container of ours."""
-        rows = self.client.containers(filters={"label": "gpuctl.replica"})
-        return {
-            row["Labels"]["gpuctl.replica"]: (
-                row["Id"],
-                self.client.inspect_container(row["Id"])["State"]["StartedAt"],
-            )
-            for row in rows
-        }
+        found = {}
+        for row in self.client.containers(filters={"label": "gpuctl.replica"}):
+            with contextlib.suppress(NotFound):  # it went in the meantime
+                state = self.client.inspect_container(row["Id"])["State"]
+                found[row["Labels"]["gpuctl.replica"]] = (row["Id"], state["StartedAt"])
+        return found
 
     def pid_of(self, name: str) -> int:
         """Return the host's pid of a replica's engine: the child of the container's init."""
         told = self.client.inspect_container(f"gpuctl-{name}")
         return engine_pid(int(told["State"]["Pid"]))
-
-    # -- VRAM -----------------------------------------------------------------------------------
-
-    def _feed(self) -> None:
-        """Have the fake driver report each container's process on its GPUs, as a driver would."""
-        told: dict[int, dict[int, int]] = {}
-        while not self._ended.wait(0.1):
-            with contextlib.suppress(Exception):
-                held = self._held()
-                for index, processes in held.items():
-                    if told.get(index) != processes:
-                        self.nvml.set_processes(index, processes)
-                        told[index] = processes
-
-    def _held(self) -> dict[int, dict[int, int]]:
-        held: dict[int, dict[int, int]] = {gpu.index: {} for gpu in self.nvml.host.gpus}
-        index = {gpu.uuid: gpu.index for gpu in self.nvml.host.gpus}
-        for row in self.client.containers(filters={"label": "gpuctl.replica"}):
-            labels = row["Labels"]
-            name = labels["gpuctl.replica"]
-            if name in self.vram_lost or not labels["gpuctl.gpus"]:
-                continue
-            pid = engine_pid(self.client.inspect_container(row["Id"])["State"]["Pid"])
-            used = self._vram.get(name.rpartition("-")[0], 1 << 30)
-            for uuid in labels["gpuctl.gpus"].split(","):
-                held[index[uuid]][pid] = used
-        return held
 
 
 def overlap(events: Iterable[Mapping[str, Any]]) -> float:
@@ -372,39 +346,4 @@ def workload(name: str, *, port: int, image: str = GPUSIM, **keys: Any) -> str:
         "mounts": mounts,
         **keys,
     }
-    lines = "\n".join(f"{key} = {_toml(value)}" for key, value in table.items())
-    return f"[workloads.{name}]\n{lines}\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value)
-
-
-def engine_pid(init: int) -> int:
-    """Return the first child of a container's init."""
-    return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
-
-
-@contextlib.contextmanager
-def fresh_host(**arguments: Any) -> Iterator[Host]:
-    """A host on an engine of its own, for tests that stop or kill dockerd."""
-    from tests.rig import images
-
-    with PrivateEngine(live_restore=arguments.pop("live_restore", False)) as engine:
-        client = engine.client()
-        images.build(client)
-        client.close()
-        with Host(engine, **arguments) as host:
-            yield host
+    return tomlkit.dumps({"workloads": {name: table}})

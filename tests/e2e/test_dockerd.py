@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import P106_TENTH, Host, fresh_host, overlap, workload
+from tests.e2e.host import P106_TENTH, Host, overlap, workload
+from tests.rig import images
+from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.docker
@@ -24,12 +26,23 @@ FROZEN_SECONDS = 15.0
 @contextmanager
 def serving(*, live_restore: bool) -> Iterator[tuple[Host, EngineRecord]]:
     """A host with an engine of its own, its replicas ready, and the engine's record."""
-    with fresh_host(live_restore=live_restore) as host, EngineRecord(host.engine) as record:
+    with PrivateEngine(live_restore=live_restore) as engine, EngineRecord(engine) as record:
+        client = engine.client()
+        images.build(client)
+        client.close()
+        with served(engine) as host:
+            yield host, record
+            assert overlap(record.events) == 0.0
+
+
+@contextmanager
+def served(engine: PrivateEngine) -> Iterator[Host]:
+    """A host on that engine with its replicas ready."""
+    with Host(engine) as host:
         limits = {"memory": "256m", "memory_swap": "256m"}
         tables = workload("chat", port=PORT, gpus=list(range(REPLICAS)), **limits)
         host.up(host.profile(tables, watchdog=P106_TENTH))
-        yield host, record
-        assert overlap(record.events) == 0.0
+        yield host
 
 
 def unread(host: Host) -> bool:
