@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gpuctl.cli import app
 from gpuctl.cli.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "views" / "status.json"
@@ -63,6 +64,22 @@ def gpuctl(place: Path) -> Callable[..., Done]:
         )
         assert "Traceback" not in done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def inside(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """Run one command line in this process: for long tables, where a process a row is dear."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def run(*arguments: str) -> Done:
+        with pytest.raises(SystemExit) as left:
+            app.run([*arguments], os.environ)
+        assert isinstance(left.value.code, int)
+        return Done(left.value.code, *capsys.readouterr())
 
     return run
 

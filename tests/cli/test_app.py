@@ -24,9 +24,9 @@ def test_help_lists_every_command(gpuctl: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(gpuctl: Callable[..., Any], command: str) -> None:
+def test_every_command_explains_itself(inside: Callable[..., Any], command: str) -> None:
     """Each has a help of its own, reached by -h too."""
-    done = gpuctl(command, "-h")
+    done = inside(command, "-h")
 
     assert (done.code, done.err) == (0, "")
     assert f"gpuctl {command}" in done.out

@@ -56,13 +56,13 @@ MALFORMED = {
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_profile_is_named_and_refused(
-    gpuctl: Callable[..., Any], tmp_path: Path, content: bytes
+    inside: Callable[..., Any], tmp_path: Path, content: bytes
 ) -> None:
     """Each has at least one `error:` that names the file, and exit code 2."""
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
 
-    done = gpuctl("check", str(path))
+    done = inside("check", str(path))
 
     assert (done.code, done.out) == (2, "")
     assert f"error: {path}" in done.err
