@@ -15,7 +15,9 @@ def main() -> int:
     from gpuctl import fast_status
 
     options = fast_status.options(sys.argv[1:])
-    if options is None:
+    # A stream that is closed, or lacks characters, is mended on the other path.
+    usual = sys.stdout and sys.stderr and sys.stdout.encoding == "utf-8"
+    if options is None or not usual:
         from gpuctl.cli.app import run
 
         return run(sys.argv[1:], os.environ)
@@ -29,6 +31,14 @@ def main() -> int:
         # The reader (`head`, `grep -q`) has what it wanted; keep the exit's own flush quiet too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        from gpuctl.cli import errors
+
+        refused = errors.tell_refusal(error)
+        if refused is None:
+            raise
+        errors.discard_output()
+        return refused
     return code
 
 

@@ -26,6 +26,10 @@ _HEADINGS = (
     "REPLICA", "PHASE", "GPU", "PORT", "SINCE", "RESTARTS 1h/24h", "IN FLIGHT", "RAM", "VRAM", "WHY"
 )  # fmt: skip
 
+#: Without these it is not what a daemon publishes.
+_KEYS = {"at", "profile", "seq", "mode", "simulated", "daemon", "replicas", "gpus", "conditions",
+         "warnings"}  # fmt: skip
+
 
 def options(arguments: Sequence[str]) -> tuple[bool, str | None] | None:
     """Return (--json, --simulate) of a plain `status` call, `None` for any other command line."""
@@ -78,7 +82,10 @@ def read(path: str) -> tuple[str, Status]:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        return text, json.loads(text)
+        status: Status = json.loads(text)
+        if not isinstance(status, dict) or status.get("schema") != 1 or _KEYS - status.keys():
+            raise ValueError("it is no status of this gpuctl's")
+        return text, status
     except FileNotFoundError:
         raise DaemonDown(
             f"nothing is supervised here: there is no {path}",
@@ -89,7 +96,9 @@ def read(path: str) -> tuple[str, Status]:
             f"{path}: permission denied", "join the group `gpuctl`, or use sudo"
         ) from None
     except (OSError, ValueError) as error:
-        raise GpuctlError(f"{path}: {error}", "restart the daemon, which writes it anew") from None
+        raise GpuctlError(
+            f"{path}: damaged: {error}", "`gpuctl up` has the daemon write it anew"
+        ) from None
 
 
 def alive(status: Status) -> bool:

@@ -189,3 +189,48 @@ def test_a_process_that_is_gone_is_not_alive() -> None:
     status["daemon"]["pid"] = 2**22 + 1  # above the largest pid_max
 
     assert not fast_status.alive(status)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param('{"schema": 1, "at": 17', id="cut off"),
+        pytest.param("", id="empty"),
+        pytest.param("[]", id="no table"),
+        pytest.param('{"schema": 1}', id="keys missing"),
+        pytest.param('{"schema": 7}', id="another schema"),
+    ],
+)
+def test_a_damaged_status_is_named(tmp_path: Path, content: str) -> None:
+    """What is no Status is words and exit code 1."""
+    (tmp_path / "status.json").write_text(content)
+
+    code, out, err = gpuctl(tmp_path, "status")
+
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {tmp_path}/status.json: damaged: ")
+    assert err.endswith("hint: `gpuctl up` has the daemon write it anew\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "word"),
+    [
+        pytest.param("", ">/dev/full", 1, "error: the output: No space left", id="full"),
+        pytest.param("", ">&-", 3, "", id="closed"),
+        pytest.param("PYTHONIOENCODING=ascii", ">/dev/null", 3, "", id="a poor locale"),
+    ],
+)
+def test_an_output_that_takes_nothing(
+    tmp_path: Path, before: str, after: str, code: int, word: str
+) -> None:
+    """Neither a full disk, a closed output nor a locale is a traceback."""
+    publish(tmp_path)
+
+    done = subprocess.run(
+        f"{before} GPUCTL_RUNTIME_DIR={tmp_path} {sys.executable} -m gpuctl status {after}",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == code
+    assert done.stderr.startswith(word)
+    assert "Traceback" not in done.stderr
