@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gpuctl.cli import app
+from gpuctl.__main__ import main
 from gpuctl.cli.session import Session
 
 DOCUMENT = Path(__file__).parents[1] / "views" / "status.json"
@@ -72,12 +72,13 @@ def gpuctl(place: Path) -> Callable[..., Done]:
 def inside(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Done]:
-    """Run one command line in this process: for long tables, where a process a row is dear."""
+    """Run one command line in this process, where nothing is about a process of its own."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
     def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["gpuctl", *arguments])
         with pytest.raises(SystemExit) as left:
-            app.run([*arguments], os.environ)
+            sys.exit(main())
         assert isinstance(left.value.code, int)
         return Done(left.value.code, *capsys.readouterr())
 

@@ -31,42 +31,42 @@ def test_matching(found: tuple[GpuIdentity, ...], expected: str | None) -> None:
     assert beginning.matching(Session(environment={}), found) == expected
 
 
-def test_profiles_are_listed_with_what_they_are_for(gpuctl: Callable[..., Any]) -> None:
+def test_profiles_are_listed_with_what_they_are_for(inside: Callable[..., Any]) -> None:
     """Every shipped profile has a description."""
-    done = gpuctl("profiles", "--json")
+    done = inside("profiles", "--json")
 
     rows = json.loads(done.out)["profiles"]
     assert [row["name"] for row in rows] == list(shipped())
     assert all(row["description"].endswith(".") for row in rows)
 
 
-def test_a_pipe_gets_one_line_a_row(gpuctl: Callable[..., Any]) -> None:
+def test_a_pipe_gets_one_line_a_row(inside: Callable[..., Any]) -> None:
     """What is piped is neither wrapped nor cut, and no line ends in spaces."""
-    lines = gpuctl("profiles").out.splitlines()
+    lines = inside("profiles").out.splitlines()
 
     assert len(lines) == 1 + len(shipped())
     assert max(map(len, lines)) > 120
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_a_profile_is_shown_as_it_is(gpuctl: Callable[..., Any]) -> None:
+def test_a_profile_is_shown_as_it_is(inside: Callable[..., Any]) -> None:
     """What is printed can be saved and used."""
-    assert gpuctl("profiles", "show", "cpu").out == shipped()["cpu"].read_text(encoding="utf-8")
+    assert inside("profiles", "show", "cpu").out == shipped()["cpu"].read_text(encoding="utf-8")
 
 
-def test_an_unknown_profile_suggests_the_nearest(gpuctl: Callable[..., Any]) -> None:
+def test_an_unknown_profile_suggests_the_nearest(inside: Callable[..., Any]) -> None:
     """A slip of the finger is exit code 2, and names what was meant."""
-    done = gpuctl("profiles", "show", "cpuu")
+    done = inside("profiles", "show", "cpuu")
 
     assert (done.code, done.out) == (2, "")
     assert "cpu" in done.err
 
 
-def test_init_overwrites_nothing(gpuctl: Callable[..., Any], place: Any) -> None:
+def test_init_overwrites_nothing(inside: Callable[..., Any], place: Any) -> None:
     """A file that is there stays, unless it is forced."""
     (place / "mine.toml").write_text("mine")
 
-    done = gpuctl("init", str(place / "mine.toml"))
+    done = inside("init", str(place / "mine.toml"))
 
     assert done.code == 2
     assert "--force" in done.err

@@ -70,10 +70,10 @@ def test_a_malformed_profile_is_named_and_refused(
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "."], ids=["missing", "a directory"])
 def test_a_profile_that_cannot_be_read_is_refused(
-    gpuctl: Callable[..., Any], tmp_path: Path, name: str
+    inside: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:
     """A file that is not there, or is no file, is named with a hint."""
-    done = gpuctl("check", str(tmp_path / name))
+    done = inside("check", str(tmp_path / name))
 
     assert done.code == 2
     assert done.err.startswith("error: ")
@@ -89,10 +89,10 @@ def test_a_profile_that_cannot_be_read_is_refused(
     ],
 )
 def test_a_wrong_command_line_is_explained(
-    gpuctl: Callable[..., Any], arguments: list[str], word: str
+    inside: Callable[..., Any], arguments: list[str], word: str
 ) -> None:
     """Usage errors are exit code 2 and name what is wrong."""
-    done = gpuctl(*arguments)
+    done = inside(*arguments)
 
     assert done.code == 2
     assert word in done.err
@@ -167,13 +167,13 @@ def test_a_refusal_that_names_nothing_is_unexpected(capsys: pytest.CaptureFixtur
 
 
 def test_a_directory_that_cannot_be_made(
-    gpuctl: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`up` names the directory and does not call it a bug."""
     (place / "file").write_text("")
     monkeypatch.setenv("GPUCTL_RUNTIME_DIR", str(place / "file" / "run"))
 
-    done = gpuctl("--simulate", "cpu", "up", "cpu", "--detach")
+    done = inside("--simulate", "cpu", "up", "cpu", "--detach")
 
     assert done.code == 1
     assert f"error: {place}/file/run: Not a directory\n" in done.err

@@ -61,73 +61,73 @@ def daemon(
     ],
 )
 def test_an_intent_is_sent_and_waited_for(
-    gpuctl: Callable[..., Any], daemon: Any, word: str, verb: str, outcome: dict[str, Any]
+    inside: Callable[..., Any], daemon: Any, word: str, verb: str, outcome: dict[str, Any]
 ) -> None:
     """The command returns 0 when the Status says it is carried out."""
     asked = daemon(**outcome)
 
-    done = gpuctl(word, "chat", "--timeout", "10")
+    done = inside(word, "chat", "--timeout", "10")
 
     assert asked == [{"verb": verb, "subject": "chat"}]
     assert (done.code, done.out) == (0, "")
     assert f"chat: {word} done" in done.err
 
 
-def test_a_restart_ends_although_it_is_degraded(gpuctl: Callable[..., Any], daemon: Any) -> None:
+def test_a_restart_ends_although_it_is_degraded(inside: Callable[..., Any], daemon: Any) -> None:
     """A new container that serves is a restart carried out; what is wrong with it is told."""
     daemon(phase="degraded", container="new", reason="health_slow")
 
-    done = gpuctl("restart", "chat-0", "--timeout", "10")
+    done = inside("restart", "chat-0", "--timeout", "10")
 
     assert done.code == 3
     assert "chat-0: degraded: health_slow" in done.err
 
 
-def test_an_intent_that_is_not_waited_for(gpuctl: Callable[..., Any], daemon: Any) -> None:
+def test_an_intent_that_is_not_waited_for(inside: Callable[..., Any], daemon: Any) -> None:
     """With --no-wait the command ends once the daemon has stored it."""
     asked = daemon()
 
-    done = gpuctl("stop", "chat-1", "--no-wait")
+    done = inside("stop", "chat-1", "--no-wait")
 
     assert (done.code, asked) == (0, [{"verb": "stop", "subject": "chat-1"}])
 
 
-def test_an_intent_that_takes_too_long(gpuctl: Callable[..., Any], daemon: Any) -> None:
+def test_an_intent_that_takes_too_long(inside: Callable[..., Any], daemon: Any) -> None:
     """A wait that ends says that the daemon goes on with it, and is exit code 1."""
     daemon()
 
-    done = gpuctl("stop", "chat-1", "--timeout", "0")
+    done = inside("stop", "chat-1", "--timeout", "0")
 
     assert done.code == 1
     assert "the daemon goes on" in done.err
 
 
 def test_a_status_from_before_the_intent_says_nothing(
-    gpuctl: Callable[..., Any], daemon: Any
+    inside: Callable[..., Any], daemon: Any
 ) -> None:
     """What looks carried out is not, while the Status does not know of the Intent yet."""
     daemon(event=KNOWN + 1, phase="stopped", container=None)
 
-    done = gpuctl("stop", "chat", "--timeout", "0")
+    done = inside("stop", "chat", "--timeout", "0")
 
     assert done.code == 1
 
 
-def test_a_start_that_fails_again_and_again(gpuctl: Callable[..., Any], daemon: Any) -> None:
+def test_a_start_that_fails_again_and_again(inside: Callable[..., Any], daemon: Any) -> None:
     """A replica that keeps failing ends the wait with exit code 3, and says where to look."""
     daemon(phase="backoff", restarts_1h=3, reason="exited")
 
-    done = gpuctl("start", "chat-1", "--timeout", "10")
+    done = inside("start", "chat-1", "--timeout", "10")
 
     assert done.code == 3
     assert "see `gpuctl why chat-1`" in done.err
 
 
-def test_without_a_daemon(gpuctl: Callable[..., Any], publish: Callable[..., Any]) -> None:
+def test_without_a_daemon(inside: Callable[..., Any], publish: Callable[..., Any]) -> None:
     """Nobody at the socket is exit code 3."""
     publish()
 
-    assert gpuctl("stop", "chat-1").code == 3
+    assert inside("stop", "chat-1").code == 3
 
 
 STATUS: Any = json.loads((Path(__file__).parents[1] / "views" / "status.json").read_text())

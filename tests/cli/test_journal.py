@@ -49,11 +49,11 @@ HISTORY: tuple[tuple[str, str, float, str, dict[str, Any]], ...] = (
 )
 
 
-def test_events_are_lines(gpuctl: Callable[..., Any], record: Callable[..., None]) -> None:
+def test_events_are_lines(inside: Callable[..., Any], record: Callable[..., None]) -> None:
     """Every event is one line, oldest first."""
     record(*HISTORY)
 
-    done = gpuctl("events")
+    done = inside("events")
 
     assert (done.code, done.err) == (0, "")
     assert [line.split()[3] for line in done.out.splitlines()] == [kind for kind, *_ in HISTORY]
@@ -71,7 +71,7 @@ def test_events_are_lines(gpuctl: Callable[..., Any], record: Callable[..., None
     ],
 )
 def test_events_are_filtered(
-    gpuctl: Callable[..., Any],
+    inside: Callable[..., Any],
     record: Callable[..., None],
     publish: Callable[..., Any],
     arguments: list[str],
@@ -81,7 +81,7 @@ def test_events_are_filtered(
     record(*HISTORY)
     publish()
 
-    done = gpuctl("events", "--json", *arguments)
+    done = inside("events", "--json", *arguments)
 
     assert [json.loads(line)["kind"] for line in done.out.splitlines()] == expected
 
@@ -90,33 +90,33 @@ def test_events_are_filtered(
     "arguments", [["--kind", "nonsense"], ["--since", "yesterday"]], ids=["kind", "since"]
 )
 def test_a_wrong_filter_is_a_usage_error(
-    gpuctl: Callable[..., Any], record: Callable[..., None], arguments: list[str]
+    inside: Callable[..., Any], record: Callable[..., None], arguments: list[str]
 ) -> None:
     """A filter that means nothing is exit code 2 with the forms accepted."""
     record(*HISTORY)
 
-    done = gpuctl("events", *arguments)
+    done = inside("events", *arguments)
 
     assert (done.code, done.out) == (2, "")
     assert "hint: " in done.err
 
 
-def test_events_without_a_journal(gpuctl: Callable[..., Any]) -> None:
+def test_events_without_a_journal(inside: Callable[..., Any]) -> None:
     """Before the first `up` there is no journal, which is said."""
-    done = gpuctl("events")
+    done = inside("events")
 
     assert done.code == 1
     assert "there is no journal" in done.err
 
 
 def test_why(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """The chain: seen, decided, kept, done, ready."""
     record(*HISTORY)
     publish()
 
-    done = gpuctl("why", "chat-2")
+    done = inside("why", "chat-2")
 
     lines = done.out.splitlines()
     assert (done.code, lines[0]) == (0, "chat-2: failed: oom_killed; ready again after 20 s")
@@ -125,70 +125,70 @@ def test_why(
 
 
 def test_why_of_an_unknown_name(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """The nearest name is suggested."""
     record(*HISTORY)
     publish()
 
-    done = gpuctl("why", "caht-2")
+    done = inside("why", "caht-2")
 
     assert (done.code, done.out) == (2, "")
     assert "hint: did you mean chat-2, chat-1 or chat-0?" in done.err
 
 
 def test_events_of_an_unknown_name(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """A name that is none is no replica to which nothing has happened."""
     record(*HISTORY)
     publish()
 
-    done = gpuctl("events", "caht-2")
+    done = inside("events", "caht-2")
 
     assert (done.code, done.out) == (2, "")
     assert "error: no replica or workload is named 'caht-2'" in done.err
 
 
 @pytest.mark.parametrize("command", ["events", "logs"])
-def test_a_tail_is_counted_from_nothing(gpuctl: Callable[..., Any], command: str) -> None:
+def test_a_tail_is_counted_from_nothing(inside: Callable[..., Any], command: str) -> None:
     """Less than no line is refused."""
-    done = gpuctl(command, "chat-2", "--tail", "-3")
+    done = inside(command, "chat-2", "--tail", "-3")
 
     assert (done.code, done.out) == (2, "")
     assert "--tail" in done.err
 
 
 def test_the_log_of_the_one_before(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """The last lines of a replaced container stay in the journal."""
     record(*HISTORY)
     publish()
 
-    assert gpuctl("logs", "chat-2", "--previous", "-n", "2").out == "two\nthree\n"
+    assert inside("logs", "chat-2", "--previous", "-n", "2").out == "two\nthree\n"
 
 
 def test_no_log_of_one_before(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """A replica that was never replaced has no earlier log."""
     record(*HISTORY)
     publish()
 
-    done = gpuctl("logs", "chat-1", "--previous")
+    done = inside("logs", "chat-1", "--previous")
 
     assert (done.code, done.out) == (2, "")
 
 
 def test_a_degraded_report_is_exit_code_3(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """Restarts are counted by reason; what is wrong makes it exit code 3."""
     record(*HISTORY)
     publish(at=time.time())
 
-    done = gpuctl("report", "--json", "--since", "1h")
+    done = inside("report", "--json", "--since", "1h")
 
     document = json.loads(done.out)
     assert (done.code, document["healthy"]) == (3, False)
@@ -196,7 +196,7 @@ def test_a_degraded_report_is_exit_code_3(
 
 
 def test_a_quiet_report_of_health_prints_nothing(
-    gpuctl: Callable[..., Any], publish: Callable[..., Any], place: Path
+    inside: Callable[..., Any], publish: Callable[..., Any], place: Path
 ) -> None:
     """Cron mails only what was printed: with --quiet, nothing when all is well."""
     import fcntl
@@ -205,20 +205,20 @@ def test_a_quiet_report_of_health_prints_nothing(
 
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        quiet = gpuctl("report", "--quiet")
-        loud = gpuctl("report", "--format", "markdown")
+        quiet = inside("report", "--quiet")
+        loud = inside("report", "--format", "markdown")
 
     assert (quiet.code, quiet.out) == (0, "")
     assert loud.out.startswith("# gpuctl report: p106x8: healthy")
 
 
 def test_gpus_have_names_for_people(
-    gpuctl: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
+    inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:
     """A UUID is written as the GPU's index, in the journal and in a chain; not in JSON."""
     publish(at=time.time())
     record(*HISTORY)
 
-    assert "gpu 2" in gpuctl("events", "--kind", "condition").out
-    assert gpuctl("why", "gpu2").out.startswith("gpu 2: ")
-    assert json.loads(gpuctl("events", "gpu2", "--json").out)["subject"] == "GPU-2"
+    assert "gpu 2" in inside("events", "--kind", "condition").out
+    assert inside("why", "gpu2").out.startswith("gpu 2: ")
+    assert json.loads(inside("events", "gpu2", "--json").out)["subject"] == "GPU-2"

@@ -17,12 +17,12 @@ port = 8081
 """
 
 
-def test_what_a_host_cannot_carry_has_its_line(gpuctl: Callable[..., Any], place: Path) -> None:
+def test_what_a_host_cannot_carry_has_its_line(inside: Callable[..., Any], place: Path) -> None:
     """A mistake that only the host shows is told with file and line too."""
     path = place / "mine.toml"
     path.write_text(f"{HOST}gpus = [0, 9]\n")
 
-    done = gpuctl("--simulate", "rtx3090", "check", str(path))
+    done = inside("--simulate", "rtx3090", "check", str(path))
 
     assert done.code == 2
     where = f"error: {path}:10: workloads.chat.gpus"
@@ -30,14 +30,14 @@ def test_what_a_host_cannot_carry_has_its_line(gpuctl: Callable[..., Any], place
 
 
 def test_the_configured_profile_is_meant_where_none_is_named(
-    gpuctl: Callable[..., Any], place: Path
+    inside: Callable[..., Any], place: Path
 ) -> None:
     """`check` and `plan` take the profile that `up` would, and say which."""
     path = place / "profile.toml"
     path.write_text(f'{HOST}gpus = "none"\n')
 
-    checked = gpuctl("--simulate", "cpu", "check")
-    planned = gpuctl("--simulate", "cpu", "plan")
+    checked = inside("--simulate", "cpu", "check")
+    planned = inside("--simulate", "cpu", "plan")
 
     assert (checked.code, planned.code) == (0, 0)
     assert checked.err.endswith(f"{path}: fine: 1 replica\n")
