@@ -132,7 +132,7 @@ def port_owner(port: int) -> str | None:
 
 
 def _listener(port: int) -> str | None:
-    """Source: psutil.net_connections and Process.name: /proc/net/tcp, tcp6, /proc/<pid>/fd, comm."""
+    """Source: psutil.net_connections (/proc/net/tcp and tcp6, /proc/<pid>/fd), Process.name."""
     import psutil  # here, because nothing else of a start pays for it
 
     for found in psutil.net_connections("tcp"):
