@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from gpuctl import masking
+from gpuctl import masking, printable
 
 #: Longer lines are cut: evidence is kept in every Event.
 LINE_CHARACTERS = 2000
 
 #: Colours carry nothing that an operator needs, so they go without a trace.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-#: C0 (but tab), DEL, C1, line separators and direction overrides: what can forge a terminal's text.
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def line(raw: bytes) -> str:
@@ -23,7 +20,7 @@ def line(raw: bytes) -> str:
     text = _COLOUR.sub("", raw.decode("utf-8", "replace").rstrip("\r"))
     text = masking.text(text)
     # Cut before escaping, and again after it: an escape is up to six characters.
-    safe = _CONTROL.sub(_escape, text[: LINE_CHARACTERS + 1])
+    safe = printable.line(text[: LINE_CHARACTERS + 1])
     return safe if len(safe) <= LINE_CHARACTERS else safe[: LINE_CHARACTERS - 1] + "…"
 
 
@@ -37,8 +34,3 @@ def lines(chunks: Iterable[bytes]) -> Iterator[str]:
         pending = pending[: LINE_CHARACTERS * 4 + 4]
     if pending:
         yield line(pending)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

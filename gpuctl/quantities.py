@@ -11,6 +11,8 @@ import math
 import re
 from fractions import Fraction
 
+from gpuctl import printable
+
 # Docker's letters, binary and in either case: k is 1,024. Nineteen digits hold every 64-bit number.
 # Source: docker/go-units, RAMInBytes.
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,19})?) ?(?:([kmgt]?)(?:i?b)?)", re.IGNORECASE)
@@ -136,12 +138,12 @@ def format_ratio(ratio: float) -> str:
 
 
 def show(value: object) -> str:
-    """Return a value as it stands in TOML, for messages; cut where it is long."""
+    """Return a value as TOML has it, for messages: nothing raw in it, and cut where it is long."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and abs(value) > 10**40:
         return "that number"  # Python refuses to print one of thousands of digits
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = f'"{printable.line(value)}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
