@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from gpuctl import paths
+from gpuctl import paths, printable
 from gpuctl.errors import DaemonDown, GpuctlError
 from gpuctl.views import summary, words
 
@@ -59,7 +59,7 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     try:
         text, status = read(directories.status)
     except GpuctlError as error:
-        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        sys.stderr.write(printable.text(f"error: {error.message}\nhint: {error.hint}\n"))
         return error.exit_code
     now, living = time.time(), alive(status)
     if as_json:
@@ -67,7 +67,7 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     elif sys.stdout.isatty():
         _rich(status, living, now)
     else:
-        sys.stdout.write(plain(status, alive=living, now=now) + "\n")
+        sys.stdout.write(printable.text(plain(status, alive=living, now=now)) + "\n")
     return exit_code(status, alive=living, now=now)
 
 

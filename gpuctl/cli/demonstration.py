@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from gpuctl import fast_status, paths
 from gpuctl.cli import background, bring_up, compose, follow, planned, preflight, take_down
-from gpuctl.cli.session import Session
+from gpuctl.cli.session import Session, show
 from gpuctl.errors import GpuctlError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def command(session: Session, *, keep: bool) -> int:
 
 
 def _tell(words: str) -> None:
-    print(words, flush=True)  # in its place among the lines of progress, piped or not
+    show(words, flush=True)  # in its place among the lines of progress, piped or not
 
 
 def _shown(session: Session, model: Path) -> int:

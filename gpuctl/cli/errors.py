@@ -9,6 +9,7 @@ import sys
 from types import TracebackType
 from typing import TextIO
 
+from gpuctl import printable
 from gpuctl.errors import GpuctlError, PlanRefused, ProfileError
 
 #: What a disk says that has no room, and what a file or directory says that is not the caller's.
@@ -19,9 +20,9 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 def tell(error: GpuctlError) -> int:
     """Print every message with its hint on stderr; return the exit code."""
     for message, hint in _found(error):
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable.text(message)}", file=sys.stderr)
         for line in hint.splitlines():
-            print(f"hint: {line}", file=sys.stderr)
+            print(f"hint: {printable.line(line)}", file=sys.stderr)
     return error.exit_code
 
 
@@ -53,7 +54,8 @@ def tell_refusal(error: OSError) -> int | None:
 
 def bug(kind: type[BaseException], value: BaseException, _: TracebackType | None) -> None:
     """Print one line for what nobody expected; an excepthook."""
-    print(f"error: gpuctl has a bug: {kind.__name__}: {value}", file=sys.stderr)
+    what = printable.text(f"{kind.__name__}: {value}")
+    print(f"error: gpuctl has a bug: {what}", file=sys.stderr)
     print("hint: run the same with `gpuctl --debug …` to see where, and report it", file=sys.stderr)
 
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gpuctl import printable
 from gpuctl.cli import compose
-from gpuctl.cli.session import Session
+from gpuctl.cli.session import Session, show
 from gpuctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> 
         _heard_of(session, wanted.subject)
     while True:
         for event in read(session, wanted):
-            line = journal.named(journal.line(event), names)
-            print(json.dumps(journal.document(event)) if as_json else line, flush=follow)
+            line = printable.line(journal.named(journal.line(event), names))
+            show(json.dumps(journal.document(event)) if as_json else line, flush=follow)
             wanted = replace(wanted, after=event.id)
         if not follow:
             return
@@ -93,7 +94,7 @@ def why(session: Session, subject: str) -> None:
         _known(session, subject, name)
     names = _gpu_names(session)
     for line in chain.lines(name, chain.last(found)):
-        print(journal.named(line, names))
+        show(journal.named(line, names))
 
 
 def uuid(session: Session, subject: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 
 from gpuctl.cli import choose, compose, intents
-from gpuctl.cli.session import Session
+from gpuctl.cli.session import Session, show
 from gpuctl.errors import ContainerMissing, DaemonDown, NotFound
 
 
@@ -17,7 +17,7 @@ def current(session: Session, replica: str, lines: int, *, follow: bool) -> None
         try:
             found = runtime.follow(container, lines) if follow else runtime.logs(container, lines)
             for line in found:
-                print(line, flush=follow)
+                show(line, flush=follow)
         except ContainerMissing:
             raise NotFound(
                 f"{replica} has no container now",
@@ -38,7 +38,7 @@ def previous(session: Session, replica: str, lines: int) -> None:
             "it has not been replaced since the journal began",
         )
     for line in kept[-lines:]:
-        print(line)
+        show(line)
 
 
 def _check(session: Session, replica: str) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import ahead, choose, compose
-from gpuctl.cli.session import Session, display
+from gpuctl.cli.session import Session, display, show
 from gpuctl.errors import PlanRefused
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _show(plan: Plan, inventory: Inventory, actions: tuple[Action, ...] | None) 
 
     display(planned.planned(plan, inventory))
     for line in planned.actions(actions):
-        print(line)
+        show(line)
 
 
 def _print(document: object) -> None:

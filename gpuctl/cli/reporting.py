@@ -7,7 +7,7 @@ import json
 from gpuctl import fast_status
 from gpuctl.cli import journal
 from gpuctl.cli.outcome import events
-from gpuctl.cli.session import Session
+from gpuctl.cli.session import Session, show
 
 
 def command(session: Session, *, since: str, form: str, quiet: bool) -> int:
@@ -27,7 +27,7 @@ def command(session: Session, *, since: str, form: str, quiet: bool) -> int:
             case "json":
                 print(json.dumps(made, indent=2))
             case "markdown":
-                print(view.markdown(made))
+                show(view.markdown(made))
             case _:
-                print(view.text(made))
+                show(view.text(made))
     return 0 if made["healthy"] else 3

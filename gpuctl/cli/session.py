@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuctl import fast_status, paths
+from gpuctl import fast_status, paths, printable
 from gpuctl.errors import DaemonDown
 
 if TYPE_CHECKING:
@@ -58,14 +58,19 @@ class Session:
 
     def say(self, words: str) -> None:
         """Print words (not data) on stderr."""
-        print(words, file=sys.stderr, flush=True)
+        print(printable.text(words), file=sys.stderr, flush=True)
+
+
+def show(words: str, *, flush: bool = False) -> None:
+    """Print data that is text, on stdout."""
+    print(printable.text(words), flush=flush)
 
 
 def out() -> Console:
     """Return the console for data, on stdout."""
-    from rich.console import Console
+    from gpuctl.views.console import console
 
-    return Console(highlight=False, markup=False)
+    return console()
 
 
 def display(renderable: RenderableType) -> None:
@@ -82,9 +87,9 @@ def display(renderable: RenderableType) -> None:
 
 def err() -> Console:
     """Return the console for words and progress, on stderr."""
-    from rich.console import Console
+    from gpuctl.views.console import console
 
-    return Console(stderr=True, highlight=False, markup=False)
+    return console(stderr=True)
 
 
 def _root() -> bool:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gpuctl.views import summary, tables
+from gpuctl.views.console import console
 
 if TYPE_CHECKING:
     # The model costs a third of what `status` takes on a terminal, and only types are needed.
     from gpuctl.model.status import Status
 
 
-def show_status(status: Status, *, alive: bool, now: float, console: Console | None = None) -> None:
+def show_status(status: Status, *, alive: bool, now: float) -> None:
     """Print the whole status: header, replicas, GPUs, conditions, warnings."""
-    (console or Console(highlight=False, markup=False)).print(whole(status, alive=alive, now=now))
+    console().print(whole(status, alive=alive, now=now))
 
 
 def whole(status: Status, *, alive: bool, now: float) -> Group:

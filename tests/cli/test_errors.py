@@ -50,6 +50,7 @@ MALFORMED = {
     "overlapping groups": GOOD.replace('gpus = "none"', "gpus = [[0, 1], [1, 2]]").encode(),
     "a GPU twice": GOOD.replace('gpus = "none"', "gpus = [0, 0]").encode(),
     "a list for a table": b"schema = 1\nhost = [1]\nworkloads = 3\n",
+    "a name with control characters": GOOD.replace('"h"', '"a\\u0000\\u001b[2Jb"').encode(),
     "a huge number": GOOD.replace("8081", "9" * 5000).encode(),
 }
 
@@ -66,6 +67,7 @@ def test_a_malformed_profile_is_named_and_refused(
 
     assert (done.code, done.out) == (2, "")
     assert f"error: {path}" in done.err
+    assert not {"\0", "\x1b"} & set(done.err)
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "."], ids=["missing", "a directory"])
@@ -112,13 +114,17 @@ def test_a_wrong_command_line_is_explained(
             id="every mistake",
         ),
         pytest.param(
+            GpuctlError("a\x1b[2J", "do \x9b2J"), 1,
+            "error: a\\x1b[2J\nhint: do \\x9b2J\n", id="control characters",
+        ),
+        pytest.param(
             PlanRefused("p: a\np: b", "do a\ndo b"),
             2,
             "error: p: a\nerror: p: b\nhint: do a\nhint: do b\n",
             id="every line of a plan",
         ),
     ],
-)
+)  # fmt: skip
 def test_tell(
     capsys: pytest.CaptureFixture[str], error: GpuctlError, code: int, expected: str
 ) -> None:

@@ -222,3 +222,44 @@ def test_gpus_have_names_for_people(
     assert "gpu 2" in inside("events", "--kind", "condition").out
     assert inside("why", "gpu2").out.startswith("gpu 2: ")
     assert json.loads(inside("events", "gpu2", "--json").out)["subject"] == "GPU-2"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["events"], id="events"),
+        pytest.param(["why", "chat-2"], id="why"),
+        pytest.param(["logs", "chat-2", "--previous"], id="logs"),
+        pytest.param(["status"], id="status"),
+        pytest.param(["report"], id="report"),
+        pytest.param(["report", "--format", "markdown"], id="markdown"),
+    ],
+)
+def test_what_an_engine_writes_does_not_drive_the_terminal(
+    inside: Callable[..., Any],
+    record: Callable[..., None],
+    publish: Callable[..., Any],
+    arguments: list[str],
+) -> None:
+    """Escape sequences in evidence, a reason or a name are shown, and never obeyed."""
+    hostile = "a\x1b[2J\x9b2Jb"
+    now = publish(at=time.time(), warnings=[hostile])
+    now["gpus"][0]["name"] = hostile
+    publish(**now)
+    record(
+        ("failed", "chat-2", -60, hostile, {"error": hostile}),
+        ("attempt", "chat-2", -59, hostile, {"action": "start", "attempt": "a"}),
+        ("evidence", "chat-2", -58, "killed", {"log": [hostile]}),
+    )
+
+    done = inside(*arguments)
+
+    assert "a\\x1b[2J\\x9b2Jb" in done.out
+    assert not {"\x1b", "\x9b"} & set(done.out + done.err)
+
+
+def test_an_event_is_one_line(inside: Callable[..., Any], record: Callable[..., None]) -> None:
+    """Words of several lines forge no event."""
+    record(("undone", "chat-2", -1, "start_refused", {"error": "no\n2027-01-15  all is well"}))
+
+    assert len(inside("events").out.splitlines()) == 1
