@@ -129,7 +129,7 @@ def supervisord(folder: Path) -> Iterator[list[str]]:
     settings = folder / "supervisord.conf"
     settings.write_text(SUPERVISOR.format(folder=folder))
     program = shutil.which("supervisord", path=str(BIN))
-    assert program, "the peer is missing: pip install 'gpuctl[bench]'"
+    assert program, "the peer is missing: pip install '.[bench]'"
     process = subprocess.Popen([program, "-n", "-c", str(settings)], stdout=subprocess.DEVNULL)
     control = [str(BIN / "supervisorctl"), "-c", str(settings)]
     try:

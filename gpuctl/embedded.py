@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from gpuctl import __version__
 
+#: How to get what it needs; `demo` says it as well.
+INSTALL = "in a clone of gpuctl, `make demo` installs it, and so does pip install '.[demo]'"
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 POOLINGS = ("none", "mean", "cls", "last", "rank")
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import xllamacpp
     except ImportError:
-        return _fail("the embedded server needs xllamacpp: pip install 'gpuctl[demo]'")
+        return _fail(f"the embedded server needs xllamacpp\nhint: {INSTALL}")
     try:
         # It serves from threads of its own for as long as it is referred to.
         _server = xllamacpp.Server(_parameters(xllamacpp, flags))

@@ -103,7 +103,8 @@ def test_no_extra(
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     assert embedded.main(["-m", str(model)]) == 1
     assert capsys.readouterr().err == (
-        "error: the embedded server needs xllamacpp: pip install 'gpuctl[demo]'\n"
+        "error: the embedded server needs xllamacpp\n"
+        "hint: in a clone of gpuctl, `make demo` installs it, and so does pip install '.[demo]'\n"
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl import fast_status, paths
+from gpuctl import embedded, fast_status, paths
 from gpuctl.cli import background, bring_up, compose, follow, planned, preflight, take_down
 from gpuctl.cli.session import Session, show
 from gpuctl.errors import GpuctlError
@@ -62,7 +62,7 @@ def command(session: Session, *, keep: bool) -> int:
     if importlib.util.find_spec("xllamacpp") is None:
         raise GpuctlError(
             "the demo needs the embedded llama.cpp server, which is not installed",
-            "in a clone of gpuctl, `make demo` installs it, and so does pip install '.[demo]'",
+            embedded.INSTALL,
         )
     place = _cache(session.environment)
     own = _own(session, place / "demo")

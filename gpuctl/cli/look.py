@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,21 @@ from gpuctl.cli import durations
 
 PANEL = "Look"
 
+#: What a report can be printed as.
+_FORMS = ("text", "markdown", "json")
+
+
+def _form(value: Any) -> str:
+    if value not in _FORMS:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(_FORMS)}")
+    return str(value)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print a document for scripts.")]
+Form = Annotated[
+    str,
+    typer.Option("--format", parser=_form, metavar="FORM", help=f"One of {', '.join(_FORMS)}."),
+]
 
 
 def status(context: typer.Context, json: AsJson = False) -> None:
@@ -51,7 +65,7 @@ def gpus(
 def report(
     context: typer.Context,
     since: Annotated[str, typer.Option(help="How far back: 1h, 24h, 90m.")] = "24h",
-    form: Annotated[Literal["text", "markdown", "json"], typer.Option("--format")] = "text",
+    form: Form = "text",
     json: AsJson = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing when healthy.")

@@ -1,12 +1,17 @@
 """The command line as a whole."""
 
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+import gpuctl
 from gpuctl import __version__
-from gpuctl.cli.app import hoisted
+from gpuctl.cli.app import app, hoisted
 
 COMMANDS = (
     "up", "down", "daemon", "demo", "status", "top", "gpus", "report", "start", "stop", "restart",
@@ -51,3 +56,47 @@ def test_version(gpuctl: Callable[..., Any]) -> None:
 def test_global_options_stand_anywhere(arguments: list[str], expected: list[str]) -> None:
     """`--simulate` and `--debug` may follow the command."""
     assert hoisted(arguments) == expected
+
+
+PACKAGE = Path(gpuctl.__file__).parent
+#: Within backticks: `gpuctl why chat-3`, `sudo gpuctl up`, `gpuctl --simulate p106x8 status`.
+_ADVICE = re.compile(r"`(?:sudo )?gpuctl (?:--simulate \S+ |--debug )?([a-z][a-z-]*)[^`]*`")
+
+
+def advice(source: str) -> Iterator[str]:
+    """Yield the command that each `gpuctl …` in the string literals of a module names."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+            yield from _ADVICE.findall("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _ADVICE.findall(node.value)
+
+
+def test_every_command_that_is_named_exists() -> None:
+    """No hint and no docstring sends an operator to a command that is none."""
+    group: Any = typer.main.get_command(app)
+    files = sorted(PACKAGE.rglob("*.py"))
+    named = {path: set(advice(path.read_text())) for path in files}
+
+    assert set().union(*named.values()) >= {"up", "why", "logs", "plan", "profiles"}
+    assert {
+        str(path): wrong for path in files if (wrong := named[path] - set(group.commands))
+    } == {}
+
+
+def test_a_command_that_is_none_would_be_found() -> None:
+    """The check above reads hints, docstrings and what is put together from parts."""
+    source = """'''Called by `gpuctl one`.'''
+HINT = "`nvidia-smi`, or `sudo gpuctl two`"
+def hint(name): return f"see `gpuctl three {name} --previous`, `gpuctl` and `gpuctl --debug …`"
+"""
+    assert sorted(advice(source)) == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("path", [PACKAGE, PACKAGE.parent / "benchmarks"], ids=lambda p: p.name)
+def test_no_hint_fetches_what_is_not_ours(path: Path) -> None:
+    """The package is installed from a clone: an index may have another's under this name."""
+    found = [str(each) for each in path.rglob("*.py") if "install 'gpuctl" in each.read_text()]
+
+    assert found == []

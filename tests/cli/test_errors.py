@@ -88,6 +88,7 @@ def test_a_profile_that_cannot_be_read_is_refused(
         pytest.param(["statsu"], "status", id="a slip of the finger"),
         pytest.param(["up", "--no-such"], "--no-such", id="unknown option"),
         pytest.param(["stop"], "SUBJECT", id="missing argument"),
+        pytest.param(["report", "--format", "pdf"], "'pdf' is not one of text", id="a value"),
     ],
 )
 def test_a_wrong_command_line_is_explained(
@@ -98,6 +99,7 @@ def test_a_wrong_command_line_is_explained(
 
     assert done.code == 2
     assert word in done.err
+    assert "Value error" not in done.err
 
 
 @pytest.mark.parametrize(

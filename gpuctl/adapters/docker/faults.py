@@ -37,7 +37,7 @@ _HINTS = (
     ),
     ("cdi devices", "write the CDI specification anew: `nvidia-ctk cdi generate`"),
     ("nvidia-container", "see whether `nvidia-smi` works on the host"),
-    ("hook", "see whether `nvidia-smi` works on the host, and `gpuctl doctor`"),
+    ("hook", "see whether `nvidia-smi` works on the host"),
     ("no such image", "fetch it with `docker pull`, or correct `image` in the profile"),
     ("bind source path does not exist", "create it, or correct `mounts` or the secret's `file`"),
     ("executable file not found", "correct `command`: the image has no such program"),
