@@ -9,51 +9,19 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from gpuctl.adapters import control
 from gpuctl.adapters.control import VERBS, ControlServer, ask
 from gpuctl.errors import DaemonDown, GpuctlError, NotFound
+from tests.adapters.control_bench import Request, asked, path, serving
 
-Request = Mapping[str, Any]
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    """A short path: a socket's name has room for 107 bytes only."""
-    with tempfile.TemporaryDirectory(prefix="gpuctl-test-") as made:
-        yield Path(made) / "control.sock"
-
-
-@contextmanager
-def _serving(path: Path, handler: Callable[[Request], Request]) -> Iterator[ControlServer]:
-    server = ControlServer(path, handler)
-    server.begin()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture
-def asked(path: Path) -> Iterator[list[Request]]:
-    """What reached the daemon, which agrees to everything."""
-    requests: list[Request] = []
-
-    def handler(request: Request) -> Request:
-        requests.append(request)
-        return {"ok": True, "event": len(requests)}
-
-    with _serving(path, handler):
-        yield requests
+__all__ = ["asked", "path"]
 
 
 def _connected(path: Path) -> socket.socket:
@@ -152,7 +120,7 @@ def test_a_refusal_comes_back_with_its_hint(path: Path) -> None:
     def refuse(_: Request) -> Request:
         raise NotFound("'chat-9' is no replica", "`gpuctl status` lists them")
 
-    with _serving(path, refuse):
+    with serving(path, refuse):
         with pytest.raises(GpuctlError, match="'chat-9' is no replica") as refused:
             ask(path, "stop", "chat-9")
         assert refused.value.hint == "`gpuctl status` lists them"
@@ -179,7 +147,7 @@ def test_a_slow_answer_holds_up_no_other(path: Path) -> None:
             assert go_on.wait(20)
         return {"ok": True, "event": request["subject"]}
 
-    with _serving(path, handler), _connected(path) as slow, slow.makefile("rb") as replies:
+    with serving(path, handler), _connected(path) as slow, slow.makefile("rb") as replies:
         slow.sendall(b'{"verb": "up", "subject": "slow"}\n')
         assert first_came.wait(20)
         assert ask(path, "up", "quick")["event"] == "quick"
@@ -234,7 +202,7 @@ def test_a_client_that_leaves_before_the_answer_does_no_harm(path: Path) -> None
         done.release()
         return {"ok": True}
 
-    with _serving(path, handler):
+    with serving(path, handler):
         with _connected(path) as client:
             client.sendall(b'{"verb": "up", "subject": "leaves"}\n')
         left.set()
@@ -254,43 +222,10 @@ def test_the_socket_is_for_owner_and_group(path: Path, umask: int) -> None:
     server.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_who_is_not_in_the_group_is_told_so(path: Path, asked: list[Request]) -> None:
-    """The kernel refuses, and the words say what to do."""
-    path.parent.chmod(0o755)
-    path.chmod(0o600)  # who runs this test keeps root's group
-    os.seteuid(65534)
-    try:
-        with pytest.raises(GpuctlError, match="not allowed") as refused:
-            ask(path, "up")
-    finally:
-        os.seteuid(0)
-    assert refused.value.hint == "run as root, or as a member of the group gpuctl"
-    assert not isinstance(refused.value, DaemonDown)
-
-
-def test_nobody_listens_where_there_is_no_socket(path: Path) -> None:
-    """No file, or no directory: no daemon was here."""
-    with pytest.raises(DaemonDown, match="no daemon is running"):
-        ask(path, "up")
-    with pytest.raises(DaemonDown, match="no daemon is running"):
-        ask(path.parent / "gone" / "control.sock", "up")
-
-
-def test_nobody_listens_on_a_socket_that_was_left_behind(path: Path) -> None:
-    """What a SIGKILL leaves does not look like a daemon, nor hinder the next one."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
-        dead.bind(str(path))
-    with pytest.raises(DaemonDown):
-        ask(path, "up")
-    with _serving(path, lambda _: {"ok": True}):
-        assert ask(path, "up") == {"ok": True}
-
-
 def test_a_closed_server_is_gone_at_once(path: Path) -> None:
     """Neither its file nor its thread stays, and nobody waits for an answer."""
     before = threading.active_count()
-    with _serving(path, lambda _: {"ok": True}):
+    with serving(path, lambda _: {"ok": True}):
         assert ask(path, "up") == {"ok": True}
     assert not path.exists()
     for thread in threading.enumerate():
@@ -299,58 +234,6 @@ def test_a_closed_server_is_gone_at_once(path: Path) -> None:
     assert threading.active_count() <= before
     with pytest.raises(DaemonDown):
         ask(path, "up")
-
-
-@contextmanager
-def _answering(path: Path, reply: bytes | None) -> Iterator[None]:
-    """A daemon that says exactly these bytes to one client; `None`: nothing, and hangs on."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen(1)
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                if reply is None:
-                    connection.recv(1)
-                else:
-                    connection.sendall(reply)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
-
-
-@pytest.mark.parametrize("reply", [b"", b'{"ok": tr', b"[]\n", b"no JSON\n"])
-def test_a_daemon_that_ends_while_it_answers_is_said_in_words(path: Path, reply: bytes) -> None:
-    """Half an answer is no answer, and no traceback."""
-    with _answering(path, reply), pytest.raises(GpuctlError, match="hung up") as told:
-        ask(path, "up")
-    assert "gpuctl status" in told.value.hint
-
-
-def test_a_daemon_that_does_not_answer_is_said_in_words(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It runs, so this is not DaemonDown: what was asked may have happened."""
-    monkeypatch.setattr(control, "_ANSWER_SECONDS", 0.2)
-    with _answering(path, None), pytest.raises(GpuctlError, match="did not answer") as told:
-        ask(path, "up")
-    assert not isinstance(told.value, DaemonDown)
-
-
-def test_a_path_too_long_for_a_socket_is_said_in_words(tmp_path: Path) -> None:
-    """A name has room for 107 bytes: the hint says which directory to change."""
-    path = tmp_path / ("x" * 120) / "control.sock"
-    path.parent.mkdir()
-    for attempt in (lambda: ControlServer(path, lambda _: {}), lambda: ask(path, "up")):
-        with pytest.raises(GpuctlError, match="too long") as told:
-            attempt()
-        assert "GPUCTL_RUNTIME_DIR" in told.value.hint
 
 
 def test_a_directory_that_is_not_there_is_said_in_words(path: Path) -> None:
