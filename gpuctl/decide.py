@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from gpuctl.gates import StartGates, Wait
 from gpuctl.history import Attempt, Failure, History, ReplicaHistory
+from gpuctl.leftovers import ALIVE, ASIDE_SECONDS, stop, stranger, too_soon, whats_aside
 from gpuctl.model import (
     Action,
     Condition,
@@ -41,11 +41,6 @@ from gpuctl.model import (
 from gpuctl.wanted import desired, must_go, renewed_since
 
 Conditions = Mapping[tuple[str, str], Condition]
-Step = Literal["terminate", "kill", "remove"]
-
-_ALIVE = ("running", "paused")
-#: A container aside that would not die or go is tried again this often.
-ASIDE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +101,16 @@ class _Deciding:
         if history.attempt is not None:  # 1
             yield from self._under_way(replica.name, history.attempt)
             return
-        aside = self._aside(replica.name, history)
+        aside = whats_aside(replica.name, self.plan, self.now, history)
         if aside is not None:  # 2
             yield aside
             return
-        if self._too_soon(history):
+        if too_soon(self.plan, self.now, history):
             self.waits[replica.name] = Wait(reason="action_failed")
             return
         container = self.now.own(replica.name)
-        if container is None or container.state not in _ALIVE:
-            alive = [c for c in self.now.aside.get(replica.name, ()) if c.state in _ALIVE]
+        if container is None or container.state not in ALIVE:
+            alive = [c for c in self.now.aside.get(replica.name, ()) if c.state in ALIVE]
             if alive:  # 2, and it would not die: never two of one replica
                 self.waits[replica.name] = Wait(
                     reason="old_container_runs", evidence={"container": alive[0].id}
@@ -129,6 +124,15 @@ class _Deciding:
             yield from self._left(replica, container, history)
         else:
             yield from self._start(replica, history)
+
+    def _stranger(self, name: str) -> Iterator[Action]:
+        history = self.history.replica(name)
+        if history.attempt is not None:  # 1
+            yield from self._under_way(name, history.attempt)
+            return
+        step = stranger(name, self.plan, self.now, history)
+        if step is not None:
+            yield step
 
     def _under_way(self, name: str, attempt: Attempt) -> Iterator[Action]:
         left_open = attempt.instance != self.instance
@@ -159,7 +163,7 @@ class _Deciding:
         unwanted = self._unwanted(name)
         if not unwanted and replica is not None and replica.spec.image != image:
             unwanted = "profile_changed"
-        if not unwanted and container is not None and container.state in _ALIVE:
+        if not unwanted and container is not None and container.state in ALIVE:
             unwanted = "runs_already"
         if unwanted or left_open:
             self._withdraw(name, attempt, unwanted or "daemon_ended")
@@ -171,7 +175,7 @@ class _Deciding:
         container = self.now.own(name)
         if self.plan.replica(name) is None or container is None:
             return False
-        return container.state in _ALIVE and container.attempt == attempt.id
+        return container.state in ALIVE and container.attempt == attempt.id
 
     def _unwanted(self, name: str) -> str:
         """Return why a replica is not to be started, "" if it is."""
@@ -243,11 +247,11 @@ class _Deciding:
         if not reason:  # 6
             return
         if not voluntary:
-            yield _stop(replica.name, container, reason, "terminate")  # 8, no time to lose
+            yield stop(replica.name, container, reason, "terminate")  # 8, no time to lose
             return
         if history.draining_container == container.id:
             if self._drained(replica, history):
-                yield _stop(replica.name, container, reason, "terminate")  # 8
+                yield stop(replica.name, container, reason, "terminate")  # 8
             return
         if reason not in ("stop", "down"):
             if replica.workload in self.unsettled:
@@ -290,49 +294,7 @@ class _Deciding:
         tried = history.killed_container == container.id
         until = history.closed_at + ASIDE_SECONDS if tried else history.terminated_at + grace
         if self.now.boot_seconds >= until:
-            yield _stop(replica.name, container, "grace_over", "kill")
-
-    def _stranger(self, name: str) -> Iterator[Action]:
-        """A container of a replica that the plan does not know: an earlier profile's."""
-        history = self.history.replica(name)
-        if history.attempt is not None:
-            yield from self._under_way(name, history.attempt)
-            return
-        aside = self._aside(name, history)
-        container = self.now.own(name)
-        if aside is not None:
-            yield aside
-        elif self._too_soon(history) or container is None or container.state == "removed":
-            return
-        elif container.state not in ("running", "paused"):
-            yield _stop(name, container, "not_in_profile", "remove")
-        elif history.terminated_container != container.id:
-            yield _stop(name, container, "not_in_profile", "terminate")
-        elif self.now.boot_seconds >= history.closed_at + self.plan.watchdog.stop_grace_seconds:
-            yield _stop(name, container, "grace_over", "kill")
-
-    def _aside(self, name: str, history: ReplicaHistory) -> Stop | None:
-        """Rung 2: one at a time, and not again too soon where the runtime would not do it."""
-        containers = self.now.aside.get(name, ())
-        if not containers:
-            return None
-        # One that runs comes first, and at once: it was started late, or would not die.
-        container = next((c for c in containers if c.state in _ALIVE), containers[0])
-        step: Step = "kill" if container.state in _ALIVE else "remove"
-        if step == "remove" and self._too_soon(history):
-            return None
-        done = history.killed_container if step == "kill" else history.removed_container
-        undone = history.undone_container if step == history.undone_action else ""
-        tried = container.id in (done, undone)
-        if tried and self.now.boot_seconds < history.closed_at + ASIDE_SECONDS:
-            return None
-        return _stop(name, container, "replaced", step)
-
-    def _too_soon(self, history: ReplicaHistory) -> bool:
-        """What the runtime would not do is tried again on a later tick, not in a hot loop."""
-        if history.undone_at is None:
-            return False
-        return self.now.boot_seconds < history.undone_at + self.plan.watchdog.interval_seconds
+            yield stop(replica.name, container, "grace_over", "kill")
 
     def _unsettled(self, replica: Replica) -> bool:
         """True when a sibling's voluntary drain must wait for this one."""
@@ -342,7 +304,3 @@ class _Deciding:
             return desired(self.history, replica, running=False)
         draining = history.draining_container == container.id
         return draining or history.ready_container != container.id
-
-
-def _stop(name: str, container: ContainerReading, reason: str, step: Step) -> Stop:
-    return Stop(replica=name, container=container.id, reason=reason, step=step)
