@@ -54,9 +54,10 @@ def options(arguments: Sequence[str]) -> tuple[bool, str | None] | None:
 def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     """Print the status, and return the exit code: 0 all ready, 3 otherwise or no daemon."""
     directories = paths.reading(environment, root=os.geteuid() == 0, simulate=simulate)
-    if simulate:
-        sys.stderr.write(f"gpuctl: simulated host {simulate}: none of this is real\n")
     try:
+        if simulate:
+            refuse_unknown(simulate)
+            sys.stderr.write(f"gpuctl: simulated host {simulate}: none of this is real\n")
         text, status = read(directories.status)
     except GpuctlError as error:
         sys.stderr.write(printable.text(f"error: {error.message}\nhint: {error.hint}\n"))
@@ -69,6 +70,23 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     else:
         sys.stdout.write(printable.text(plain(status, alive=living, now=now)) + "\n")
     return exit_code(status, alive=living, now=now)
+
+
+def refuse_unknown(host: str) -> None:
+    """
+    Refuse a simulated host that is not there; what its file says is for others to read.
+
+    Raises:
+        NotFound: no host of that name is shipped.
+        UsageError: there is no such file.
+    """
+    if "/" not in host and os.path.exists(f"{os.path.dirname(__file__)}/data/hosts/{host}.json"):
+        return
+    from gpuctl import host_state  # 20 ms, which a shipped name need not pay
+
+    path = host_state.find(host)
+    if not os.path.exists(path):
+        host_state.read(path)
 
 
 def read(path: str) -> tuple[str, Status]:

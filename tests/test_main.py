@@ -95,6 +95,26 @@ def test_a_simulated_host_says_so(tmp_path: Path) -> None:
     assert "simulated host p106x8" in err
 
 
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("gpus",), ("events",)])
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        pytest.param("p106x9", "error: there is no host 'p106x9'\nhint: did you mean", id="a name"),
+        pytest.param("nohost", "hint: the shipped hosts are a100x8, a6000x2,", id="no such name"),
+        pytest.param("./no.json", "error: no.json: No such file or directory\nhint: ", id="a file"),
+    ],
+)
+def test_a_simulated_host_that_is_none(
+    tmp_path: Path, arguments: tuple[str, ...], host: str, message: str
+) -> None:
+    """It is refused as any unknown value is, and nothing is said of it as if it were there."""
+    code, out, err = gpuctl(tmp_path, "--simulate", host, *arguments)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     """`gpuctl status | true` prints no complaint."""
     publish(tmp_path)
@@ -115,11 +135,12 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--simulate", "p106x8")], ids=["here", "simulated"])
+def test_status_imports_nothing_heavy(tmp_path: Path, more: tuple[str, ...]) -> None:
     """A plain `status` starts as fast as Python does: none of the large modules is imported."""
     publish(tmp_path)
 
-    _, out, err = gpuctl(tmp_path, "status", python=("-X", "importtime"))
+    _, out, err = gpuctl(tmp_path, *more, "status", python=("-X", "importtime"))
 
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in err.splitlines()}
     assert out

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gpuctl import __version__
+from gpuctl import __version__, fast_status
 from gpuctl.cli import errors, explain, look, operate, prepare, serve
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
@@ -98,6 +98,7 @@ def root(
     if not debug:
         sys.excepthook = errors.bug
     if simulate:
+        fast_status.refuse_unknown(simulate)
         session.say(f"gpuctl: simulated host {simulate}: none of this is real")
     context.obj = session
 
