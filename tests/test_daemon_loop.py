@@ -14,7 +14,7 @@ import pytest
 import gpuctl
 from gpuctl.daemon import run
 from gpuctl.errors import GpuctlError, ProfileError, StoreError
-from gpuctl.model import ContainerSpec, GpuReading, RuntimeEvent
+from gpuctl.model import ContainerSpec, GpuProcess, GpuReading, RuntimeEvent
 from tests import make
 from tests.fakes import FakeClock
 from tests.stage import Stage
@@ -313,3 +313,23 @@ def test_a_death_has_the_gpus_read(loop: Loop) -> None:
     loop.daemon.sources.runtime._take(died)
     loop.daemon.step()
     assert hurried == [False]
+
+
+def test_a_start_that_waits_for_vram_has_the_gpus_read(loop: Loop) -> None:
+    """At every look, so that it waits no longer than the old process holds on to its memory."""
+    loop.plan = make.plan()
+    held = GpuProcess(pid=1001, used_bytes=make.MIB, container="c1")
+    loop.fakes.gpus.readings = (make.gpu(processes=[held]),)
+    loop.born()
+    loop.up()
+    hurried: list[bool] = []
+    loop.daemon.sources.hurry_gpus = lambda *, wake: hurried.append(wake)  # type: ignore[method-assign]
+    loop.fakes.runtime.die("c1", 1)
+    loop.pass_()
+    assert (loop.row()["reason"], hurried) == ("vram_held", [True])
+    inbox = quiet(loop)
+    loop.daemon.turn()
+    assert (inbox.waited, hurried) == ([0.25], [True, True])
+    loop.fakes.gpus.readings = (make.gpu(),)
+    loop.pass_()
+    assert (loop.fakes.runtime.running(), hurried) == (["c2"], [True, True])

@@ -138,6 +138,24 @@ def test_a_telling_event_is_one_inspection(board: Board) -> None:
     assert board.woken == ["start chat-0"]
 
 
+@pytest.mark.parametrize(
+    ("known", "exit_code"),
+    [
+        pytest.param(None, 1, id="of-a-stranger"),
+        pytest.param(replace(C1, state="paused"), 1, id="of-one-that-did-not-run"),
+        pytest.param(C1, None, id="without-an-exit-code"),
+    ],
+)
+def test_a_death_that_leaves_something_open_is_inspected(
+    board: Board, known: ContainerReading | None, exit_code: int | None
+) -> None:
+    """Only of a container known to run, and with its exit code, an event says all there is."""
+    board.list(*([known] if known else []))
+    board.hold(replace(DEAD, exit_code=7))
+    told(board, "die", exit_code=exit_code)
+    assert board.latest.containers["c1"].exit_code == 7
+
+
 def test_what_was_removed_before_it_could_be_read(board: Board) -> None:
     """What the event said of its end is all there is; of a stranger there is nothing."""
     board.list(replace(C1, exit_code=None))
