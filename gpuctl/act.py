@@ -45,7 +45,7 @@ class Outcome:
 
     done: bool
     reason: str = ""
-    counts: bool = False  # a failed start that is held against the replica
+    counts: bool = False  # a start that the runtime refused: it answered, so no outage excuses it
     evidence: Evidence = field(default_factory=dict)
     left: tuple[Evidence, ...] = ()
 

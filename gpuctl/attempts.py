@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from gpuctl.act import FaultPoint, Outcome, act
 from gpuctl.decide import Withdrawal
+from gpuctl.history import ReplicaHistory
 from gpuctl.journal import Journal
 from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot, Start
 from gpuctl.orders import Order
@@ -126,9 +127,12 @@ class Attempts:
         seconds = round(self._world.clock.boot_seconds() - began, 3)
         told: dict[str, Json] = {"attempt": attempt, "seconds": seconds, **outcome.evidence}
         replica = plan.replica(action.replica)
-        if outcome.counts and replica is not None:
+        if replica is not None and isinstance(action, Start) and not outcome.done:
             known = self._journal.history.replica(replica.name)
-            told["failures"] = failures(replica, now, known)
+            if not _excused(outcome, now, known):
+                # After a start that was excused it is the second: an excuse is no further try.
+                least = 2 if known.undone_starts and not known.missing_image else 1
+                told["failures"] = max(least, failures(replica, now, known))
         kind = EventKind.DONE if outcome.done else EventKind.UNDONE
         make = self._journal.event
         return [
@@ -138,3 +142,16 @@ class Attempts:
             ),
             make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
         ]
+
+
+def _excused(outcome: Outcome, now: Snapshot, known: ReplicaHistory) -> bool:
+    """
+    Return whether a start that was not carried out is not held against its replica.
+
+    It is a failure like any other, or a start that hangs would be tried without end: it waits its
+    back-off, and the tries after it are restarts. Not where the engine had gone under it, or it
+    found no image, which is fetched first; but twice in a row neither is an accident.
+    """
+    if outcome.counts or known.undone_starts:
+        return False
+    return "runtime" in now.errors or outcome.reason == "image_missing"

@@ -25,7 +25,15 @@ from dataclasses import dataclass, replace
 
 from gpuctl.gates import StartGates, Wait
 from gpuctl.history import Attempt, Failure, History, ReplicaHistory
-from gpuctl.leftovers import ALIVE, ASIDE_SECONDS, stop, stranger, too_soon, whats_aside
+from gpuctl.leftovers import (
+    ALIVE,
+    ASIDE_SECONDS,
+    stop,
+    stranger,
+    too_soon,
+    until_repeated,
+    whats_aside,
+)
 from gpuctl.model import (
     Action,
     Condition,
@@ -106,7 +114,8 @@ class _Deciding:
             yield aside
             return
         if too_soon(self.plan, self.now, history):
-            self.waits[replica.name] = Wait(reason="action_failed")
+            repeated = Wait(reason="action_failed", until=until_repeated(self.plan, history))
+            self.waits[replica.name] = self.gates.barred(replica) or repeated
             return
         container = self.now.own(replica.name)
         if container is None or container.state not in ALIVE:

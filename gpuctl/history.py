@@ -50,6 +50,7 @@ class ReplicaHistory:
     failure: Failure | None = None
     restarts: tuple[float, ...] = ()  # starts after a failure, oldest first
     starts: tuple[float, ...] = ()  # all of them
+    undone_starts: int = 0  # in a row, since one was carried out
     baseline_bytes: int | None = None  # VRAM of that container when it had settled
     draining_container: str = ""
     draining_at: float = 0.0
@@ -207,25 +208,38 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
 
 
 def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
-    if before.attempt is None or before.attempt.id != event.evidence.get("attempt"):
+    attempt = before.attempt
+    if attempt is None or attempt.id != event.evidence.get("attempt"):
         return before
     if event.evidence.get("withdrawn"):
         return replace(before, attempt=None, closed_at=at)  # it did not fail
+    starting = attempt.action in ("fetch", "start")
+    if starting:
+        before = replace(before, undone_starts=before.undone_starts + 1)
     missing = str(event.evidence.get("missing_image", ""))
     if missing:
-        return replace(before, attempt=None, closed_at=at, missing_image=missing)
+        before = replace(_without_last_start(before), missing_image=missing)
+        if "failures" not in event.evidence:
+            return replace(before, attempt=None, closed_at=at)
     closed = replace(
         before,
         attempt=None,
         closed_at=at,
         undone_at=at,
-        undone_container=before.attempt.container,
-        undone_action=before.attempt.action,
+        undone_container=attempt.container,
+        undone_action=attempt.action,
     )
-    if before.attempt.action not in ("fetch", "start") or "failures" not in event.evidence:
+    if not starting or "failures" not in event.evidence:
         return closed
     # What was there before the start is accounted for: it made way, or could not be killed.
     return replace(closed, failure=replace(_failure(event, at), container=before.container))
+
+
+def _without_last_start(before: ReplicaHistory) -> ReplicaHistory:
+    """One that found no image has started nothing: it is the next one that counts."""
+    restarted = before.restarts[-1:] == before.starts[-1:]
+    restarts = before.restarts[:-1] if restarted else before.restarts
+    return replace(before, starts=before.starts[:-1], restarts=restarts)
 
 
 def _fold_adopted(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:

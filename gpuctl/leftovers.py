@@ -54,9 +54,14 @@ def whats_aside(name: str, plan: Plan, now: Snapshot, history: ReplicaHistory) -
 
 def too_soon(plan: Plan, now: Snapshot, history: ReplicaHistory) -> bool:
     """What the runtime would not do is tried again on a later tick, not in a hot loop."""
-    if history.undone_at is None:
-        return False
-    return now.boot_seconds < history.undone_at + plan.watchdog.interval_seconds
+    until = until_repeated(plan, history)
+    return until is not None and now.boot_seconds < until
+
+
+def until_repeated(plan: Plan, history: ReplicaHistory) -> float | None:
+    """Return when what was not done may be tried again; `None`: the last action was done."""
+    at = history.undone_at
+    return at if at is None else at + plan.watchdog.interval_seconds
 
 
 def stop(name: str, container: ContainerReading, reason: str, step: Step) -> Stop:

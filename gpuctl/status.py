@@ -38,6 +38,7 @@ _DEGRADED_WEIGHT = 0.5
 _WAITING: dict[str, Phase] = {
     "backoff": "backoff",
     "crash_loop": "backoff",
+    "action_failed": "backoff",
     "host_fault": "backoff",
     "gpu_avoided": "failed",
 }
@@ -174,7 +175,7 @@ class _Fold:
             return "pending", history.failure.reason if history.failure is not None else ""
         phase: Phase = _WAITING.get(wait.reason, "pending")
         failure = history.failure
-        if wait.reason in ("backoff", "crash_loop") and failure is not None:
+        if wait.reason in ("backoff", "crash_loop", "action_failed") and failure is not None:
             loop = wait.reason == "crash_loop"
             return phase, f"crash_loop: {failure.reason}" if loop else failure.reason
         return phase, wait.reason

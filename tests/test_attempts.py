@@ -11,7 +11,7 @@ from gpuctl.attempts import Attempts
 from gpuctl.decide import Withdrawal
 from gpuctl.errors import StoreError
 from gpuctl.journal import Journal
-from gpuctl.model import Start, Stop
+from gpuctl.model import Json, Start, Stop
 from gpuctl.orders import Order
 from tests import make
 from tests.fakes import FakeWorld
@@ -82,10 +82,11 @@ class Desk:
         self.journal.record([event])
         self.attempts.begin(order, 60.0)
 
-    def commit(self) -> list[tuple[str, str]]:
+    def commit(self, *, gone: bool = False) -> list[tuple[str, str]]:
         """Commit what ended; return kind and reason of the events that came of it."""
+        errors = {"runtime": "no answer"} if gone else {}
         before = len(self.fakes.store.stored)
-        self.attempts.commit(make.plan(), make.snapshot())
+        self.attempts.commit(make.plan(), make.snapshot(errors=errors))
         return [(str(e.kind), e.reason) for e in self.fakes.store.stored[before:]]
 
 
@@ -125,13 +126,34 @@ def test_an_end_is_committed_once(desk: Desk) -> None:
     assert desk.commit() == []
 
 
-@pytest.mark.parametrize("counts", [True, False])
-def test_a_bad_end_counts_where_it_should(desk: Desk, counts: bool) -> None:
-    """A refused start is a failure in a row; what the runtime could not do is none."""
-    desk.begin(START)
-    desk.attempts.ended("a1", Outcome(done=False, reason="refused", counts=counts))
-    assert desk.commit() == [("undone", "refused")]
-    assert desk.fakes.store.stored[-1].evidence.get("failures") == (1 if counts else None)
+REFUSED = Outcome(done=False, reason="start_refused", counts=True)
+UNANSWERED = Outcome(done=False, reason="runtime_timeout")
+NO_IMAGE = Outcome(done=False, reason="image_missing", evidence={"missing_image": "engine:1"})
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "gone", "failures"),
+    [
+        pytest.param(START, REFUSED, False, [1, 2], id="refused"),
+        pytest.param(START, REFUSED, True, [1, 2], id="refused-by-one-that-went"),
+        pytest.param(START, UNANSWERED, False, [1, 2], id="not-carried-out"),
+        pytest.param(FETCH, UNANSWERED, False, [1, 2], id="not-fetched"),
+        pytest.param(START, UNANSWERED, True, [None, 2], id="an-outage-excuses-one"),
+        pytest.param(START, NO_IMAGE, False, [None, 1], id="no-image-once"),
+        pytest.param(STOP, UNANSWERED, False, [None, None], id="a-stop"),
+    ],
+)
+def test_a_bad_end_counts_where_it_should(
+    desk: Desk, action: Start | Stop, outcome: Outcome, gone: bool, failures: list[int | None]
+) -> None:
+    """A start that was not carried out is a failure; an outage or a missing image excuses one."""
+    told: list[Json] = []
+    for attempt in ("a1", "a2"):
+        desk.begin(action, attempt)
+        desk.attempts.ended(attempt, outcome)
+        assert desk.commit(gone=gone) == [("undone", outcome.reason)]
+        told.append(desk.fakes.store.stored[-1].evidence.get("failures"))
+    assert told == failures
 
 
 def test_what_takes_too_long_is_given_up(desk: Desk) -> None:

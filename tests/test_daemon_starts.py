@@ -128,7 +128,7 @@ def test_one_that_starts_late_aside_is_ended_at_once(hanging: HangingStage) -> N
     hanging.runtime.die("c1", 1)
     hanging.runtime.hangs = "start"
     hanging.runtime.irremovable.add("c2")
-    hanging.pass_(85)
+    hanging.pass_(105)
     (current,) = hanging.runtime.running()
     hanging.release()
     assert hanging.runtime.running() == ["c2", current]

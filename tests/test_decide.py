@@ -620,7 +620,8 @@ def test_an_action_that_failed_is_not_repeated_in_a_hot_loop() -> None:
     past = make.history(
         make.started(at=NOW - 1)[0], make.event("undone", at=NOW - 1, attempt="s-c1")
     )
-    assert decided(NOTHING, past).waits["chat-0"].reason == "action_failed"
+    wait = Wait(reason="action_failed", until=NOW + 4)
+    assert decided(NOTHING, past).waits == {"chat-0": wait}
     later = make.snapshot(boot_seconds=NOW + 4)
     assert [type(a) for a in decided(later, past).actions] == [Start]
 

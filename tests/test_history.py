@@ -232,8 +232,41 @@ def test_a_missing_image_is_known_until_it_is_fetched(
 ) -> None:
     """A start that found no image is tried again when there is one, and did not fail."""
     found = known(*fetching(kind, **evidence))
-    assert (found.missing_image, len(found.starts)) == (missing, 1)
+    assert (found.missing_image, found.starts) == (missing, ())
     assert found.failure is None
+
+
+def test_a_start_that_found_no_image_is_no_restart() -> None:
+    """The start that follows the fetching is the one that counts, and the only one."""
+    failed = make.failed(at=NOW - 9)
+    told: dict[str, Any] = {"action": "start", "restart": True}
+    begun = make.event("attempt", at=NOW - 8, attempt="a0", **told)
+    done = make.event("done", at=NOW - 8, attempt="a0", container="c2")
+    found = known(
+        make.served(),
+        failed,
+        begun,
+        done,
+        make.event("attempt", attempt="a1", **told),
+        make.event("undone", reason="image_missing", attempt="a1", missing_image="engine:1"),
+    )
+    assert (found.restarts, found.starts) == ((NOW - 8,), (NOW - 1000, NOW - 8))
+    assert (found.undone_starts, found.failure) == (
+        1,
+        Failure(reason="exit_1", at=NOW - 9, count=1, container="c1", evidence=failed.evidence),
+    )
+
+
+def test_an_image_that_is_missing_again_and_again_is_a_failure() -> None:
+    """Where it is held against the replica the fetching waits for its back-off."""
+    missing = {"reason": "image_missing", "missing_image": "engine:1"}
+    found = known(
+        *fetching("done"),
+        make.event("attempt", attempt="a2", action="start"),
+        make.event("undone", attempt="a2", failures=2, **missing),
+    )
+    assert found.failure is not None
+    assert (found.failure.count, found.missing_image, found.undone_starts) == (2, "engine:1", 2)
 
 
 def test_an_image_that_cannot_be_fetched_is_a_failure() -> None:
