@@ -94,8 +94,15 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_never_ends_is_refused() -> None:
-    """A device is read no further than a profile could be long."""
-    assert refusal(Path("/dev/zero")) == "/dev/zero: is over 1 MiB: that is no profile"
+    """A device is no file, and none of it is read."""
+    assert refusal(Path("/dev/zero")) == "/dev/zero: is a pipe or a device, no file"
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    """A file is read no further than a profile could be long."""
+    path = tmp_path / "long.toml"
+    path.write_bytes(b"#" * (1024**2 + 1))
+    assert refusal(path) == f"{path}: is over 1 MiB: that is no profile"
 
 
 def test_a_path_that_no_file_can_have_is_refused() -> None:

@@ -54,6 +54,9 @@ def read(path: FilePath) -> str:
         ProfileError: it is missing, unreadable, empty, too large, or not text.
     """
     try:
+        # A pipe that nobody writes to would keep a reader for ever.
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+            raise _refused(path, "is a pipe or a device, no file", "name a file")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -82,6 +82,19 @@ def test_a_profile_that_cannot_be_read_is_refused(
     assert "\nhint: " in done.err
 
 
+@pytest.mark.parametrize("command", ["check", "plan", "up"])
+def test_a_profile_that_is_a_pipe_is_refused(
+    gpuctl: Callable[..., Any], tmp_path: Path, command: str
+) -> None:
+    """A pipe that nobody writes to keeps no command waiting."""
+    os.mkfifo(tmp_path / "pipe.toml")
+
+    done = gpuctl("--simulate", "cpu", command, str(tmp_path / "pipe.toml"))
+
+    assert done.code == 2
+    assert f"error: {tmp_path}/pipe.toml: is a pipe or a device, no file\n" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
