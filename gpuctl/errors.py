@@ -14,6 +14,8 @@ and the exit code of the command that failed with it.
     │   └── RuntimeTimeout      1   no answer within the deadline; what was asked may have happened
     ├── GpuUnavailable          1   NVML is missing, broken or hung
     ├── StoreError              1   state.db could not be read or written
+    │   └── NothingStored       3   nothing was ever supervised here: there is no state.db
+    ├── StatusDamaged           1   status.json is there and is no Status
     ├── LockHeld                1   another gpuctl supervises this state directory or this engine
     └── DaemonDown              3   nothing is supervising
 """
@@ -93,6 +95,16 @@ class GpuUnavailable(GpuctlError):
 
 class StoreError(GpuctlError):
     """state.db could not be read or written."""
+
+
+class NothingStored(StoreError):
+    """There is no state.db: nothing was ever supervised here."""
+
+    exit_code = 3
+
+
+class StatusDamaged(GpuctlError):
+    """status.json is there and is no Status: the next one replaces it."""
 
 
 class LockHeld(GpuctlError):

@@ -13,7 +13,7 @@ import sys
 import time
 
 from gpuctl import paths, printable
-from gpuctl.errors import DaemonDown, GpuctlError
+from gpuctl.errors import DaemonDown, GpuctlError, StatusDamaged
 from gpuctl.views import summary, words
 
 TYPE_CHECKING = False  # `typing` would cost 4 ms
@@ -95,7 +95,8 @@ def read(path: str) -> tuple[str, Status]:
 
     Raises:
         DaemonDown: nothing has published one here.
-        GpuctlError: it is there, and cannot be read.
+        StatusDamaged: it is there, and is none.
+        GpuctlError: it may not be read.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -110,11 +111,9 @@ def read(path: str) -> tuple[str, Status]:
             "start with `gpuctl up`, or see it work with `gpuctl demo`",
         ) from None
     except PermissionError:
-        raise GpuctlError(
-            f"{path}: permission denied", "join the group `gpuctl`, or use sudo"
-        ) from None
+        raise GpuctlError(f"{path}: permission denied", paths.denied(path)) from None
     except (OSError, ValueError) as error:
-        raise GpuctlError(
+        raise StatusDamaged(
             f"{path}: damaged: {error}", "`gpuctl up` has the daemon write it anew"
         ) from None
 

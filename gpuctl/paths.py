@@ -107,6 +107,34 @@ def reading(
     return system if os.path.exists(system.status) else own
 
 
+def denied(path: str) -> str:
+    """Return the next step of somebody who may not open *path*, or may not look where it is."""
+    for place in (path, os.path.dirname(path)):
+        try:
+            return next_step(os.stat(place))
+        except OSError:
+            continue
+    return "use sudo"
+
+
+def next_step(found: os.stat_result) -> str:
+    """Return the next step of somebody who may not open what this is of: its group, or sudo."""
+    import grp  # neither is needed by those who may
+    import pwd
+
+    try:
+        owner = pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        owner = str(found.st_uid)
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        group = str(found.st_gid)
+    # Nobody is told to join root's own group.
+    through = f"join the group `{group}`, or " if found.st_gid and found.st_mode & 0o070 else ""
+    return f"{through}use sudo: it belongs to {owner}:{group}"
+
+
 def _chosen(environment: Mapping[str, str], systemd: str, gpuctl: str, default: str) -> str:
     # systemd.exec(5): several directories of one kind come colon-separated, the unit's first.
     from_systemd = environment.get(systemd, "").partition(":")[0]

@@ -1,9 +1,12 @@
 """Where gpuctl keeps its files."""
 
+import grp
+import os
 from pathlib import Path
 
 import pytest
 
+from gpuctl import paths
 from gpuctl.paths import Directories, directories, reading
 
 HOME = {"HOME": "/home/ada"}
@@ -120,3 +123,33 @@ def test_files_have_their_places() -> None:
         "/s/daemon.log",
         "/r-gateway/gateway.json",
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "expected"),
+    [
+        pytest.param(0o100640, 0, "use sudo: it belongs to root:root", id="root's alone"),
+        pytest.param(0o100600, 1, "use sudo: it belongs to root:{group}", id="not for its group"),
+        pytest.param(
+            0o100640, 1, "join the group `{group}`, or use sudo: it belongs to root:{group}",
+            id="for its group",
+        ),
+        pytest.param(
+            0o140660, 54321, "join the group `54321`, or use sudo: it belongs to root:54321",
+            id="a group without a name",
+        ),
+    ],
+)  # fmt: skip
+def test_who_may_open_a_file_is_told(mode: int, group: int, expected: str) -> None:
+    """The group is named that the file has, and only where that would help."""
+    found = os.stat_result((mode, 0, 0, 1, 0, group, 0, 0, 0, 0))
+
+    assert paths.next_step(found) == expected.format(group=grp.getgrgid(1).gr_name)
+
+
+def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
+    """The directory tells where the file cannot be seen; where neither can, sudo is left."""
+    of_directory = paths.next_step(tmp_path.stat())
+
+    assert paths.denied(f"{tmp_path}/status.json") == of_directory
+    assert paths.denied(f"{tmp_path}/no/status.json") == "use sudo"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gpuctl import paths
 from gpuctl.errors import DaemonDown, GpuctlError
 
 VERBS = ("run", "stop", "renew", "up", "down", "reload")
@@ -151,9 +152,7 @@ def ask(path: Path, verb: str, subject: str = "", **arguments: Any) -> Mapping[s
             connection.sendall(json.dumps(request).encode() + b"\n")
             line = connection.makefile("rb").readline(_LINE_BYTES)
     except PermissionError as error:
-        raise GpuctlError(
-            f"{path}: not allowed", "run as root, or as a member of the group gpuctl"
-        ) from error
+        raise GpuctlError(f"{path}: not allowed", paths.denied(str(path))) from error
     except (TimeoutError, BlockingIOError) as error:  # the latter: too many wait already
         raise GpuctlError(
             f"the daemon did not answer within {_ANSWER_SECONDS:.0f} s",

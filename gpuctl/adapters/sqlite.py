@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gpuctl.errors import StoreError
+from gpuctl.errors import NothingStored, StoreError
 from gpuctl.history import REMEMBERED
 from gpuctl.model import Event, EventKind
 from gpuctl.retention import needed
@@ -169,11 +169,11 @@ def read_events(
     """
     Return stored Events, oldest first, from any process; the newest *limit* of those that match.
 
-    Raises `StoreError` when there is no journal, or it cannot be read.
+    Raises `NothingStored` when there is no journal, `StoreError` when it cannot be read.
     """
     with _translated(path, _READING):
         if not path.exists():
-            raise StoreError(f"{path}: there is no journal", "`gpuctl up` begins one")
+            raise NothingStored(f"{path}: there is no journal", "`gpuctl up` begins one")
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
         try:
             return _select(database, after, limit, tuple(kinds), subject)

@@ -111,6 +111,8 @@ def ready(
     Raises:
         TimedOut: some are still on their way; which, has been said.
     """
+    from gpuctl.views import words
+
     names = frozenset(replica.name for replica in plan.replicas)
 
     def done(status: Status) -> bool:
@@ -128,4 +130,6 @@ def ready(
     except KeyboardInterrupt:
         session.say("interrupted: the daemon goes on; `gpuctl status` shows it, `down` ends it")
         return 130
-    return outcome.tell(session, status, names, f"all ready: {len(names)} replicas")
+    return outcome.tell(
+        session, status, names, f"all ready: {words.counted(len(names), 'replica')}"
+    )

@@ -6,6 +6,7 @@ import os
 import tomllib
 from typing import TYPE_CHECKING
 
+from gpuctl import paths
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, NotFound, UsageError
 
@@ -86,9 +87,7 @@ def applied_text(session: Session) -> str:
             f"no profile is applied: there is no {path}", "apply one with `gpuctl up PROFILE`"
         ) from None
     except OSError as error:
-        raise GpuctlError(
-            f"{path}: {error.strerror}", "use sudo, or join the group `gpuctl`"
-        ) from None
+        raise GpuctlError(f"{path}: {error.strerror}", paths.denied(path)) from None
 
 
 def default(session: Session) -> str:

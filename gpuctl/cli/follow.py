@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gpuctl import fast_status
 from gpuctl.cli.session import Session, err
-from gpuctl.errors import DaemonDown, GpuctlError
+from gpuctl.errors import DaemonDown, GpuctlError, StatusDamaged
 
 if TYPE_CHECKING:
     from gpuctl.model.status import Status
@@ -67,7 +67,7 @@ class Follower:
     def _living(self) -> Status | None:
         try:
             status = fast_status.read(self.session.seen.status)[1]
-        except DaemonDown:
+        except (DaemonDown, StatusDamaged):  # the daemon that is waited for writes it anew
             return None
         return status if fast_status.alive(status) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
+from typing import NoReturn
 
 from gpuctl.cli import choose, compose, intents
 from gpuctl.cli.session import Session, show
@@ -19,6 +20,10 @@ def current(session: Session, replica: str, lines: int, *, follow: bool) -> None
             for line in found:
                 show(line, flush=follow)
         except ContainerMissing:
+            # Where no Status names the replicas, those that are left do.
+            left = [each.replica for each in runtime.list()]
+            if mine := [name for name in left if name.rpartition("-")[0] == replica]:
+                _refuse_workload(replica, mine)
             raise NotFound(
                 f"{replica} has no container now",
                 f"its last words: `gpuctl logs {replica} --previous`",
@@ -42,7 +47,17 @@ def previous(session: Session, replica: str, lines: int) -> None:
 
 
 def _check(session: Session, replica: str) -> None:
+    """Refuse a name that is none, or a workload's. Raises `NotFound`."""
     with suppress(DaemonDown):
-        names = intents.subjects(session.status(), replica)
-        if names != frozenset({replica}):
-            raise NotFound(f"{replica!r} is a workload", f"name one of {', '.join(sorted(names))}")
+        status = session.status()
+        names = intents.subjects(status, replica)
+        if replica not in names:
+            _refuse_workload(replica, [r["name"] for r in status["replicas"] if r["name"] in names])
+
+
+def _refuse_workload(workload: str, replicas: list[str]) -> NoReturn:
+    several = "several replicas" if len(replicas) > 1 else "one replica"
+    raise NotFound(
+        f"{workload} is a workload of {several}: {', '.join(replicas)}",
+        f"each has a log of its own: `gpuctl logs {replicas[0]}`",
+    )

@@ -30,7 +30,7 @@ def test_who_is_not_in_the_group_is_told_so(path: Path, asked: list[Request]) ->
             ask(path, "up")
     finally:
         os.seteuid(0)
-    assert refused.value.hint == "run as root, or as a member of the group gpuctl"
+    assert refused.value.hint == "use sudo: it belongs to root:root"
     assert not isinstance(refused.value, DaemonDown)
 
 

@@ -134,6 +134,29 @@ def test_a_replica_that_failed_is_told(
     os.close(held)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["chat-0"], "all ready: 1 replica"), (["chat-0", "chat-1"], "all ready: 2 replicas")],
+)
+def test_all_ready(
+    here: Session,
+    publish: Callable[..., Any],
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: list[str],
+    said: str,
+) -> None:
+    """How many there are is said in the words for so many."""
+    held = lock_directory(place)
+    publish(at=time.time(), replicas=[row("ready", name) for name in names])
+    plan = make.plan(*map(make.replica, names))
+
+    assert bring_up.ready(here, plan, lambda: None, lambda _: True, timeout=1) == 0
+
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    os.close(held)
+
+
 def test_ctrl_c_leaves_it_to_the_daemon(
     place: Path, gpuctl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,17 @@ def test_no_status_yet_is_waited_for(session: Session, publish: Callable[..., An
     assert follower(session, ticks).until(lambda _: True, lambda *_: None)["seq"] == 5
 
 
+def test_a_damaged_status_is_waited_out(
+    session: Session, place: Path, publish: Callable[..., Any]
+) -> None:
+    """What an earlier daemon's crash left is written anew by the one that is waited for."""
+    ticks = Time()
+    (place / "status.json").write_text("{")
+    ticks.at[1.0] = lambda: publish(seq=5, at=time.time())
+
+    assert follower(session, ticks).until(lambda _: True, lambda *_: None)["seq"] == 5
+
+
 def test_what_a_dead_daemon_left_does_not_count(
     session: Session, publish: Callable[..., Any]
 ) -> None:

@@ -101,11 +101,12 @@ def test_a_wrong_filter_is_a_usage_error(
     assert "hint: " in done.err
 
 
-def test_events_without_a_journal(inside: Callable[..., Any]) -> None:
-    """Before the first `up` there is no journal, which is said."""
-    done = inside("events")
+@pytest.mark.parametrize("arguments", [["events"], ["why", "chat-0"]], ids=["events", "why"])
+def test_events_without_a_journal(inside: Callable[..., Any], arguments: list[str]) -> None:
+    """Before the first `up` there is no journal, which is said; nothing runs: exit code 3."""
+    done = inside(*arguments)
 
-    assert done.code == 1
+    assert (done.code, done.out) == (3, "")
     assert "there is no journal" in done.err
 
 
@@ -157,6 +158,22 @@ def test_a_tail_is_counted_from_nothing(inside: Callable[..., Any], command: str
 
     assert (done.code, done.out) == (2, "")
     assert "--tail" in done.err
+
+
+@pytest.mark.parametrize("previous", [[], ["--previous"]], ids=["now", "before"])
+def test_the_log_of_a_workload(
+    inside: Callable[..., Any], publish: Callable[..., Any], previous: list[str]
+) -> None:
+    """Each replica has a log of its own: the names of those there are, in the order of the plan."""
+    publish()
+
+    done = inside("logs", "chat", *previous)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "error: chat is a workload of several replicas: chat-0, chat-1, chat-2\n"
+        "hint: each has a log of its own: `gpuctl logs chat-0`\n"
+    )
 
 
 def test_the_log_of_the_one_before(

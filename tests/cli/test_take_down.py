@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from gpuctl.adapters.control import ControlServer
 from gpuctl.adapters.lock import lock_directory
-from gpuctl.cli import take_down
+from gpuctl.cli import bring_up, choose, take_down
 from gpuctl.cli.follow import TimedOut
 from gpuctl.cli.session import Session
 from tests.cli.conftest import DOCUMENT
@@ -78,3 +79,16 @@ def test_what_would_not_go_is_named(
 
     assert caught.value.exit_code == 1
     assert "still there: gpuctl-chat-2.old-1f" in capsys.readouterr().err.splitlines()
+
+
+def test_down_without_a_daemon_and_a_damaged_status(
+    here: Session, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a crash left half written keeps nobody from taking everything down."""
+    own = replace(here, simulate="cpu")
+    bring_up.apply(own, choose.load(own, "cpu"))
+    (place / "status.json").write_text("{")
+
+    assert take_down.command(own, timeout=20) == 0
+
+    assert "all down; it holds until" in capsys.readouterr().err
