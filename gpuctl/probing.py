@@ -62,6 +62,8 @@ def fold(
         latency_seconds=result.latency_seconds,
         detail=result.detail,
         stats=_kept(stats, before),
+        stats_at=asked_at if stats is not None else (before.stats_at if before else None),
+        stats_late=result.metrics_late,
         in_flight=in_flight,
         moving_at=asked_at if moved or idle or before is None else still_since,
         progress_at=asked_at if moved else (before.progress_at if before else None),

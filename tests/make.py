@@ -114,6 +114,7 @@ def probe(name: str = "chat-0", id_: str = "c1", **fields: Any) -> ProbeReading:
             "container": id_,
             "outcome": "ok",
             "stats": EngineStats(progress=1.0, running=0, waiting=0),
+            "stats_at": NOW,
             "in_flight": 0,
             "moving_at": NOW,
             "boot_seconds": NOW,

@@ -48,6 +48,7 @@ def test_the_first_answer_is_a_beginning() -> None:
         latency_seconds=5.0,
         detail="slow",
         stats=EngineStats(progress=7.0, running=1),
+        stats_at=NOW,
         in_flight=1,
         moving_at=NOW,
         canary_at=NOW,
@@ -81,10 +82,21 @@ def test_unread_metrics_leave_the_last_ones_standing() -> None:
     first = answered(None, NOW, progress=7.0, running=2)
     unread = answered(first, NOW + 5, stats=False)
     assert (unread.stats, unread.in_flight, unread.moving_at) == (first.stats, 2, NOW)
+    assert (unread.stats_at, unread.stats_late) == (NOW, False)
     assert answered(unread, NOW + 10, progress=8.0, running=2).progress_at == NOW + 10
     never = answered(None, NOW, stats=False)
     assert (never.stats, never.in_flight) == (None, None)
-    assert answered(never, NOW + 5, stats=False).in_flight is None
+    assert (never.stats_at, answered(never, NOW + 5, stats=False).in_flight) == (None, None)
+
+
+def test_metrics_that_do_not_come_in_time_are_late() -> None:
+    """Being late is told of the last question alone; the last answer stands meanwhile."""
+    first = answered(None, NOW, progress=7.0, running=2)
+    late = ProbeResult(outcome="ok", status=200, metrics_late=True)
+    mute = answered(first, NOW + 5, stats=False, result=late)
+    assert (mute.stats_late, mute.stats, mute.stats_at) == (True, first.stats, NOW)
+    again = answered(mute, NOW + 10, progress=7.0, running=2)
+    assert (again.stats_late, again.stats_at, again.moving_at) == (False, NOW + 10, NOW)
 
 
 def test_an_engine_without_a_counter_makes_no_progress() -> None:

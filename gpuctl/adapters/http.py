@@ -41,13 +41,14 @@ class HttpProber:
         latency_seconds = time.monotonic() - began
         # A time-out does not skip the metrics: tokens may move while /health is late. Where the
         # connection itself failed there is nobody to ask.
-        metrics = None if outcome in ("refused", "reset") else _metrics(spec)
+        metrics, late = (None, False) if outcome in ("refused", "reset") else _metrics(spec)
         return ProbeResult(
             outcome=outcome,
             status=status,
             latency_seconds=latency_seconds,
             detail=detail,
             metrics=metrics,
+            metrics_late=late,
         )
 
     def canary(self, spec: ProbeSpec) -> bool | None:
@@ -109,19 +110,21 @@ def _outcome(status: int) -> Outcome:
     return "dead" if status >= 500 else "error"
 
 
-def _metrics(spec: ProbeSpec) -> str | None:
-    """Return the text of the metrics, `None` for anything but a 200 in time."""
+def _metrics(spec: ProbeSpec) -> tuple[str | None, bool]:
+    """Return the text of the metrics, `None` for anything but a 200, and whether it was late."""
     if spec.metrics_path is None:
-        return None
+        return None, False
     try:
         answer = _ask(spec, spec.metrics_path, spec.timeout_seconds)
+    except TimeoutError:
+        return None, True
     except (OSError, http.client.HTTPException, ValueError):
-        return None
+        return None, False
     if answer.status != 200:
-        return None
+        return None, False
     text = answer.body.decode("utf-8", "replace")
     # A line that was cut off would give a counter that jumps backwards.
-    return text if answer.complete else text[: text.rfind("\n") + 1]
+    return (text if answer.complete else text[: text.rfind("\n") + 1]), False
 
 
 def _ask(spec: ProbeSpec, path: str, seconds: float, body: bytes | None = None) -> _Answer:

@@ -1,16 +1,42 @@
-"""Does work in flight move? A live HTTP port says nothing about the inference behind it."""
+"""
+Does work in flight move? A live HTTP port says nothing about the inference behind it.
+
+1. canaries that were not answered: failed
+2. nothing in flight, or not for long enough: ok
+3. counters that could not be read: unknown, since what was in flight may be done. Only what was
+   read and stood still is a standstill, or what the engine did not answer in time
+4. an engine that computes: unknown. Its counters stand still for a whole batch, or are not
+   answered, as when its inference has stopped; processor time tells the two apart. It is believed
+   for a bounded time, as a thread may spin
+5. else failed
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuctl.model import Evidence, GatewayReading, ProbeReading, Replica, Verdict
+from gpuctl.model import (
+    ContainerReading,
+    Evidence,
+    GatewayReading,
+    ProbeReading,
+    Replica,
+    State,
+    Verdict,
+)
 from gpuctl.plugin import Check, Scene
 
 #: A standstill this many times the longest one that ended by itself is no batch at work.
 _SLOWEST_FACTOR = 3.0
 #: One unanswered question of one token may be bad luck.
 _CANARIES = 2
+#: An engine at work uses this share of one processor at least; its HTTP threads alone far less.
+_WORKING_RATIO = 0.05
+#: Processor time is believed for `stalled` times this, 20 min by default: llama.cpp's batch of
+#: 2,048 tokens takes 17 min at 2 tokens/s (an 8B model on one core).
+_BELIEVED_FACTOR = 10.0
+#: With a GPU no batch takes 6 min, and a thread that waits for a hung one spins.
+_BELIEVED_FACTOR_GPU = 3.0
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
@@ -24,46 +50,78 @@ def run(scene: Scene) -> Iterable[Verdict]:
         if ready != container.id or probe.container != container.id:
             continue
         if "runtime" not in scene.now.errors:
-            yield _judge(replica, probe, scene.now.gateway, scene.now.boot_seconds)
+            yield _judge(replica, container, probe, scene)
 
 
 def _judge(
-    replica: Replica, probe: ProbeReading, gateway: GatewayReading | None, now: float
+    replica: Replica, container: ContainerReading, probe: ProbeReading, scene: Scene
 ) -> Verdict:
-    in_flight, moving_at = probe.in_flight, probe.moving_at
-    through = gateway.replicas.get(replica.name) if gateway else None
-    if through is not None:
-        in_flight = max(in_flight or 0, through.in_flight)
-        moving_at = max(moving_at, through.last_byte_boot_seconds or 0.0)
-    limit = max(replica.watchdog.stalled_seconds, _SLOWEST_FACTOR * probe.slowest_seconds)
+    now, patience = scene.now.boot_seconds, replica.watchdog.stalled_seconds
+    in_flight, moving_at = _moving(probe, scene.now.gateway)
+    limit = max(patience, _SLOWEST_FACTOR * probe.slowest_seconds)
     still = now - moving_at
+    worked_at, worked_cpu_seconds = _worked(container, probe, _WORKING_RATIO * limit, scene)
     evidence: Evidence = {
         "container": probe.container,
         "in_flight": in_flight,
         "still_seconds": round(still, 1),
         "limit_seconds": limit,
+        "worked_boot_seconds": worked_at,
+        "worked_cpu_seconds": worked_cpu_seconds,
     }
+    believed = _BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR
+    since = max(moving_at, worked_at) if still < max(limit, believed * patience) else moving_at
+    unread = not probe.stats_late and (probe.stats_at or now) < probe.boot_seconds
     if probe.canary_failures >= _CANARIES:
-        return _failed(replica, probe, "canary_failed", evidence)
+        return _verdict(probe, "failed", "canary_failed", evidence)
     if not in_flight or still < limit:
-        return Verdict(
-            check="stalled",
-            subject=replica.name,
-            state="ok",
-            evidence=evidence,
-            reading_boot_seconds=probe.boot_seconds,
-        )
-    return _failed(replica, probe, "stalled", evidence)
+        return _verdict(probe, "ok", "", evidence)
+    if unread and (probe.stats_at or now) - since < limit:
+        return _verdict(probe, "unknown", "metrics_unread", evidence)
+    if now - since < limit:
+        return _verdict(probe, "unknown", "long_batch", evidence)
+    return _verdict(probe, "failed", "stalled", evidence)
 
 
-def _failed(replica: Replica, probe: ProbeReading, reason: str, evidence: Evidence) -> Verdict:
+def _moving(probe: ProbeReading, gateway: GatewayReading | None) -> tuple[int | None, float]:
+    """Return what is in flight, and when it was last seen to move, in boot seconds."""
+    through = gateway.replicas.get(probe.replica) if gateway else None
+    if through is None:
+        return probe.in_flight, probe.moving_at
+    passed_at = through.last_byte_boot_seconds or 0.0
+    return max(probe.in_flight or 0, through.in_flight), max(probe.moving_at, passed_at)
+
+
+def _worked(
+    container: ContainerReading, probe: ProbeReading, least_seconds: float, scene: Scene
+) -> tuple[float, float | None]:
+    """
+    Return when it was last seen at work, in boot seconds, and the processor time it had used then.
+
+    It is at work again when it has used *least_seconds* more. Where that is not told, counters that
+    can be read have the last word, and an engine that is mute has the benefit of the doubt.
+    """
+    now, used = scene.now.boot_seconds, container.cpu_seconds
+    before = scene.before.get(("stalled", probe.replica))
+    told = before.verdict.evidence if before is not None else {}
+    at, then = told.get("worked_boot_seconds"), told.get("worked_cpu_seconds")
+    if used is None:
+        return (now if probe.stats_late else probe.moving_at), None
+    if told.get("container") != container.id or not isinstance(at, float) or at < probe.moving_at:
+        return probe.moving_at, used
+    if not isinstance(then, float) or used - then >= least_seconds:
+        return now, used
+    return at, then
+
+
+def _verdict(probe: ProbeReading, state: State, reason: str, evidence: Evidence) -> Verdict:
     return Verdict(
         check="stalled",
-        subject=replica.name,
-        state="failed",
+        subject=probe.replica,
+        state=state,
         reason=reason,
         evidence=evidence,
-        remedy="restart",
+        remedy="restart" if state == "failed" else "none",
         reading_boot_seconds=probe.boot_seconds,
     )
 

@@ -65,6 +65,7 @@ class ContainerReading:
     attempt: str = ""
     digest: str = ""
     memory_bytes: int | None = None  # what it holds of host RAM, where the runtime tells
+    cpu_seconds: float | None = None  # processor time used since its start, where that is told
     boot_seconds: float = 0.0  # when this was read
 
 
@@ -91,6 +92,7 @@ class ProbeResult:
     latency_seconds: float = 0.0
     detail: str = ""
     metrics: str | None = None  # the text of /metrics, where it was read
+    metrics_late: bool = False  # they were asked for, and no answer came in time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,9 @@ class ProbeReading:
     status: int | None = None
     latency_seconds: float = 0.0
     detail: str = ""
-    stats: EngineStats | None = None  # None: unread this time
+    stats: EngineStats | None = None  # the last ones read
+    stats_at: float | None = None  # boot seconds when they were read; None: never
+    stats_late: bool = False  # this time no answer to that came in time
     in_flight: int | None = None  # the last number known
     moving_at: float  # boot seconds when it was last seen idle or making progress
     progress_at: float | None = None  # boot seconds when its progress counter last grew

@@ -14,7 +14,12 @@ from gpuctl.model import Event
 from gpuctl.views import words
 
 #: Names within the machinery: of use to the daemon, noise to a reader.
-_SILENT = frozenset({"attempt", "instance", "digest", "spec_digest", "boot_id", "seq"})
+_SILENT = frozenset(
+    {
+        *("attempt", "instance", "digest", "spec_digest", "boot_id", "seq"),
+        *("worked_boot_seconds", "worked_cpu_seconds"),
+    }
+)
 
 #: Evidence that is lines of a log, shown below and not in a line.
 LOG = "log"

@@ -276,6 +276,38 @@ def test_host_ram_is_read_from_the_control_group(
     assert cgroup.memory_bytes(None, ID, proc=proc, root=root) is None
 
 
+@pytest.mark.parametrize(
+    ("groups", "file", "text"),
+    [
+        pytest.param(
+            f"4:cpu,cpuacct:/docker/{ID}\n0::/docker/{ID}",
+            f"cpuacct/docker/{ID}/cpuacct.usage",
+            "2500000000\n",
+            id="v1",
+        ),
+        pytest.param(
+            f"0::/system.slice/docker-{ID}.scope",
+            f"system.slice/docker-{ID}.scope/cpu.stat",
+            "usage_usec 2500000\nuser_usec 2000000\n",
+            id="v2",
+        ),
+    ],
+)
+def test_processor_time_is_read_from_the_control_group(
+    tmp_path: Path, groups: str, file: str, text: str
+) -> None:
+    """All processes of the container count; where it cannot be read it is unknown, not nothing."""
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "7").mkdir(parents=True)
+    (proc / "7" / "cgroup").write_text(groups + "\n")
+    assert cgroup.cpu_seconds(7, ID, proc=proc, root=root) is None
+    (root / file).parent.mkdir(parents=True)
+    (root / file).write_text(text)
+    assert cgroup.cpu_seconds(7, ID, proc=proc, root=root) == 2.5
+    assert cgroup.cpu_seconds(7, "ab" * 32, proc=proc, root=root) is None
+    assert cgroup.cpu_seconds(None, ID, proc=proc, root=root) is None
+
+
 def test_a_pull_is_told_as_one_ratio() -> None:
     """Layers that are fetched at once add up; one whose size is unknown does not count."""
     layers = Layers()

@@ -111,6 +111,23 @@ def test_a_killed_engine_takes_its_workers_along(bench: Bench) -> None:
     wait_for(lambda: not exists(int(worker)), "the worker's end")
 
 
+def test_processor_time_is_of_the_engine_and_all_it_started(tmp_path: Path) -> None:
+    """A script that waits for its engine has that one's time; another session's does not count."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    for pid, session, seconds in (
+        (7, 7, [1, 0, 2, 0]),
+        (8, 7, [100, 50, 0, 0]),
+        (9, 9, [1, 1, 1, 1]),
+    ):
+        (tmp_path / str(pid)).mkdir()
+        times = " ".join(str(ticks * each) for each in seconds)
+        stat = f"{pid} (a ) b) S 1 {pid} {session} 0 -1 0 0 0 0 0 {times} 20 0 1 0 99"
+        (tmp_path / f"{pid}/stat").write_text(stat)
+    (tmp_path / "10").mkdir()  # it has ended since the directory was read
+    assert records.cpu_seconds(7, proc=tmp_path) == 153.0
+    assert records.cpu_seconds(10, proc=tmp_path) is None
+
+
 def test_what_has_ended_can_be_started_again(bench: Bench) -> None:
     """A second start has a new process and forgets the first one's end; the log goes on."""
     container = run(bench, shell("echo run; exec sleep 0.2"))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gpuctl.checks import gpu_missing, restarts, sources, stalled
-from gpuctl.model import GatewayReading, GatewayReplica, GpuReading, ProbeReading, Verdict
+from gpuctl.model import (
+    Condition,
+    GatewayReading,
+    GatewayReplica,
+    GpuReading,
+    ProbeReading,
+    Verdict,
+)
 from tests import make
-from tests.make import NOW
+from tests.make import AT, NOW
 
 READY = make.history(make.served())
 
@@ -56,6 +65,87 @@ def test_a_gateway_is_the_better_witness() -> None:
 
     assert still(hung, through(NOW - 1)).state == "ok"
     assert still(hung, through(None)).reason == "stalled"
+
+
+class Standing:
+    """An engine with a request in flight that does not move since NOW, over many ticks."""
+
+    def __init__(self, *gpus: int, **probe: Any) -> None:
+        self.replica, self.probe = make.replica(gpus=gpus), probe
+        self.before: list[Condition] = []
+
+    def after(self, seconds: float, used: float | None = None) -> Verdict:
+        """Return what is said *seconds* later, when it has used this much processor time."""
+        at = NOW + seconds
+        asked: dict[str, Any] = {"stats_at": at, **self.probe}
+        probe = make.probe(in_flight=1, moving_at=NOW, boot_seconds=at, **asked)
+        now = make.snapshot(make.container(cpu_seconds=used), probes=[probe], boot_seconds=at)
+        scene = make.scene(now, self.replica, past=READY, before=self.before)
+        (verdict,) = stalled.CHECK.run(scene)
+        self.before = [Condition(verdict=verdict, since=AT, since_boot_seconds=NOW)]
+        return verdict
+
+    def failed_after(self, share: float | None, *, until: float = 2000.0) -> float:
+        """Return the seconds to the failure when it uses this share of a core for *until*."""
+        for at in range(0, 2000, 5):
+            used = None if share is None else share * min(at, until) + 0.01 * at
+            if self.after(at, used).state == "failed":
+                return at
+        return math.inf
+
+
+READ: dict[str, Any] = {}
+LATE = {"stats_at": NOW, "stats_late": True}
+FAILED = {"stats_at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("probe", "share", "seconds"),
+    [
+        pytest.param(READ, 0.0, 120, id="read, idle"),
+        pytest.param(READ, None, 120, id="read, processor time not told"),
+        pytest.param(READ, 1.0, 1200, id="read, a core"),
+        pytest.param(READ, 0.06, 1200, id="read, a share of a core"),
+        pytest.param(LATE, 0.0, 120, id="late, idle"),
+        pytest.param(LATE, None, 1200, id="late, processor time not told"),
+        pytest.param(LATE, 1.0, 1200, id="late, a core"),
+        pytest.param(FAILED, 0.0, math.inf, id="refused, idle"),
+        pytest.param(FAILED, None, math.inf, id="refused, processor time not told"),
+    ],
+)
+def test_a_long_batch_is_told_from_a_standstill(
+    probe: dict[str, Any], share: float | None, seconds: float
+) -> None:
+    """Counters stand still in both; an engine that computes is believed, but not for ever."""
+    assert Standing(**probe).failed_after(share) == seconds
+
+
+def test_with_a_gpu_processor_time_is_believed_for_less() -> None:
+    """A thread that waits for a hung GPU spins, and no batch there takes six minutes."""
+    assert Standing(0, **LATE).failed_after(1.0) == 360
+
+
+def test_a_batch_that_stops_half_way_is_found() -> None:
+    """The limit counts from the last work that was seen."""
+    assert 300 <= Standing(**LATE).failed_after(1.0, until=200) <= 320
+
+
+def test_counters_that_were_seen_to_stand_still_are_a_standstill() -> None:
+    """What was read for the limit holds when the next answer is an error."""
+    assert (
+        still(make.probe(in_flight=1, moving_at=NOW - 300, stats_at=NOW - 180)).reason == "stalled"
+    )
+
+
+@pytest.mark.parametrize(
+    ("probe", "reason"), [(READ, "long_batch"), (LATE, "long_batch"), (FAILED, "metrics_unread")]
+)
+def test_what_is_not_known_to_stand_still_is_unknown(probe: dict[str, Any], reason: str) -> None:
+    """From the limit on it is said that nothing is seen to move; before, nothing."""
+    standing = Standing(**probe)
+    told = [standing.after(seconds, float(seconds)) for seconds in (0, 60, 115, 120)]
+    assert [verdict.state for verdict in told] == ["ok", "ok", "ok", "unknown"]
+    assert (told[-1].reason, told[-1].remedy) == (reason, "none")
 
 
 def test_only_a_ready_container_that_was_asked_can_stall() -> None:

@@ -109,8 +109,13 @@ class Listing:
                 return None
             kept = _Inspected(summary=summary, changes=changes, reading=inspected)
             self._inspected[container] = kept
-        held = cgroup.memory_bytes(kept.reading.pid, container)
-        return replace(kept.reading, memory_bytes=held, boot_seconds=self._boot_seconds())
+        pid = kept.reading.pid
+        return replace(
+            kept.reading,
+            memory_bytes=cgroup.memory_bytes(pid, container),
+            cpu_seconds=cgroup.cpu_seconds(pid, container),
+            boot_seconds=self._boot_seconds(),
+        )
 
     def _current(
         self, kept: _Inspected, summary: tuple[str, tuple[str, ...]], changes: int

@@ -22,6 +22,7 @@ from gpuctl.errors import ContainerMissing, RuntimeUnavailable
 from gpuctl.model import ContainerReading
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 #: A directory on its way in or out: its name begins with a dot, and nobody lists it.
 HIDDEN = "."
@@ -178,6 +179,7 @@ def reading(directory: Path, boot_seconds: float) -> ContainerReading | None:
         attempt=label("gpuctl.attempt", ""),
         digest=label("gpuctl.digest", ""),
         memory_bytes=_resident_bytes(run.engine.pid) if run and running else None,
+        cpu_seconds=cpu_seconds(run.engine.pid) if run and running else None,
         boot_seconds=boot_seconds,
     )
 
@@ -234,3 +236,21 @@ def _resident_bytes(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * PAGE_BYTES
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def cpu_seconds(session: int, *, proc: Path = Path("/proc")) -> float | None:
+    """
+    Return the processor time used in the session that an engine leads, `None` once it has ended.
+
+    Source: /proc/<pid>/stat, fields 6 (session) and 14 to 17 (utime, stime, and those of the
+    children that were waited for), proc(5).
+    """
+    ticks = []
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        try:
+            fields = (proc / pid / "stat").read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        if int(fields[3]) == session:
+            ticks.append(sum(map(int, fields[11:15])))
+    return sum(ticks) / _TICKS_PER_SECOND if ticks else None
