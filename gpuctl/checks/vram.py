@@ -69,7 +69,10 @@ def _corroborated(replica: Replica, scene: Scene, evidence: Evidence) -> Verdict
         if probe.outcome != "ok" or probe.canary_failures > 0:
             told = {**evidence, "corroborated_by": f"probe {probe.outcome}"}
             return _lost(replica, scene, told, readings=1, seconds=DEATH_SECONDS)
-    return _lost(replica, scene, evidence, readings=replica.watchdog.vram_readings, seconds=0.0)
+    # Where something waits for the GPUs they are read far more often than once a tick.
+    readings = replica.watchdog.vram_readings
+    seconds = (readings - 1) * replica.watchdog.interval_seconds
+    return _lost(replica, scene, evidence, readings=readings, seconds=seconds)
 
 
 def _veto(probe: ProbeReading, since: float | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from gpuctl.checks.vram import CHECK
 from gpuctl.model import Condition, EngineStats, GpuProcess, GpuReading, ProbeReading, Verdict
 from tests import make
-from tests.make import MIB, NOW
+from tests.make import AT, MIB, NOW
 
 BASELINE = 4000 * MIB
 PAST = make.history(make.served(), make.event("baseline", vram_bytes=BASELINE))
@@ -49,10 +49,24 @@ def test_strict_wants_two_readings_a_second_apart() -> None:
 
 
 def test_corroborate_wants_three_readings() -> None:
-    """While nothing else speaks for or against it, three readings in a row."""
+    """While nothing else speaks for or against it, three ticks, which span two intervals."""
     verdict = judged(make.gpu(), probe=make.probe())
-    assert (verdict.state, verdict.patience_readings) == ("failed", 3)
-    assert judged(make.gpu()).patience_readings == 3
+    two = 2 * make.SETTINGS.interval_seconds
+    assert (verdict.state, verdict.patience_readings, verdict.patience_seconds) == (
+        "failed",
+        3,
+        two,
+    )
+    alone = judged(make.gpu())
+    assert (alone.patience_readings, alone.patience_seconds) == (3, two)
+
+
+def test_a_blink_of_the_process_list_is_no_loss() -> None:
+    """Another replica's gate has the GPUs read every 250 ms: many readings are no long time."""
+    verdict = judged(make.gpu(), probe=make.probe())
+    blink = Condition(verdict=verdict, since=AT, since_boot_seconds=NOW, readings=20)
+    two = 2 * make.SETTINGS.interval_seconds
+    assert [blink.due(NOW + seconds) for seconds in (0.75, two - 0.1, two)] == [False, False, True]
 
 
 @pytest.mark.parametrize(
