@@ -1,6 +1,7 @@
 """
-One source, one thread: each keeps its latest reading on the board and wakes the loop when it
-matters. `sample()` is one pass of a source, for the threads here and for tests without any.
+Each source keeps its latest reading on the board and wakes the loop when it matters.
+
+`sample()` is one pass of a source, for the threads of `pacing` and for tests without any.
 """
 
 from __future__ import annotations
@@ -32,37 +33,6 @@ _RECONNECT_SECONDS = 1.0
 _FOLLOWED_SECONDS = 5.0
 #: A replica whose VRAM fell below this share of the last reading is looked at again at once.
 _SUSPICION_RATIO = 0.5
-
-
-class Sampler:
-    """A thread that calls *sample* every *seconds*, or at once when hurried."""
-
-    def __init__(self, name: str, sample: Callable[[], None], seconds: float) -> None:
-        self._name, self._sample, self._seconds = name, sample, seconds
-        self._hurry = threading.Event()
-        self._ended = False
-
-    def begin(self) -> None:
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
-
-    def hurry(self) -> None:
-        self._hurry.set()
-
-    def pace(self, seconds: float) -> None:
-        """Sample every so many seconds from now on; a longer wait under way ends at once."""
-        if seconds != self._seconds:
-            self._seconds = seconds
-            self._hurry.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._hurry.set()
-
-    def _run(self) -> None:
-        while not self._ended:
-            guarded(self._name, self._sample)
-            self._hurry.wait(self._seconds)
-            self._hurry.clear()
 
 
 class RuntimeSource:

@@ -8,11 +8,15 @@ import threading
 from collections.abc import Callable
 
 from gpuctl.observe import Latest
+from gpuctl.pacing import Sampler
 from gpuctl.plugin import load_engines
 from gpuctl.ports import World
 from gpuctl.probing import ProbeSource
-from gpuctl.samplers import GpuSource, HostSource, RuntimeSource, Sampler
+from gpuctl.samplers import GpuSource, HostSource, RuntimeSource
 
+#: While a start waits for VRAM to be let go of, the GPUs are read this often and no more: each
+#: reading has the loop decide, and ask for the next one.
+_GPUS_APART_SECONDS = 0.25
 #: How often a gateway writes its file.
 _GATEWAY_SECONDS = 1.0
 
@@ -30,7 +34,7 @@ class Sources:
         self.host = HostSource(world.host, world.gateway, clock, latest, wake)
         stats = {engine.name: engine.stats for engine in load_engines().values()}
         self.probes = ProbeSource(world.prober, clock, latest, wake, stats)
-        self._gpus = Sampler("gpus", self.gpus.sample, interval_seconds)
+        self._gpus = Sampler("gpus", self.gpus.sample, interval_seconds, _GPUS_APART_SECONDS)
         self._paced = (
             Sampler("runtime", self.runtime.sample, interval_seconds),
             self._gpus,
@@ -65,7 +69,7 @@ class Sources:
             sampler.pace(interval_seconds)
 
     def hurry_gpus(self, *, wake: bool) -> None:
-        """Read the GPUs now; *wake* the loop with the reading even if it shows nothing new."""
+        """Read the GPUs next; *wake* the loop with the reading even if it shows nothing new."""
         self.gpus.hurried = self.gpus.hurried or wake
         self._gpus.hurry()
 

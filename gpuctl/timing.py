@@ -9,16 +9,13 @@ from gpuctl.history import History
 from gpuctl.judge import Conditions
 from gpuctl.model import Plan, Snapshot
 
-#: While a start waits for VRAM to be let go of, the GPUs are read this often.
-VRAM_SECONDS = 0.25
-
 
 def next_tick(
     plan: Plan, now: Snapshot, conditions: Conditions, history: History, waits: Mapping[str, Wait]
 ) -> float:
     """Return the time of the next tick in boot seconds: the interval, or something due sooner."""
     boot = now.boot_seconds
-    times = (*_waits(waits, now), *_patience(conditions), *_replicas(plan, history))
+    times = (*_waits(waits), *_patience(conditions), *_replicas(plan, history))
     return min((boot + plan.watchdog.interval_seconds, *(at for at in times if at > boot)))
 
 
@@ -37,10 +34,8 @@ def gpus_wanted(conditions: Conditions, waits: Mapping[str, Wait], now: Snapshot
     )
 
 
-def _waits(waits: Mapping[str, Wait], now: Snapshot) -> Iterator[float]:
+def _waits(waits: Mapping[str, Wait]) -> Iterator[float]:
     for wait in waits.values():
-        if wait.reason == "vram_held":
-            yield now.boot_seconds + VRAM_SECONDS
         if wait.until is not None:
             yield wait.until
 

@@ -329,7 +329,7 @@ def test_a_start_that_waits_for_vram_has_the_gpus_read(loop: Loop) -> None:
     assert (loop.row()["reason"], hurried) == ("vram_held", [True])
     inbox = quiet(loop)
     loop.daemon.turn()
-    assert (inbox.waited, hurried) == ([0.25], [True, True])
+    assert (inbox.waited, hurried) == ([5.0], [True, True]), "it is the reading that wakes it"
     loop.fakes.gpus.readings = (make.gpu(),)
     loop.pass_()
     assert (loop.fakes.runtime.running(), hurried) == (["c2"], [True, True])

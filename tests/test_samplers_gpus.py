@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import queue
-import threading
 from typing import Any
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 from gpuctl.errors import GpuctlError
 from gpuctl.model import GatewayReading, GpuProcess, GpuReading, HostReading
 from gpuctl.observe import Latest
-from gpuctl.samplers import GpuSource, HostSource, Sampler
+from gpuctl.samplers import GpuSource, HostSource
 from tests import make
 from tests.fakes import FakeWorld
 
@@ -151,39 +148,3 @@ def test_the_host_and_the_gateways_file() -> None:
     del fakes.host.read
     source.sample()
     assert latest.errors == {}
-
-
-def test_a_sampler_samples_until_it_is_ended() -> None:
-    """It begins at once, again when hurried, survives a mistake, and ends."""
-    passes = queue.SimpleQueue[int]()
-    count = itertools.count()
-
-    def sample() -> None:
-        number = next(count)
-        passes.put(number)
-        if number == 0:
-            raise ZeroDivisionError
-
-    sampler = Sampler("a sampler", sample, seconds=3600.0)
-    sampler.begin()
-    (thread,) = (each for each in threading.enumerate() if each.name == "a sampler")
-    assert passes.get(timeout=PATIENCE_SECONDS) == 0
-    sampler.hurry()
-    assert passes.get(timeout=PATIENCE_SECONDS) == 1
-    sampler.end()
-    thread.join(PATIENCE_SECONDS)
-    assert not thread.is_alive()
-
-
-def test_a_sampler_takes_up_another_pace_at_once() -> None:
-    """A wait of the old length ends with it; the same pace again changes nothing."""
-    passes = queue.SimpleQueue[int]()
-    count = itertools.count()
-    sampler = Sampler("a paced sampler", lambda: passes.put(next(count)), seconds=3600.0)
-    sampler.begin()
-    assert passes.get(timeout=PATIENCE_SECONDS) == 0
-    sampler.pace(3600.0)
-    assert not sampler._hurry.is_set()
-    sampler.pace(0.001)
-    assert [passes.get(timeout=PATIENCE_SECONDS) for _ in range(5)] == [1, 2, 3, 4, 5]
-    sampler.end()

@@ -9,7 +9,7 @@ import pytest
 from gpuctl.gates import Wait
 from gpuctl.history import History
 from gpuctl.model import Condition
-from gpuctl.timing import VRAM_SECONDS, gpus_wanted, next_tick
+from gpuctl.timing import gpus_wanted, next_tick
 from tests import make
 from tests.make import NOW
 
@@ -42,7 +42,7 @@ def step(action: str, at: float) -> History:
             make.history(), [], {"a": Wait(reason="load_slots_taken")}, 5.0, id="without-a-time"
         ),
         pytest.param(
-            make.history(), [], {"a": Wait(reason="vram_held")}, VRAM_SECONDS, id="vram-held"
+            make.history(), [], {"a": Wait(reason="vram_held")}, 5.0, id="a-reading-wakes-it"
         ),
         pytest.param(
             make.history(), [make.condition(since=NOW - 6, patience_seconds=10.0)], {}, 4.0,
