@@ -8,6 +8,7 @@ would take it, without being run.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -183,6 +184,59 @@ def test_the_contracts_name_every_key() -> None:
     text = (ROOT / "docs" / "contracts.md").read_text()
     for name in (*Status.__annotations__, *EventKind):
         assert f"`{name}`" in text, name
+
+
+#: The modules whose codes of several words are reasons: all but the keys of what they tell.
+REASONING = ("act", "attempts", "decide", "gates", "leftovers", "transitions", "wanted", "checks/*")
+_CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
+#: The name of a check, not a reason.
+_NOT_REASONS = {"state_intact"}
+#: Reasons of one word, or put together: a source that could not be read.
+_OTHER_REASONS = frozenset(
+    {
+        *("backoff", "wanted", "up", "run", "renew", "stop", "down", "replaced", "observe_only"),
+        *("killed", "terminated", "crashed", "exited", "exit_0", "exit_1", "removed", "stalled"),
+        *("runtime_unread", "gpus_unread", "host_unread", "events_unread", "paused", "ok"),
+    }
+)
+
+
+def codes(source: str) -> set[str]:
+    """Return the codes among the strings of a module that are no keys."""
+    keys: set[int] = set()
+    found = list(ast.walk(ast.parse(source)))
+    for node in found:
+        match node:
+            case ast.Dict():
+                keys |= {id(key) for key in node.keys}
+            case ast.Subscript():
+                keys.add(id(node.slice))
+            case ast.Call(func=ast.Attribute(attr="get"), args=[first, *_]):
+                keys.add(id(first))
+    words = (n for n in found if isinstance(n, ast.Constant) and id(n) not in keys)
+    return {str(n.value) for n in words if _CODE.fullmatch(str(n.value))}
+
+
+def test_every_reason_is_explained() -> None:
+    """Each code that a replica, an event or a condition can give stands in docs/operations.md."""
+    files = [path for name in REASONING for path in (ROOT / "gpuctl").glob(f"{name}.py")]
+    given = set().union(*(codes(path.read_text()) for path in files)) - _NOT_REASONS
+
+    section = (ROOT / "docs" / "operations.md").read_text().partition("## Every reason\n")[2]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    told = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
+
+    assert {"fetching_image", "oom_killed", "runtime_error", "gpu_lost"} <= given
+    assert told == given | _OTHER_REASONS
+
+
+def test_a_code_is_told_from_a_key() -> None:
+    """What an evidence is called is no reason; what a table or a default yields is one."""
+    source = """
+told = {"exit_code": "not_a_key", **old["held_bytes"]}
+reason = REASONS.get("type_name", "by_default") or seen.get("grown_at")
+"""
+    assert codes(source) == {"not_a_key", "by_default"}
 
 
 #: Heading of a table in docs/profile.md → the definition in the schema.
