@@ -11,9 +11,10 @@ One decision per replica, on the first rung that applies:
  4. not running, and something speaks against a start → nothing (`waiting` says what)
  5. not running → Start; one that found its image missing is followed by the fetching of it,
     which is no load and holds up none, and then decided on anew
- 6. running as wanted → nothing
+ 6. running as wanted, or paused (an operator's doing, and the condition says so) → nothing
  7. it must go and is not draining → Drain (at most one voluntary per workload), or straight to 8
- 8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace
+ 8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace. What is
+    paused and not wanted has nothing to drain, hears no SIGTERM and gets no grace
 
 A container of a replica that is no longer in the plan goes the same way, and is then removed.
 """
@@ -125,9 +126,7 @@ class _Deciding:
                     reason="old_container_runs", evidence={"container": alive[0].id}
                 )
                 return
-        if container is not None and container.state == "paused":
-            return  # an operator's doing; the condition says so
-        if container is not None and container.state == "running":
+        if container is not None and container.state in ALIVE:
             yield from self._running(replica, container, history)
         elif not desired(self.history, replica, running=False):
             yield from self._left(replica, container, history)
@@ -247,15 +246,16 @@ class _Deciding:
         container: ContainerReading,
         history: ReplicaHistory,
     ) -> Iterator[Action]:
-        if history.container != container.id:
+        paused = container.state == "paused"
+        if history.container != container.id and not paused:
             return  # not adopted yet: the runtime is a reading ahead of the history
         if history.terminated_container == container.id:
             yield from self._killed(replica, container, history)  # 8
             return
         reason, voluntary = must_go(self.history, replica, container)
-        if not reason:  # 6
+        if not reason or (paused and not voluntary):  # 6
             return
-        if not voluntary:
+        if paused or not voluntary:
             yield stop(replica.name, container, reason, "terminate")  # 8, no time to lose
             return
         if history.draining_container == container.id:
@@ -300,6 +300,8 @@ class _Deciding:
         failed = history.failure is not None and history.failure.container == container.id
         settings = replica.watchdog
         grace = settings.failed_grace_seconds if failed else settings.stop_grace_seconds
+        if container.state == "paused":
+            grace = 0.0
         tried = history.killed_container == container.id
         until = history.closed_at + ASIDE_SECONDS if tried else history.terminated_at + grace
         if self.now.boot_seconds >= until:

@@ -122,7 +122,9 @@ class FakeRuntime:
             raise ContainerMissing(container)
         if container in self.immortal or (signal == "SIGTERM" and container in self.deaf):
             return
-        if self.containers[container].state == "running":
+        state = self.containers[container].state
+        # A paused one hears nothing, and can be killed all the same.
+        if state == "running" or (state == "paused" and signal == "SIGKILL"):
             self.die(container, 137 if signal == "SIGKILL" else 143)
 
     def rename(self, container: str, name: str) -> None:
@@ -163,6 +165,10 @@ class FakeRuntime:
     def die(self, container: str, exit_code: int, **fields: Any) -> None:
         """What a test does to a container from outside."""
         self._set(container, state="exited", pid=None, exit_code=exit_code, **fields)
+
+    def pause(self, container: str) -> None:
+        """What another client may do to one that runs."""
+        self._set(container, state="paused")
 
     def running(self) -> Sequence[str]:
         return [c.id for c in self.containers.values() if c.state == "running"]

@@ -42,6 +42,25 @@ def test_down_removes_everything(stage: Stage) -> None:
     assert stage.phase() == "ready"
 
 
+@pytest.mark.parametrize(
+    ("verb", "phase", "running"),
+    [("stop", "stopped", []), ("down", "stopped", []), ("renew", "ready", ["c2"])],
+)
+def test_a_paused_replica_goes_like_any_other(
+    stage: Stage, verb: str, phase: str, running: list[str]
+) -> None:
+    """It serves nobody and hears no SIGTERM: no drain, no grace, and no failure."""
+    stage.up()
+    stage.fakes.runtime.pause("c1")
+    stage.pass_(60)
+    assert stage.fakes.runtime.containers["c1"].state == "paused", "an operator's doing"
+    intend(stage, verb)
+    stage.pass_(5)
+    assert (stage.phase(), stage.fakes.runtime.running()) == (phase, running)
+    assert stage.tale("failed") == []
+    assert verb == "stop" or "c1" not in stage.fakes.runtime.containers
+
+
 def test_restart_is_drain_stop_start(stage: Stage) -> None:
     """`restart` replaces the container once, and is no failure."""
     stage.up()

@@ -107,6 +107,35 @@ EXITED = make.snapshot(make.container(state="exited", exit_code=1))
             id="paused-is-the-operator's",
         ),
         pytest.param(
+            make.snapshot(make.container(state="paused")),
+            make.history(make.served(), make.failed()),
+            (),
+            id="paused-is-not-mended",
+        ),
+        pytest.param(
+            make.snapshot(make.container(state="paused")),
+            make.history(make.served(), make.event("intent", reason="stop")),
+            (terminate("stop"),),
+            id="8-paused-is-not-drained",
+        ),
+        pytest.param(
+            make.snapshot(make.container(state="paused")),
+            make.history(
+                make.served(),
+                make.event("intent", reason="stop"),
+                make.event("attempt", attempt="t", action="terminate", container="c1"),
+                make.event("done", attempt="t", container="c1"),
+            ),
+            (Stop(replica="chat-0", container="c1", reason="grace_over", step="kill"),),
+            id="8-paused-has-no-grace",
+        ),
+        pytest.param(
+            make.snapshot(make.container(state="paused")),
+            make.history(make.event("intent", reason="down")),
+            (terminate("down"),),
+            id="8-paused-before-it-was-adopted",
+        ),
+        pytest.param(
             NOTHING, make.history(make.event("intent", reason="stop")), (), id="3-not-wanted"
         ),
         pytest.param(
