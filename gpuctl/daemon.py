@@ -30,14 +30,13 @@ from gpuctl.intents import Body, intents
 from gpuctl.journal import Journal
 from gpuctl.judge import Conditions, judge
 from gpuctl.model import Drain, Event, EventKind, Evidence, Plan, Profile, Snapshot
-from gpuctl.model.status import DaemonStatus, Status
 from gpuctl.observe import Latest, observe
 from gpuctl.orders import Order, attempt, order
 from gpuctl.peaks import Peaks
 from gpuctl.plugin import Scene, load_checks
 from gpuctl.ports import World
+from gpuctl.publishing import Publisher
 from gpuctl.sources import Sources
-from gpuctl.status import Header, status
 from gpuctl.timing import gpus_wanted, next_tick
 from gpuctl.transitions import changes, event, transitions
 from gpuctl.workers import Workers
@@ -101,19 +100,17 @@ class Daemon:
     ) -> None:
         clock = world.clock
         self._world, self._load, self._notify = world, load, notify
-        self._simulated = simulated
         self._setting = load()
         self._checks = load_checks()
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._conditions: Conditions = {}
         self._peaks = Peaks(since=clock.boot_seconds())
-        self._before: Status | None = None
-        self._started_at = clock.now()
         self._last_tick: float | None = None
         self._next_tick = 0.0
-        self._seq, self._stopping = 0, False  # of the last Status
+        self._stopping = False
         self.instance = uuid.uuid4().hex
         self.journal = Journal(world.store, clock)
+        self._status = Publisher(world, self.journal, self.instance, simulated=simulated)
         self.latest = Latest()
         interval = self._setting.plan.watchdog.interval_seconds
         self.sources = Sources(world, self.latest, self._inbox.put, interval)
@@ -131,17 +128,18 @@ class Daemon:
         self._say("started", {"version": gpuctl.__version__, "instance": self.instance})
         self.sources.begin()
         self._await_sources()
-        self.turn()
-        self._notify("READY=1")
+        ready = False
         while not self._stopping:
             self.turn()
+            if not ready and self._status.last is not None:
+                ready = True
+                self._notify("READY=1")
         self._notify("STOPPING=1")
 
     def end(self) -> None:
         """Leave everything running, say so, and let go."""
         try:
-            if self._before is not None:
-                self._put({**self._before, "stopping": True})
+            self._status.stopping()
             self._say("stopped", {})
         except StoreError as error:
             log.error("event=not_recorded error=%s", json.dumps(error.message))
@@ -176,7 +174,13 @@ class Daemon:
         self.step(min(wait, _TURN_SECONDS))
 
     def step(self, wait_seconds: float = 0.0) -> None:
-        """Take in what has come, waiting for the first message that long, and tick."""
+        """
+        Take in what has come, waiting for the first message that long, and tick.
+
+        It feeds systemd's watchdog unless a mistake broke the tick off: those may be of what this
+        process has come to, and another one does better. A full disk or an engine that is away is
+        told, tried again, and would be no different for a new daemon.
+        """
         self._take_in(self._received(wait_seconds))
         self._next_tick = self._world.clock.boot_seconds() + _RETRY_SECONDS
         try:
@@ -185,13 +189,14 @@ class Daemon:
             log.error("event=tick_failed error=%s", json.dumps(error.message))
         except Exception:  # one bad tick must not end the watch over all the rest
             log.exception("event=tick_failed")
+            return
         self._notify("WATCHDOG=1")
 
     def tick(self) -> None:
         """One fold, and the only place where anything is decided."""
         began = time.perf_counter()
         plan = self._setting.plan
-        self._attempts.commit(plan, observe(self.latest, self._world.clock))
+        self._attempts.commit(plan, self._board(plan))
         now = self._observed(plan)
         scene = Scene(plan=plan, now=now, history=self.journal.history, before=self._conditions)
         conditions = judge(self._checks, scene)
@@ -207,7 +212,8 @@ class Daemon:
         waits = self._act(decision, now)
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus(wake=True)
-        self._publish(now, waits, began)
+        gateway = self._setting.profile.gateway
+        self._status.publish(plan, gateway, now, conditions, waits, began)
         self._next_tick = next_tick(plan, now, conditions, self.journal.history, waits)
 
     def _await_sources(self) -> None:
@@ -259,10 +265,13 @@ class Daemon:
         boot, last = self._world.clock.boot_seconds(), self._last_tick
         gap = last is not None and boot - last > plan.watchdog.tick_gap_seconds
         self._last_tick = boot
-        stale = max(_STALE_SECONDS, _STALE_INTERVALS * plan.watchdog.interval_seconds)
-        now = observe(self.latest, self._world.clock, gap=gap, stale_seconds=stale)
+        now = self._board(plan, gap=gap)
         self.sources.probes.follow(plan, now.owned)
         return now
+
+    def _board(self, plan: Plan, *, gap: bool = False) -> Snapshot:
+        stale = max(_STALE_SECONDS, _STALE_INTERVALS * plan.watchdog.interval_seconds)
+        return observe(self.latest, self._world.clock, gap=gap, stale_seconds=stale)
 
     def _hourly(self, now: Snapshot) -> tuple[Event, ...]:
         full, self._peaks = self._peaks.with_reading(now).taken(now)
@@ -296,7 +305,8 @@ class Daemon:
             order(action, plan, plan.replica(action.replica), self.journal.history, _new_id)
             for action in decision.actions
         ]
-        self.journal.record([attempt(item, self.instance, now, self._seq + 1) for item in orders])
+        seq = self._status.seq + 1
+        self.journal.record([attempt(item, self.instance, now, seq) for item in orders])
         for item in orders:
             self._begin(item)
         return decision.waits
@@ -308,31 +318,6 @@ class Daemon:
             self._inbox.put("drain")
         else:
             self._attempts.begin(item, self._setting.plan.watchdog.action_seconds)
-
-    def _publish(self, now: Snapshot, waits: Mapping[str, Wait], began: float) -> None:
-        plan = self._setting.plan
-        self._seq += 1
-        header = Header(
-            seq=self._seq,
-            instance=self.instance,
-            last_event=self.journal.last_event,
-            simulated=self._simulated,
-            daemon=DaemonStatus(
-                pid=os.getpid(),
-                version=gpuctl.__version__,
-                tick_seconds=round(time.perf_counter() - began, 6),
-                started_at=self._started_at,
-                interval_seconds=plan.watchdog.interval_seconds,
-            ),
-            gateway=self._setting.profile.gateway,
-        )
-        history = self.journal.history
-        document = status(plan, now, self._conditions, history, waits, self._before, header)
-        self._put(document)
-        self._before = document
-
-    def _put(self, document: Status) -> None:
-        self._world.store.publish(json.dumps(document, separators=(",", ":"), default=dict))
 
 
 def _new_id() -> str:

@@ -222,6 +222,52 @@ def test_a_quiet_turn_lasts_an_interval(
     assert (inbox.waited, loop.notices) == (waits, ["WATCHDOG=1"] * 2)
 
 
+def test_it_is_ready_with_its_first_status_and_not_before(loop: Loop) -> None:
+    """Whoever waits for `systemctl start` then finds a Status; a first tick that failed is none."""
+    inbox = quiet(loop)
+    loop.fakes.store.full = True
+    loop.daemon.sources.begin = lambda: None  # type: ignore[method-assign]
+    loop.daemon.journal.record = lambda events: ()  # type: ignore[assignment, method-assign]
+    publish, refused = loop.fakes.store.publish, [StoreError("full"), ZeroDivisionError()]
+
+    def published(status: str) -> None:
+        if refused:
+            raise refused.pop()
+        publish(status)
+
+    loop.fakes.store.publish = published  # type: ignore[method-assign]
+    loop.script = [("READY=1", loop.daemon.stop)]
+    loop.daemon.run()
+    assert inbox.waited == [10.0, 0.0, 1.0, 1.0]
+    assert loop.notices == ["WATCHDOG=1", "WATCHDOG=1", "READY=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "fed"),
+    [
+        pytest.param(None, True, id="published"),
+        pytest.param(StoreError("disk is full"), True, id="a-full-disk"),
+        pytest.param(ZeroDivisionError(), False, id="a-mistake"),
+    ],
+)
+def test_systemd_s_watchdog_is_fed_where_a_new_daemon_would_do_no_better(
+    loop: Loop, error: Exception | None, fed: bool
+) -> None:
+    """A tick that came through, or met what it was prepared for; not one mistake after another."""
+    loop.up()
+    loop.notices.clear()
+    publish = loop.fakes.store.publish
+
+    def published(status: str) -> None:
+        if error is not None:
+            raise error
+        publish(status)
+
+    loop.fakes.store.publish = published  # type: ignore[method-assign]
+    loop.pass_(60)
+    assert set(loop.notices) == ({"WATCHDOG=1"} if fed else set())
+
+
 @pytest.mark.parametrize(
     ("error", "traceback"),
     [

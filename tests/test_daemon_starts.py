@@ -136,6 +136,20 @@ def test_one_that_starts_late_aside_is_ended_at_once(hanging: HangingStage) -> N
     assert hanging.runtime.running() == [current]
 
 
+def test_a_start_that_hangs_with_its_engine_is_not_held_against_it(hanging: HangingStage) -> None:
+    """An engine that lists nothing either for half a minute is away, though no call has failed."""
+    hanging.runtime.hangs = "start"
+    hanging.pass_()
+    for _ in range(31):
+        hanging.fakes.clock.advance(2)
+        hanging.daemon.step()
+    (undone,) = (e for e in hanging.fakes.store.stored if e.kind == "undone")
+    assert (undone.reason, "failures" in undone.evidence) == ("action_timeout", False)
+    hanging.release()
+    hanging.pass_(3)
+    assert (hanging.phase(), hanging.row()["restarts_1h"]) == ("ready", 0)
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("seconds", range(1, 14))
 def test_what_an_engine_does_too_late_makes_no_second_one(call: str, seconds: int) -> None:
