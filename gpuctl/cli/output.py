@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from gpuctl.cli import choose, compose, intents
 from gpuctl.cli.session import Session, show
-from gpuctl.errors import ContainerMissing, DaemonDown, NotFound
+from gpuctl.errors import ContainerMissing, DaemonDown, NotFound, StatusDamaged
 
 
 def current(session: Session, replica: str, lines: int, *, follow: bool) -> None:
@@ -48,7 +48,7 @@ def previous(session: Session, replica: str, lines: int) -> None:
 
 def _check(session: Session, replica: str) -> None:
     """Refuse a name that is none, or a workload's. Raises `NotFound`."""
-    with suppress(DaemonDown):
+    with suppress(DaemonDown, StatusDamaged):
         status = session.status()
         names = intents.subjects(status, replica)
         if replica not in names:

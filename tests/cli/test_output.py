@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,14 @@ def left(here: Session) -> Session:
     return own
 
 
-def test_the_replicas_of_a_workload_are_named(left: Session) -> None:
+@pytest.mark.parametrize("status", [None, "{"], ids=["no status", "a damaged one"])
+def test_the_replicas_of_a_workload_are_named(
+    left: Session, place: Path, status: str | None
+) -> None:
     """A workload has no log; those of its replicas that are there are told."""
+    if status is not None:
+        (place / "status.json").write_text(status)
+
     with pytest.raises(NotFound) as caught:
         output.current(left, "llm", 10, follow=False)
 
