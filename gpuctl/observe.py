@@ -30,7 +30,7 @@ class Latest:
 
     containers: Mapping[str, ContainerReading] = field(default_factory=dict)  # by id
     runtime_boot_seconds: float | None = None
-    runtime_back_boot_seconds: float | None = None
+    runtime_back_boot_seconds: float | None = None  # listed again after it had gone
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
     probes: dict[str, ProbeReading] = field(default_factory=dict)  # written by many threads

@@ -44,6 +44,7 @@ class RuntimeSource:
         self._touched: dict[str, float] = {}  # replica → when an action last changed it
         self._ended = threading.Event()
         self._listing = threading.Lock()  # one list at a time: a later one must not end first
+        self._unread_at = 0.0  # when a question was last not answered
         self._since: float | None = None  # what the stream told last is of this time
         self._following_at: float | None = None  # when the stream that is open was asked for
         # Containers of which the stream has told this, since their last start.
@@ -62,7 +63,7 @@ class RuntimeSource:
         try:
             listed = self._runtime.list()
         except GpuctlError as error:
-            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
+            self._unread(error.message)
             return
         with self._lock:
             merged = self._merged({reading.id: reading for reading in listed}, began)
@@ -70,13 +71,26 @@ class RuntimeSource:
             self._latest.containers = merged
             first = self._latest.runtime_boot_seconds is None
             self._latest.runtime_boot_seconds = began
-        failing = self._latest.errors.get("runtime")
-        if failing is not None and failing.since_boot_seconds <= began:
-            del self._latest.errors["runtime"]
-            self._latest.runtime_back_boot_seconds = self._clock.boot_seconds()
-            changed = True
-        if changed or first:
+            back = self._back(began)
+        if changed or first or back:
             self._wake("runtime")
+
+    def _unread(self, message: str) -> None:
+        with self._lock:
+            self._unread_at = self._clock.boot_seconds()
+            _failed(self._latest, "runtime", message, self._clock, self._wake)
+
+    def _back(self, began: float) -> bool:
+        """Take an error back, unless the list that came through began before the latest failure."""
+        failing = self._latest.errors.get("runtime")
+        if failing is None or self._unread_at > began:
+            return False
+        del self._latest.errors["runtime"]
+        following = self._following_at
+        if following is None or following >= failing.since_boot_seconds:
+            # An engine that goes ends its stream; one whose stream went on was slow to answer.
+            self._latest.runtime_back_boot_seconds = self._clock.boot_seconds()
+        return True
 
     def refresh(self, replica: str) -> None:
         """Look again at one replica, right after an action on it; older lists are then void."""
@@ -86,7 +100,7 @@ class RuntimeSource:
             reading = self._runtime.inspect(name)
         except GpuctlError as error:
             # What is on the board is older than the action: nothing may rest on it until a list.
-            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
+            self._unread(error.message)
             return
         with self._lock:
             kept = {
@@ -184,7 +198,7 @@ class RuntimeSource:
             reading = self._runtime.inspect(event.container)
         except GpuctlError as error:
             # It may be going down, and its containers with it: nothing is theirs until it is read.
-            _failed(self._latest, "runtime", error.message, self._clock, self._wake)
+            self._unread(error.message)
             return
         if reading is None and known is not None:
             # Removed before it could be read: what the event said of its end is all there is.

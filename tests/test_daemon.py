@@ -227,6 +227,28 @@ def test_an_engine_that_tells_no_events_is_watched_at_the_interval(stage: Stage)
     assert (stage.phase(), stage.tale("failed")) == ("ready", ["failed exit_1"])
 
 
+def test_a_death_beside_a_list_that_failed_is_the_replica_s_own(stage: Stage) -> None:
+    """On a host with one replica: the stream of events that went on tells that the engine did."""
+    stage.up()
+    source = stage.daemon.sources.runtime
+    source._ended = Instant()
+
+    def watch(since: float | None) -> Iterator[RuntimeEvent]:
+        stage.pass_(6)
+        stage.fakes.runtime.unreachable = True
+        stage.pass_(2)
+        stage.fakes.runtime.unreachable = False
+        stage.fakes.runtime.die("c1", 1)
+        stage.pass_(5)
+        source.end()
+        yield from ()
+
+    stage.fakes.runtime.watch = watch  # type: ignore[method-assign]
+    source.watch()
+    assert (stage.phase(), stage.tale("failed")) == ("ready", ["failed exit_1"])
+    assert stage.row()["restarts_1h"] == 1
+
+
 def test_a_docker_restart_is_not_held_against_anyone() -> None:
     """Containers that went down with their engine start again, without using any budget."""
     plan = make.plan(

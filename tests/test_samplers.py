@@ -126,6 +126,28 @@ def test_a_list_begun_before_an_error_does_not_end_it(board: Board) -> None:
     assert list(board.latest.errors) == ["runtime"]
 
 
+def test_a_list_begun_before_the_latest_error_does_not_end_it(board: Board) -> None:
+    """Nor where it began after an earlier one that has lasted since."""
+    board.list(C1)
+    board.runtime.unreachable = True
+    board.source.sample()
+    board.clock.advance(1)
+
+    def late() -> tuple[ContainerReading, ...]:
+        board.clock.advance(1)
+        board.source.refresh("chat-0")
+        return (C1,)
+
+    board.runtime.list = late  # type: ignore[method-assign]
+    board.source.sample()
+    assert board.latest.errors["runtime"].since_boot_seconds == NOW
+    del board.runtime.list
+    board.runtime.unreachable = False
+    board.clock.advance(1)
+    board.source.sample()
+    assert board.latest.errors == {}
+
+
 def test_lists_are_read_one_at_a_time(board: Board) -> None:
     """Two threads list: what an older list says must not come after what a newer one said."""
     held: list[bool] = []

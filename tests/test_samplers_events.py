@@ -261,6 +261,33 @@ def test_an_engine_that_lists_but_tells_nothing(
     assert board.latest.runtime_back_boot_seconds is None, "it was never away"
 
 
+def test_an_outage_under_an_open_stream_is_no_restart_of_the_engine(board: Board) -> None:
+    """An engine that goes ends the stream; a list that was not answered says nothing of its end."""
+    board.list(C1)
+    seen: list[float | None] = []
+
+    def outage() -> None:
+        for unreachable in (True, False):
+            board.clock.advance(5)
+            board.runtime.unreachable = unreachable
+            board.source.sample()
+        seen.append(board.latest.runtime_back_boot_seconds)
+
+    def restart() -> None:
+        board.runtime.unreachable = True
+        refused()
+
+    def back() -> None:
+        board.clock.advance(1)
+        board.runtime.unreachable = False
+        board.source.sample()
+        seen.append(board.latest.runtime_back_boot_seconds)
+
+    Breaking(board, outage, restart, back)
+    assert seen == [None, NOW + 11]
+    assert "runtime" not in board.latest.errors
+
+
 def test_events_are_read_again_once_a_stream_has_lasted(board: Board) -> None:
     """Not before: one that is cut off again and again is not followed."""
     board.list(C1)
