@@ -17,9 +17,11 @@ from gpuctl.adapters.nvml import gpus
 from gpuctl.adapters.nvml.process import ChildProcess
 from gpuctl.errors import GpuUnavailable
 from gpuctl.model import GpuProcess, GpuReading
-from tests.rig.nvml.played import DEADLINE_SECONDS, Played
+from tests.rig.nvml.played import Played
 from tests.rig.processes import lives
 
+#: Of a child that is to hang: one that runs answers in a hundredth of this.
+SHORT_SECONDS = 0.25
 NONE = json.dumps({"gpus": [], "at": 1.0, "boot_seconds": 2.0})
 CARD: dict[str, Any] = {
     "index": 0,
@@ -74,8 +76,8 @@ Play = Callable[..., Played]
 def play(tmp_path: Path) -> Iterator[Play]:
     made: list[Played] = []
 
-    def make(*script: tuple[str, ...]) -> Played:
-        made.append(Played(tmp_path, script))
+    def make(*script: tuple[str, ...], deadline_seconds: float = 10.0) -> Played:
+        made.append(Played(tmp_path, script, deadline_seconds))
         return made[-1]
 
     yield make
@@ -231,19 +233,19 @@ def test_a_device_without_a_library_is_an_error(
 
 def test_a_hang_is_told_within_the_deadline(play: Play) -> None:
     """A child that answered before and does not now is abandoned, and read() returns."""
-    played = play((NONE, "hang"))
+    played = play((NONE, "hang"), deadline_seconds=SHORT_SECONDS)
     played.read()
     before = time.monotonic()
-    assert played.read() == "NVML: no answer for 1 s"
-    assert time.monotonic() - before < 2 * DEADLINE_SECONDS
+    assert played.read() == "NVML: no answer for 250 ms"
+    assert time.monotonic() - before < SHORT_SECONDS + 1
     assert played.gpus.child_pid is None
 
 
 def test_after_a_hang_another_child_is_tried_after_60_then_300_seconds(play: Play) -> None:
     """In between the error tells for how long there was no answer, and no child is started."""
-    played = play((NONE, "hang"), ("hang",), (NONE,))
+    played = play((NONE, "hang"), ("hang",), (NONE,), deadline_seconds=SHORT_SECONDS)
     played.read()
-    assert played.read() == "NVML: no answer for 1 s"
+    assert played.read() == "NVML: no answer for 250 ms"
     assert (played.read_after(59), played.children) == ("NVML: no answer for 59 s", 1)
     # A child that has just started has 30 s, for cards that are initialised anew.
     assert (played.read_after(1), played.children) == ("NVML: no answer for 1 m", 2)
@@ -254,7 +256,7 @@ def test_after_a_hang_another_child_is_tried_after_60_then_300_seconds(play: Pla
 
 def test_an_answer_ends_the_count_of_hangs(play: Play) -> None:
     """The next hang after a recovery is retried after 60 s again."""
-    played = play((NONE, "hang"), (NONE, "hang"), (NONE,))
+    played = play((NONE, "hang"), (NONE, "hang"), (NONE,), deadline_seconds=SHORT_SECONDS)
     played.read()
     played.read()
     assert played.read_after(60) == ()
@@ -266,7 +268,7 @@ def test_a_child_stuck_in_the_kernel_is_never_joined_by_another(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most one child is abandoned: while it cannot be ended, no other is started."""
-    played = play((NONE, "hang"), (NONE,))
+    played = play((NONE, "hang"), (NONE,), deadline_seconds=SHORT_SECONDS)
     played.read()
     with monkeypatch.context() as stuck:
         stuck.setattr(ChildProcess, "ended", lambda self, seconds=0.0: False)
@@ -277,14 +279,16 @@ def test_a_child_stuck_in_the_kernel_is_never_joined_by_another(
 
 
 def test_cards_that_are_initialised_anew_have_their_time(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first answer later than the deadline is an error now, and the next read's answer."""
-    monkeypatch.setenv("SLOW", "1.3")
-    played = play(("slow",))
+    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "initialised"))
+    played = play(("slow",), deadline_seconds=SHORT_SECONDS)
     with pytest.raises(GpuUnavailable) as raised:
         played.gpus.read()
     assert "nvidia-persistenced" in raised.value.hint
+    assert played.read() == "NVML: no answer for 250 ms"
+    (tmp_path / "initialised").touch()
     assert (played.read(), played.children) == ((), 1)
 
 

@@ -12,10 +12,9 @@ from gpuctl.model import GpuReading
 from tests.rig.processes import lives
 from tests.rig.waiting import wait_for
 
-DEADLINE_SECONDS = 1.0
-
 # Plays the script of its turn, counted by the pids that each child leaves in a file: one act a
-# question, `hang`, `exit`, `slow`, `endless` or the line to answer.
+# question, `hang`, `exit`, `slow`, `endless` or the line to answer. `slow` answers as soon as there
+# is a file of the name in the environment.
 PLAYER = """
 import json, os, sys, time
 started, script = sys.argv[1], json.loads(sys.argv[2])
@@ -31,7 +30,8 @@ for act in script[turn]:
     elif act == "exit":
         sys.exit(3)
     elif act == "slow":
-        time.sleep(float(os.environ["SLOW"]))
+        while not os.path.exists(os.environ["SLOW_UNTIL"]):
+            time.sleep(0.01)
         act = '{"gpus": [], "at": 1, "boot_seconds": 2}'
     elif act == "endless":
         while True:
@@ -45,11 +45,13 @@ sys.stdin.read()
 class Played:
     """NvmlGpus with scripted children, a clock set by hand, and how many children there were."""
 
-    def __init__(self, directory: Path, script: tuple[tuple[str, ...], ...]) -> None:
+    def __init__(
+        self, directory: Path, script: tuple[tuple[str, ...], ...], deadline_seconds: float
+    ) -> None:
         self.now = 1000.0
         self._started = directory / "started"
         self.gpus = NvmlGpus(
-            deadline_seconds=DEADLINE_SECONDS,
+            deadline_seconds=deadline_seconds,
             clock=lambda: self.now,
             command=(sys.executable, "-S", "-c", PLAYER, str(self._started), json.dumps(script)),
         )
@@ -59,11 +61,14 @@ class Played:
         return len(self._pids())
 
     def read(self) -> tuple[GpuReading, ...] | str:
-        """Return the reading, or the words it was refused with."""
-        try:
-            return self.gpus.read()
-        except GpuUnavailable as error:
-            return error.message
+        """Return the reading, or the words it was refused with by a child that had begun."""
+        while True:
+            try:
+                return self.gpus.read()
+            except GpuUnavailable as error:
+                # A busy machine may take longer than the deadline to start an interpreter.
+                if self.gpus.child_pid is None or self.gpus.child_pid in self._pids():
+                    return error.message
 
     def read_after(self, seconds: float) -> tuple[GpuReading, ...] | str:
         self.now += seconds
@@ -72,4 +77,6 @@ class Played:
         return self.read()
 
     def _pids(self) -> list[int]:
+        if not self._started.exists():
+            return []
         return [int(pid) for pid in self._started.read_text().split()]
