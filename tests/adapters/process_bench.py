@@ -17,6 +17,9 @@ from tests.adapters.runtime_bench import Bench, marked
 from tests.rig.images import REPOSITORY
 from tests.rig.waiting import wait_for
 
+#: So often a watcher looks at what another client of the directory did.
+RESCAN_SECONDS = 0.05
+
 SIMULATOR = (sys.executable, "-IS", str(REPOSITORY / "tests" / "rig" / "gpusim.py"))
 
 
@@ -45,7 +48,7 @@ def bench_in(root: Path) -> Bench:
         return run is not None and run.going()
 
     return Bench(
-        open=lambda: ProcessRuntime(root, units=False),
+        open=lambda: ProcessRuntime(root, units=False, rescan_seconds=RESCAN_SECONDS),
         spec=simulator,
         broken=replace(shell(""), command=("/no-such-program",)),
         foreign=foreign,

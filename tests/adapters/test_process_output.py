@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gpuctl.adapters.process import logs, shim
+from gpuctl.adapters.process import ProcessRuntime, logs, shim
 from gpuctl.model import LogRotation
 from tests.adapters.process_bench import bench, directory, run, shell
-from tests.adapters.runtime_bench import Bench, Watcher
+from tests.adapters.runtime_bench import Bench, Watcher, marked
 
 __all__ = ["bench"]
 
@@ -153,7 +154,7 @@ def test_what_was_missed_is_told_again(bench: Bench) -> None:
 
 
 def test_what_another_did_is_seen(bench: Bench) -> None:
-    """A rename and a removal by another client of the directory arrive within two seconds."""
+    """A rename and a removal by another client of the directory arrive with the next look."""
     watcher = Watcher(bench.open())
     container, replica = bench.create()
     other = bench.open()
@@ -167,13 +168,38 @@ def test_what_another_did_is_seen(bench: Bench) -> None:
     watcher.wait("destroy", container)
 
 
-def test_a_death_is_told_at_once(bench: Bench) -> None:
+@pytest.fixture
+def patient(bench: Bench) -> Iterator[ProcessRuntime]:
+    """Another client of the bench's directory, whose watchers hardly ever look by themselves."""
+    runtime = ProcessRuntime(Path(bench.runtime.identity()), units=False, rescan_seconds=600.0)
+    yield runtime
+    runtime.close()
+
+
+def test_a_death_is_told_at_once(bench: Bench, patient: ProcessRuntime) -> None:
     """An engine's end wakes the watcher; it does not wait for the next look."""
     container, _ = bench.started()
-    watcher = Watcher(bench.runtime)
+    watcher = Watcher(patient)
     pid = bench.read(container).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     began = time.time()
     assert watcher.wait("die", container).exit_code == 137
     assert time.time() - began < 0.5
+
+
+def test_what_we_do_is_told_at_once(patient: ProcessRuntime) -> None:
+    """Our own start, rename and removal wake our watchers, and closing lets them go."""
+    watcher = Watcher(patient)
+    container = patient.create("gpuctl-chat-0", shell("exec sleep 600"), marked("chat-0"))
+    patient.start(container)
+    watcher.wait("start", container)
+    patient.rename(container, "gpuctl-chat-0-old")
+    watcher.wait("rename", container)
+    patient.signal(container, "SIGKILL")
+    watcher.wait("die", container)
+    patient.remove(container)
+    watcher.wait("destroy", container)
+    patient.close()
+    watcher.thread.join(1.0)
+    assert not watcher.thread.is_alive()

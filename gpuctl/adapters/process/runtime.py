@@ -21,7 +21,7 @@ from pathlib import Path
 from gpuctl.adapters.process import launch, logs, records, shim
 from gpuctl.adapters.process.records import Record, translated
 from gpuctl.adapters.process.resolve import resolve
-from gpuctl.adapters.process.watch import Readings, Waker, changes
+from gpuctl.adapters.process.watch import RESCAN_SECONDS, Readings, Waker, changes
 from gpuctl.errors import (
     ContainerMissing,
     NameTaken,
@@ -49,17 +49,19 @@ class ProcessRuntime:
         *,
         environment: Mapping[str, str] | None = None,
         units: bool | None = None,
+        rescan_seconds: float = RESCAN_SECONDS,
     ) -> None:
         """
         Use the directory *root*, which is made at the first `create`.
 
         *environment* is what each process starts from: PATH, HOME and LANG unless given. *units*
-        says whether engines become transient systemd units; `None` looks whether they can.
+        says whether engines become transient systemd units; `None` looks whether they can. A
+        watcher sees what another process did within *rescan_seconds*.
         """
         self._root = root.absolute()
         self._environment = _minimal() if environment is None else environment
         self._units = launch.units_available() if units is None else units
-        self._waker = Waker()
+        self._waker = Waker(rescan_seconds)
 
     @property
     def kind(self) -> str:

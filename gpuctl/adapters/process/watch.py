@@ -60,7 +60,8 @@ def _event(
 class Waker:
     """Wakes every watcher of one runtime: by our own actions, an engine's end, or its closing."""
 
-    def __init__(self) -> None:
+    def __init__(self, rescan_seconds: float = RESCAN_SECONDS) -> None:
+        self._rescan_seconds = rescan_seconds
         self.closed = Event()
         self._lock = Lock()
         self._watchers: set[int] = set()
@@ -87,7 +88,7 @@ class Waker:
         self.wake()
 
     def wait(self, watcher: int, pids: Iterable[int]) -> None:
-        """Return when woken, when one of *pids* has ended, or after `RESCAN_SECONDS`."""
+        """Return when woken, when one of *pids* has ended, or after `rescan_seconds`."""
         ends: set[int] = set()
         poll = select.poll()
         poll.register(watcher, select.POLLIN)
@@ -95,7 +96,7 @@ class Waker:
             for pid in pids:
                 ends.add(end := os.pidfd_open(pid))
                 poll.register(end, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll(RESCAN_SECONDS * 1000)}
+            ready = {descriptor for descriptor, _ in poll.poll(self._rescan_seconds * 1000)}
             if ready & ends:
                 self.closed.wait(SETTLE_SECONDS)
         except ProcessLookupError:
