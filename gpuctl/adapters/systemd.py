@@ -21,13 +21,20 @@ SEND_SECONDS = 1.0
 class Systemd:
     """The connection to the service manager; makes no use of the environment once it is made."""
 
-    def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        watchdog_seconds: float | None = None,
+        *,
+        send_seconds: float = SEND_SECONDS,
+    ) -> None:
         """
         Speak to the socket at *address*, `@` in front for an abstract one; `None`: to nobody.
 
         *watchdog_seconds* is how long systemd waits for a sign of life; `None`: for ever.
+        A word that systemd does not take within *send_seconds* is dropped.
         """
-        self._address = address
+        self._address, self._send_seconds = address, send_seconds
         self.watchdog_seconds = watchdog_seconds
 
     @classmethod
@@ -68,7 +75,7 @@ class Systemd:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.settimeout(SEND_SECONDS)
+            sender.settimeout(self._send_seconds)
             try:
                 sender.sendto(words.encode(), address)
             except OSError:
