@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl.model import EngineStats, GpuIdentity, Mount, Workload
-from gpuctl.plugin import Engine, Slot, load_engines
+from gpuctl.model import EngineStats, GpuIdentity, Mount, ProbeSpec, Workload
+from gpuctl.plugin import Engine, Launch, Slot, load_engines
 
 from .make import slot, workload
 
@@ -67,28 +67,26 @@ def test_unknown_option(engine: Engine) -> None:
         engine.options(tensor_paralel=2)
 
 
-@every_engine
 @given(workload=workloads, slot=slots)
-def test_launch_is_deterministic(engine: Engine, workload: Workload, slot: Slot) -> None:
-    """The same workload in the same slot gives the same launch, every time."""
-    assert engine.launch(workload, slot) == engine.launch(workload, slot)
+def test_launches_and_probes(workload: Workload, slot: Slot) -> None:
+    """What holds of every launch and every probe, of each engine, whatever the workload."""
+    for engine in ENGINES.values():
+        launch = engine.launch(workload, slot)
+        assert launch == engine.launch(workload, slot), engine.name
+        names_no_gpu_and_no_secret(launch)
+        listens(launch, workload, slot)
+        asks_the_replica(engine.probe(workload, slot), slot)
 
 
-@every_engine
-@given(workload=workloads, slot=slots)
-def test_launch_names_no_gpu_and_no_secret(engine: Engine, workload: Workload, slot: Slot) -> None:
+def names_no_gpu_and_no_secret(launch: Launch) -> None:
     """GPUs are handed over by planning, and what is in the environment stays out of the command."""
-    launch = engine.launch(workload, slot)
     assert {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"}.isdisjoint(launch.environment)
     assert not any("VISIBLE_DEVICES" in word or SECRET in word for word in launch.command)
     assert SECRET not in launch.environment.values()
 
 
-@every_engine
-@given(workload=workloads, slot=slots)
-def test_launch_listens(engine: Engine, workload: Workload, slot: Slot) -> None:
+def listens(launch: Launch, workload: Workload, slot: Slot) -> None:
     """An engine that is told an address is told it whole: the port is the container's own."""
-    launch = engine.launch(workload, slot)
     if "--port" in launch.command:
         word = dict(zip(launch.command, launch.command[1:], strict=False))
         assert word["--port"] == str(launch.container_port)
@@ -97,11 +95,8 @@ def test_launch_listens(engine: Engine, workload: Workload, slot: Slot) -> None:
         assert launch.container_port == slot.port
 
 
-@every_engine
-@given(workload=workloads, slot=slots)
-def test_probe(engine: Engine, workload: Workload, slot: Slot) -> None:
+def asks_the_replica(probe: ProbeSpec, slot: Slot) -> None:
     """A probe asks absolute paths of the replica's own port; a canary asks for one token."""
-    probe = engine.probe(workload, slot)
     assert probe.port == slot.port
     assert probe.health_path.startswith("/")
     assert probe.metrics_path is None or probe.metrics_path.startswith("/")
@@ -123,7 +118,6 @@ def test_no_metrics(engine: Engine) -> None:
     assert engine.stats("") == EngineStats()
 
 
-@every_engine
 @given(
     text=st.text()
     | st.lists(
@@ -143,6 +137,7 @@ def test_no_metrics(engine: Engine) -> None:
         )
     ).map("\n".join)
 )
-def test_stats_of_garbage(engine: Engine, text: str) -> None:
+def test_stats_of_garbage(text: str) -> None:
     """Whatever an engine answers, reading it never raises."""
-    assert isinstance(engine.stats(text), EngineStats)
+    for engine in ENGINES.values():
+        assert isinstance(engine.stats(text), EngineStats), engine.name
