@@ -90,14 +90,18 @@ def test_what_is_marked_runs(block: Block, home: Path) -> None:
         "XDG_CONFIG_HOME": str(home / "config"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+    running: set[str] = set()  # the hosts that have a daemon
     try:
         for line in block.lines:
+            host, verb = line.split()[2:4]
+            running |= {host} if verb == "up" else set()
             done = _ran(line, environment, home)
-            looks = line.split()[3] in ("status", "report")
+            looks = verb in ("status", "report")
             assert done.returncode in ((0, _DEGRADED) if looks else (0,)), done.stderr
             assert "Traceback" not in done.stderr
+            running -= {host} if verb == "down" else set()
     finally:
-        for host in {line.split()[2] for line in block.lines}:
+        for host in running:
             _ran(f"gpuctl --simulate {host} down", environment, home)
 
 
