@@ -63,10 +63,10 @@ def test_a_refused_start_counts(bench: Bench) -> None:
         (RuntimeUnavailable("server error"), "runtime_error"),
     ],
 )
-def test_what_the_runtime_cannot_do_is_not_held_against_the_replica(
+def test_what_the_runtime_does_not_do_is_no_refusal(
     bench: Bench, error: GpuctlError, reason: str
 ) -> None:
-    """A runtime that does not answer is tried again, at no cost to the budget."""
+    """It may be away: whether that is held against the replica is not told from the action."""
 
     def broken(container: str) -> None:
         raise error

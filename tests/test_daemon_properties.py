@@ -153,6 +153,8 @@ class Story(RuleBasedStateMachine):
                     self.excuse(event)
                 case EventKind.DONE if "spec_digest" in event.evidence:
                     self.starts[event.subject].append(self.seconds)
+                case EventKind.UNDONE if "failures" in event.evidence:
+                    self.starts[event.subject].append(self.seconds)
         self.told = len(stored)
         for times in self.starts.values():
             assert sum(at > self.seconds - 900 for at in times) <= 6, "starts in 15 minutes"

@@ -76,7 +76,7 @@ def test_a_step_that_was_not_done_is_remembered_as_tried() -> None:
 
 
 def test_a_start_that_fails_is_a_failure_only_where_it_is_held_against_the_replica() -> None:
-    """A refused start counts; one that the runtime could not answer does not."""
+    """A refused start counts; one under which the engine went away does not."""
     began, _ = make.started(at=NOW)
     told: dict[str, Any] = {"attempt": "s-c1", "error": "port taken"}
     assert known(began, make.event("undone", reason="runtime_error", **told)).failure is None
