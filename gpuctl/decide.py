@@ -14,7 +14,7 @@ One decision per replica, on the first rung that applies:
  6. running as wanted, or paused (an operator's doing, and the condition says so) → nothing
  7. it must go and is not draining → Drain (at most one voluntary per workload), or straight to 8
  8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace. What is
-    paused and not wanted has nothing to drain, hears no SIGTERM and gets no grace
+    paused and not wanted has nothing to drain; if SIGTERM does not resume it, it gets no grace
 
 A container of a replica that is no longer in the plan goes the same way, and is then removed.
 """
