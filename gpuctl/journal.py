@@ -22,10 +22,10 @@ class Journal:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        before = store.events()
-        self.last_event = before[-1].id if before else 0  # the newest one's id
+        newest = store.events(limit=1)
+        self.last_event = newest[-1].id if newest else 0  # the newest one's id
         self.history: History = remember(
-            before,
+            store.remembered(),
             boot_id=clock.boot_id,
             boot_seconds=clock.boot_seconds(),
             now=clock.now(),

@@ -157,6 +157,10 @@ class Store(Protocol):
         """Return the events with an id above *after*, oldest first; the newest *limit* of them."""
         ...
 
+    def remembered(self) -> Iterator[Event]:
+        """Yield the events that `history.remember` makes memory of, oldest first."""
+        ...
+
     def publish(self, status: str) -> None:
         """Replace status.json with this text, atomically."""
         ...

@@ -18,6 +18,7 @@ from gpuctl.errors import (
     StartRefused,
     StoreError,
 )
+from gpuctl.history import REMEMBERED
 from gpuctl.model import (
     ContainerReading,
     ContainerSpec,
@@ -252,6 +253,9 @@ class FakeStore:
     def events(self, *, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         found = tuple(event for event in self.stored if event.id > after)
         return found if limit is None else found[-limit:]
+
+    def remembered(self) -> Iterator[Event]:
+        yield from (event for event in self.stored if event.kind in REMEMBERED)
 
     def publish(self, status: str) -> None:
         self.status = json.loads(status)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import compose
@@ -28,7 +29,7 @@ def actions(session: Session, profile: Profile, plan: Plan) -> tuple[Action, ...
     board = Latest(containers=containers, runtime_boot_seconds=clock.boot_seconds())
     now = observe(board, clock)
     history = remember(
-        _events(session),
+        _remembered(session),
         boot_id=now.boot_id,
         boot_seconds=now.boot_seconds,
         now=now.at,
@@ -37,8 +38,8 @@ def actions(session: Session, profile: Profile, plan: Plan) -> tuple[Action, ...
     return decide(plan, now, {}, history, instance="").actions
 
 
-def _events(session: Session) -> tuple[Event, ...]:
-    try:
-        return compose.events(session)
-    except StoreError:
-        return ()
+def _remembered(session: Session) -> Iterator[Event]:
+    from gpuctl.history import REMEMBERED
+
+    with suppress(StoreError):
+        yield from compose.stream(session, kinds=sorted(REMEMBERED))

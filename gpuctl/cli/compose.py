@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,6 +155,29 @@ def events(
     path = Path(session.seen.database)
     wanted = tuple(EventKind(kind) for kind in kinds)
     return read_events(path, after=after, limit=limit, kinds=wanted, subject=subject)
+
+
+def stream(
+    session: Session,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    kinds: Sequence[str] = (),
+    subjects: Collection[str] = (),
+    since: float = 0.0,
+) -> Iterator[Event]:
+    """Yield stored events oldest first, as they are asked for: they may be many."""
+    from gpuctl.adapters.sqlite import Wanted, stream_events
+    from gpuctl.model import EventKind
+
+    wanted = Wanted(
+        after=after,
+        limit=limit,
+        kinds=tuple(EventKind(kind) for kind in kinds),
+        subjects=subjects,
+        since=since,
+    )
+    return stream_events(Path(session.seen.database), wanted)
 
 
 def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> int:

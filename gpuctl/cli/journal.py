@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: An event is on the screen within this.
 _EVERY_SECONDS = 0.5
+#: The last thing done is among so many: a condition that comes and goes is told again and again.
+_CHAIN_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +52,17 @@ def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> 
         time.sleep(_EVERY_SECONDS)
 
 
-def read(session: Session, wanted: Wanted) -> tuple[Event, ...]:
-    """Return the events wanted, oldest first. Raises `StoreError`, `UsageError`."""
+def read(session: Session, wanted: Wanted) -> Iterator[Event]:
+    """Yield the events wanted, oldest first. Raises `StoreError`, `UsageError`."""
     start = since(session, wanted.since) if wanted.since else 0.0
-    found = compose.events(
+    return compose.stream(
         session,
         after=wanted.after,
+        limit=wanted.tail,
         kinds=kinds(wanted.kinds),
-        subject=uuid(session, wanted.subject) if wanted.subject else None,
+        subjects=(uuid(session, wanted.subject),) if wanted.subject else (),
+        since=start,
     )
-    recent = tuple(event for event in found if event.at >= start)
-    return recent if wanted.tail is None else recent[max(0, len(recent) - wanted.tail) :]
 
 
 def since(session: Session, text: str) -> float:
@@ -89,7 +92,7 @@ def why(session: Session, subject: str) -> None:
 
     name = uuid(session, subject)
     concerned = {name, *_above(session, name)}
-    found = [event for event in compose.events(session) if event.subject in concerned]
+    found = tuple(compose.stream(session, subjects=concerned, limit=_CHAIN_EVENTS))
     if not any(event.subject == name for event in found):
         _known(session, subject, name)
     names = _gpu_names(session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import compose
@@ -19,6 +19,9 @@ _TRIES = 2
 
 #: On its way, and nothing is wrong with it.
 _COMING = ("pending", "loading", "draining")
+
+#: The last failure and the last log are among so many.
+_LATEST = 20
 
 
 def failures(status: Status, names: Collection[str]) -> list[ReplicaStatus]:
@@ -72,7 +75,8 @@ def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
     from gpuctl.views import journal
 
     reason, log = "", tuple[str, ...]()
-    for event in events(session, subject=replica):
+    told = ("failed", "undone", "evidence")
+    for event in events(session, limit=_LATEST, kinds=told, subject=replica):
         if event.kind in (EventKind.FAILED, EventKind.UNDONE):
             reason = ": ".join(filter(None, (event.reason, str(event.evidence.get("error", "")))))
         log = journal.log_lines(event.evidence) or log
@@ -80,10 +84,14 @@ def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
 
 
 def events(
-    session: Session, *, limit: int | None = None, subject: str | None = None
+    session: Session,
+    *,
+    limit: int | None = None,
+    kinds: Sequence[str] = (),
+    subject: str | None = None,
 ) -> tuple[Event, ...]:
     """Return stored events, oldest first; none when the journal cannot be read."""
     try:
-        return compose.events(session, limit=limit, subject=subject)
+        return compose.events(session, limit=limit, kinds=kinds, subject=subject)
     except StoreError:
         return ()

@@ -9,6 +9,9 @@ from gpuctl.cli import choose, compose, intents
 from gpuctl.cli.session import Session, show
 from gpuctl.errors import ContainerMissing, DaemonDown, NotFound, StatusDamaged
 
+#: The last container that left a log is among so many; of older ones it is not kept.
+_LATEST = 5
+
 
 def current(session: Session, replica: str, lines: int, *, follow: bool) -> None:
     """Print the last *lines* of a replica's log, and with *follow* what comes."""
@@ -35,7 +38,8 @@ def previous(session: Session, replica: str, lines: int) -> None:
     from gpuctl.views import journal
 
     _check(session, replica)
-    found = [journal.log_lines(e.evidence) for e in compose.events(session, subject=replica)]
+    left = compose.events(session, limit=_LATEST, kinds=["evidence"], subject=replica)
+    found = [journal.log_lines(event.evidence) for event in left]
     kept = next((log for log in reversed(found) if log), None)
     if kept is None:
         raise NotFound(

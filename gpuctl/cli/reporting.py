@@ -12,12 +12,13 @@ from gpuctl.cli.session import Session, show
 
 def command(session: Session, *, since: str, form: str, quiet: bool) -> int:
     """Print the report; return 0 when healthy, else 3."""
+    from gpuctl.model import EventKind
     from gpuctl.views import report as view
 
     status = session.status()
     made = view.report(
         status,
-        events(session),
+        events(session, kinds=[kind for kind in EventKind if kind is not EventKind.EVIDENCE]),
         since=journal.since(session, since),
         now=session.now(),
         alive=fast_status.alive(status),

@@ -7,26 +7,24 @@ damaged is set aside and a new one begun with the mark `cautious`, never taken f
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from gpuctl.errors import NothingStored, StoreError
+from gpuctl.adapters.sqlite.pruning import drop_events, drop_logs, shrink
+from gpuctl.adapters.sqlite.rows import Wanted, insert, select, translated
+from gpuctl.errors import StoreError
 from gpuctl.history import REMEMBERED
 from gpuctl.model import Event, EventKind
-from gpuctl.retention import needed
 
 SCHEMA = 1
-#: Events kept: at 16 replicas and a bad day of 8 restarts each, more than a month.
-EVENTS_KEPT = 50_000
-_PRUNE_EVERY = 1_000
+#: After so many events what may go is dropped, after so many bytes of them logs alone.
+_PRUNE_EVENTS, _PRUNE_BYTES = 1_000, 8 * 1024**2
 #: Of both files: the group gpuctl reads them.
 MODE = 0o640
 
@@ -49,16 +47,7 @@ PRAGMA user_version = {schema};
 COMMIT;
 """
 _CAUTIOUS = "INSERT INTO meta VALUES ('cautious', 'until the next up');"
-_COLUMNS = "id, kind, subject, reason, evidence, at, boot_id, boot_seconds"
-_INSERT = (
-    "INSERT INTO event (kind, subject, reason, evidence, at, boot_id, boot_seconds)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
 _WRITING = "is the disk full, or the file not ours to write?"
-_READING = (
-    "read it as root or as a member of the group gpuctl;"
-    " a damaged one is set aside when the daemon starts"
-)
 
 
 class SqliteStore:
@@ -67,10 +56,10 @@ class SqliteStore:
     def __init__(self, path: Path, status_path: Path) -> None:
         self._path, self._status_path = path, status_path
         self._one_at_a_time = threading.Lock()  # a connection has one transaction
-        self._appended = 0
-        with _translated(path, _WRITING):
+        self._appended, self._appended_bytes = 0, 0
+        with translated(path, _WRITING):
             self._database = _opened(path)
-            self._prune()
+            self._tidy(drop_logs, drop_events, shrink)
 
     @property
     def cautious(self) -> bool:
@@ -84,13 +73,25 @@ class SqliteStore:
             with self._database:
                 stored = tuple(self._inserted(event) for event in events)
             self._appended += len(stored)
-            if self._appended >= _PRUNE_EVERY:
-                self._prune()
+            if self._appended >= _PRUNE_EVENTS:
+                self._tidy(drop_logs, drop_events)
+            elif self._appended_bytes >= _PRUNE_BYTES:
+                self._tidy(drop_logs)
         return stored
 
     def events(self, *, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         with self._using():
-            return _select(self._database, after, limit, (), None)
+            return tuple(select(self._database, Wanted(after=after, limit=limit)))
+
+    def remembered(self) -> Iterator[Event]:
+        """Yield the events that memory is made of, oldest first; few of them are held at once."""
+        found = select(self._database, Wanted(kinds=REMEMBERED))
+        while True:
+            with self._using():
+                event = next(found, None)
+            if event is None:
+                return
+            yield event
 
     def publish(self, status: str) -> None:
         temporary = self._status_path.with_suffix(".new")
@@ -120,116 +121,24 @@ class SqliteStore:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        with self._one_at_a_time, _translated(self._path, _WRITING):
+        with self._one_at_a_time, translated(self._path, _WRITING):
             yield
 
     def _inserted(self, event: Event) -> Event:
-        row = self._database.execute(
-            _INSERT,
-            (
-                event.kind.value,
-                event.subject,
-                event.reason,
-                json.dumps(event.evidence, separators=(",", ":"), default=dict),
-                event.at,
-                event.boot_id,
-                event.boot_seconds,
-            ),
-        ).lastrowid
+        id_, size = insert(self._database, event)
+        self._appended_bytes += size
         if event.kind is EventKind.INTENT and event.reason == "up":
             self._database.execute("DELETE FROM meta WHERE name = 'cautious'")
-        return replace(event, id=row or 0)
+        return replace(event, id=id_)
 
-    def _prune(self) -> None:
-        """
-        Drop the oldest events but those that memory rests on, however long ago they were.
-
-        What prevents it now leaves them until the next time.
-        """
-        self._appended = 0
-        with suppress(sqlite3.Error), self._database:
-            ids = self._database.execute("SELECT min(id), max(id) - ? FROM event", (EVENTS_KEPT,))
-            first, last = ids.fetchone()
-            if first is None or first > last:
-                return
-            kept = needed(_select(self._database, 0, None, tuple(REMEMBERED), None))
-            old = self._database.execute("SELECT id FROM event WHERE id <= ?", (last,)).fetchall()
-            dropped = [row for row in old if row[0] not in kept]
-            self._database.executemany("DELETE FROM event WHERE id = ?", dropped)
-
-
-def read_events(
-    path: Path,
-    *,
-    after: int = 0,
-    limit: int | None = None,
-    kinds: Iterable[EventKind] = (),
-    subject: str | None = None,
-) -> tuple[Event, ...]:
-    """
-    Return stored Events, oldest first, from any process; the newest *limit* of those that match.
-
-    Raises `NothingStored` when there is no journal, `StoreError` when it cannot be read.
-    """
-    with _translated(path, _READING):
-        if not path.exists():
-            raise NothingStored(f"{path}: there is no journal", "`gpuctl up` begins one")
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)
-        try:
-            return _select(database, after, limit, tuple(kinds), subject)
-        finally:
-            database.close()
-
-
-def _select(
-    database: sqlite3.Connection,
-    after: int,
-    limit: int | None,
-    kinds: tuple[EventKind, ...],
-    subject: str | None,
-) -> tuple[Event, ...]:
-    # Of the kinds known here: a newer gpuctl may have stored others.
-    asked = [kind.value for kind in kinds or EventKind]
-    where = ["id > ?", f"kind IN ({', '.join('?' * len(asked))})"]
-    parameters: list[object] = [after, *asked]
-    if subject is not None:
-        where.append("subject = ?")
-        parameters.append(subject)
-    query = f"SELECT {_COLUMNS} FROM event WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"
-    rows = database.execute(query, (*parameters, -1 if limit is None else limit)).fetchall()
-    return tuple(_event(row) for row in reversed(rows))
-
-
-def _event(row: tuple[int, str, str, str, str, float, str, float]) -> Event:
-    id_, kind, subject, reason, evidence, at, boot_id, boot_seconds = row
-    return Event(
-        id=id_,
-        kind=EventKind(kind),
-        subject=subject,
-        reason=reason,
-        evidence=_evidence(evidence),
-        at=at,
-        boot_id=boot_id,
-        boot_seconds=boot_seconds,
-    )
-
-
-def _evidence(text: str) -> Any:
-    """Return evidence as it was before JSON made lists of its tuples."""
-    try:
-        told = json.loads(text)
-    except ValueError as error:
-        raise sqlite3.DatabaseError(f"damaged evidence: {error}") from error
-    return _with_tuples(told) if "[" in text else told
-
-
-def _with_tuples(value: Any) -> Any:
-    match value:
-        case list():
-            return tuple(_with_tuples(item) for item in value)
-        case dict():
-            return {name: _with_tuples(item) for name, item in value.items()}
-    return value
+    def _tidy(self, *steps: Callable[[sqlite3.Connection], None]) -> None:
+        """Make it smaller; what prevents it now leaves it as it is until the next time."""
+        self._appended_bytes = 0
+        if drop_events in steps:
+            self._appended = 0
+        for step in steps:
+            with suppress(sqlite3.Error):
+                step(self._database)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -269,6 +178,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         # Every commit reaches the disk: an attempt must be known before it begins.
         database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA journal_size_limit = {_PRUNE_BYTES}")
         if version == 0:
             # Level-triggered: a kill after the damaged file was put aside forgets nothing.
             lost = any(path.parent.glob(f"{path.name}.corrupt-*"))
@@ -280,19 +190,15 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _examine(database: sqlite3.Connection) -> None:
-    """Raise `DatabaseError` for what is damaged: a page, or the words on one."""
+    """
+    Raise `DatabaseError` for what is damaged: a page, or words that memory is made of.
+
+    A past is not given up for the others: they are for people.
+    """
     if (found := database.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
         raise sqlite3.DatabaseError(f"quick_check: {found[0]}")
     try:
-        for (evidence,) in database.execute("SELECT evidence FROM event"):
-            _evidence(evidence)
+        for _ in select(database, Wanted(kinds=REMEMBERED)):
+            pass
     except sqlite3.OperationalError as error:  # text that is not UTF-8
         raise sqlite3.DatabaseError(str(error)) from error
-
-
-@contextmanager
-def _translated(path: Path, hint: str) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{path}: {error}", hint) from error
