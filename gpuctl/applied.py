@@ -7,6 +7,7 @@ Imports nothing heavy: the daemon needs no TOML reader and no validator to start
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 from collections.abc import Callable, Mapping
@@ -187,10 +188,19 @@ def decode(hint: Any, value: Any, where: str) -> Any:
     raise _Mismatch(f"{where} is not what it should be")
 
 
+def hints_of(kind: Any) -> Mapping[str, Any]:
+    """Return the types of a dataclass's fields by name."""
+    return _hints(kind)
+
+
+#: `get_type_hints` compiles the text of every annotation: 0.3 ms for a Workload.
+_hints = functools.cache(get_type_hints)
+
+
 def _decode_dataclass(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _Mismatch(f"{where} is not a table")
-    hints = get_type_hints(hint)
+    hints = hints_of(hint)
     if unknown := sorted(value.keys() - {item.name for item in fields(hint)}):
         raise _Mismatch(f"{where}.{unknown[0]} is not known to this gpuctl")
     missing = [item.name for item in fields(hint) if _required(item) and item.name not in value]

@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import pydantic.json_schema
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, WrapValidator
 
-from gpuctl.applied import encode
+from gpuctl.applied import encode, hints_of
 from gpuctl.model import (
     DockerHealth,
     GatewaySettings,
@@ -159,7 +159,7 @@ def _read(kind: type[Any], model: pydantic.BaseModel) -> Read:
         if key not in model.model_fields_set:
             continue
         value = getattr(model, key)
-        inner = _without_none(get_type_hints(kind)[item.name])
+        inner = _without_none(hints_of(kind)[item.name])
         if isinstance(value, _Table):
             part = _read(inner, value)
             values[item.name], intent[key] = build(inner, part.values), part.intent
@@ -178,7 +178,7 @@ def _mistake(kind: type[Any], error: Mapping[str, Any], path: Path) -> Mistake:
     inside = tuple(part for part in error["loc"] if part != "[key]")
     for part in inside[:-1]:
         names = {key_of(kind, item): item.name for item in fields(kind)}
-        hint = _without_none(get_type_hints(kind)[names[part]]) if part in names else None
+        hint = _without_none(hints_of(kind)[names[part]]) if part in names else None
         if not is_dataclass(hint):
             break
         kind = hint  # type: ignore[assignment]  # a dataclass by the line above
@@ -194,7 +194,7 @@ class _Table(pydantic.BaseModel):
 @functools.cache
 def _table(kind: Any) -> type[_Table]:
     """Return the pydantic model of a dataclass's table."""
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     definitions = {
         key_of(kind, item): _definition(kind, item, hints[item.name])
         for item in fields(kind)
