@@ -286,6 +286,17 @@ def test_a_host_fault_counts_the_starts_made_in_it() -> None:
     assert (over.host_fault_at, over.host_fault_starts, over.last_start_at) == (None, (), NOW + 1)
 
 
+def test_a_host_fault_that_lasts_for_weeks_is_no_longer_to_remember() -> None:
+    """Only how many starts there were, up to some, and the last one decide."""
+    starts = [
+        make.event("attempt", at=NOW + n, attempt=f"a{n}", action="start")
+        for n in range(2 * STARTS_KEPT)
+    ]
+    held = make.history(make.event("host_fault", "host", at=NOW), starts)
+    assert len(held.host_fault_starts) == STARTS_KEPT
+    assert held.host_fault_starts[-1] == starts[-1].boot_seconds
+
+
 def test_what_is_only_told_changes_nothing() -> None:
     """Conditions, evidence, peaks and the daemon's own comings and goings are for readers."""
     told = [make.event(kind, "x") for kind in ("condition", "evidence", "peak", "daemon")]
