@@ -259,7 +259,7 @@ def test_a_start_that_found_no_image_is_no_restart() -> None:
 
 def test_an_image_that_is_missing_again_and_again_is_a_failure() -> None:
     """Where it is held against the replica the fetching waits for its back-off."""
-    missing = {"reason": "image_missing", "missing_image": "engine:1"}
+    missing: dict[str, Any] = {"reason": "image_missing", "missing_image": "engine:1"}
     found = known(
         *fetching("done"),
         make.event("attempt", attempt="a2", action="start"),
