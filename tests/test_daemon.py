@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gpuctl.errors import RuntimeUnavailable
-from gpuctl.model import RuntimeEvent
+from gpuctl.model import ProbeResult, RuntimeEvent
 from tests import make
 from tests.fakes import Instant, busy
 from tests.stage import Stage, refuse
@@ -135,6 +135,32 @@ def test_a_hung_engine_is_killed_after_its_grace(stage: Stage) -> None:
     assert stage.tale("failed") == ["failed health_timeout"]
     signals = [call for call in stage.fakes.runtime.calls if call[0].startswith("SIG")]
     assert signals == [("SIGTERM", "c1"), ("SIGKILL", "c1")]
+
+
+def test_an_engine_frozen_at_work_is_found_by_its_health(stage: Stage) -> None:
+    """Neither health nor metrics come, as after a SIGSTOP: two minutes, and it is restarted."""
+    stage.up()
+    stage.fakes.prober.answers[8081] = busy(tokens=7)
+    stage.pass_(5)
+    frozen = ProbeResult(outcome="timeout", metrics_late=True)
+    stage.fakes.prober.answers[8081] = frozen
+    stage.pass_(114, step=2)
+    assert stage.tale("failed") == []
+    stage.pass_(16, step=2)
+    assert stage.tale("failed") == ["failed health_timeout"]
+
+
+def test_a_batch_that_takes_long_costs_no_restart(stage: Stage) -> None:
+    """Health is good, the metrics do not come: for six minutes it is a batch, then it goes on."""
+    stage.up()
+    stage.fakes.prober.answers[8081] = busy(tokens=7)
+    stage.pass_(5)
+    stage.fakes.prober.answers[8081] = ProbeResult(outcome="ok", status=200, metrics_late=True)
+    stage.pass_(350, step=5)
+    stage.fakes.prober.answers[8081] = busy(tokens=2055)
+    stage.pass_(10, step=5)
+    assert stage.tale("failed") == []
+    assert stage.tale("condition") == ["condition long_batch", "condition ok"]
 
 
 def test_busy_is_not_dead(stage: Stage) -> None:
