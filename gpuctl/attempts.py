@@ -131,7 +131,7 @@ class Attempts:
             known = self._journal.history.replica(replica.name)
             if not _excused(outcome, now, known):
                 # After a start that was excused it is the second: an excuse is no further try.
-                least = 2 if known.undone_starts and not known.missing_image else 1
+                least = 2 if known.start_undone and not known.missing_image else 1
                 told["failures"] = max(least, failures(replica, now, known))
         kind = EventKind.DONE if outcome.done else EventKind.UNDONE
         make = self._journal.event
@@ -152,6 +152,6 @@ def _excused(outcome: Outcome, now: Snapshot, known: ReplicaHistory) -> bool:
     back-off, and the tries after it are restarts. Not where the engine had gone under it, or it
     found no image, which is fetched first; but twice in a row neither is an accident.
     """
-    if outcome.counts or known.undone_starts:
+    if outcome.counts or known.start_undone:
         return False
     return "runtime" in now.errors or outcome.reason == "image_missing"

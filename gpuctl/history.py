@@ -50,7 +50,7 @@ class ReplicaHistory:
     failure: Failure | None = None
     restarts: tuple[float, ...] = ()  # starts after a failure, oldest first
     starts: tuple[float, ...] = ()  # all of them
-    undone_starts: int = 0  # in a row, since one was carried out
+    start_undone: bool = False  # the last one was not carried out, or its image not fetched
     baseline_bytes: int | None = None  # VRAM of that container when it had settled
     draining_container: str = ""
     draining_at: float = 0.0
@@ -215,10 +215,10 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
         return replace(before, attempt=None, closed_at=at)  # it did not fail
     starting = attempt.action in ("fetch", "start")
     if starting:
-        before = replace(before, undone_starts=before.undone_starts + 1)
+        before = replace(before, start_undone=True)
     missing = str(event.evidence.get("missing_image", ""))
     if missing:
-        before = replace(_without_last_start(before), missing_image=missing)
+        before = replace(_without(before, attempt), missing_image=missing)
         if "failures" not in event.evidence:
             return replace(before, attempt=None, closed_at=at)
     closed = replace(
@@ -235,8 +235,10 @@ def _fold_undone(before: ReplicaHistory, event: Event, at: float) -> ReplicaHist
     return replace(closed, failure=replace(_failure(event, at), container=before.container))
 
 
-def _without_last_start(before: ReplicaHistory) -> ReplicaHistory:
-    """One that found no image has started nothing: it is the next one that counts."""
+def _without(before: ReplicaHistory, attempt: Attempt) -> ReplicaHistory:
+    """A start that found no image has started nothing: it is the next one that counts."""
+    if before.starts[-1:] != (attempt.at,):
+        return before
     restarted = before.restarts[-1:] == before.starts[-1:]
     restarts = before.restarts[:-1] if restarted else before.restarts
     return replace(before, starts=before.starts[:-1], restarts=restarts)

@@ -59,8 +59,12 @@ class _Walk:
                     self._closing(event, attempt, action)
                 case EventKind.ADOPTED:
                     self._container[event.subject] = event.id
-        marks = tuple(mark for mark in _MARKS if event.evidence.get(mark, False) is not False)
-        self._newest[event.subject, event.kind, action, marks].append(event.id)
+        self._newest[_form(event, action)].append(event.id)
+
+    def _forget(self, attempt: Event) -> None:
+        known = self._newest[_form(attempt, str(attempt.evidence.get("action", "")))]
+        if attempt.id in known:
+            known.remove(attempt.id)
 
     def needed(self) -> frozenset[int]:
         found, pending = set(self._intents), [id_ for ids in self._newest.values() for id_ in ids]
@@ -80,9 +84,17 @@ class _Walk:
 
     def _closing(self, event: Event, attempt: Event, action: str) -> None:
         self._rests_on[event.id] = (attempt.id,)
+        if "missing_image" in event.evidence:
+            # It is no start that is remembered, and takes the place of none.
+            self._forget(attempt)
         if event.kind is EventKind.UNDONE and "failures" in event.evidence:
             # It is the failure of the container that there was before it.
             before = self._container.get(event.subject)
             self._rests_on[event.id] += (before,) if before is not None else ()
         elif event.kind is EventKind.DONE and action == "start":
             self._container[event.subject] = event.id
+
+
+def _form(event: Event, action: str) -> _Form:
+    marks = tuple(mark for mark in _MARKS if event.evidence.get(mark, False) is not False)
+    return event.subject, event.kind, action, marks

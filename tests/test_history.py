@@ -251,8 +251,8 @@ def test_a_start_that_found_no_image_is_no_restart() -> None:
         make.event("undone", reason="image_missing", attempt="a1", missing_image="engine:1"),
     )
     assert (found.restarts, found.starts) == ((NOW - 8,), (NOW - 1000, NOW - 8))
-    assert (found.undone_starts, found.failure) == (
-        1,
+    assert (found.start_undone, found.failure) == (
+        True,
         Failure(reason="exit_1", at=NOW - 9, count=1, container="c1", evidence=failed.evidence),
     )
 
@@ -266,7 +266,7 @@ def test_an_image_that_is_missing_again_and_again_is_a_failure() -> None:
         make.event("undone", attempt="a2", failures=2, **missing),
     )
     assert found.failure is not None
-    assert (found.failure.count, found.missing_image, found.undone_starts) == (2, "engine:1", 2)
+    assert (found.failure.count, found.missing_image, found.start_undone) == (2, "engine:1", True)
 
 
 def test_an_image_that_cannot_be_fetched_is_a_failure() -> None:
