@@ -227,7 +227,7 @@ def test_it_is_ready_with_its_first_status_and_not_before(loop: Loop) -> None:
     inbox = quiet(loop)
     loop.fakes.store.full = True
     loop.daemon.sources.begin = lambda: None  # type: ignore[method-assign]
-    loop.daemon.journal.record = lambda events: ()  # type: ignore[assignment, method-assign]
+    loop.daemon.journal.record = lambda events: ()  # type: ignore[method-assign]
     publish, refused = loop.fakes.store.publish, [StoreError("full"), ZeroDivisionError()]
 
     def published(status: str) -> None:

@@ -209,7 +209,7 @@ def test_a100x8_services(
     spec, probe = found.spec, found.probe
     assert (spec.image, spec.host_port, spec.container_port) == (image, port, 8000)
     assert found.vram_bytes == vram
-    assert spec.environment == PRELOADED | own
+    assert spec.environment == {**PRELOADED, **own}
     assert (probe.health_path, probe.interval_seconds, probe.timeout_seconds) == ("/health", 30, 10)
     assert found.watchdog.hard_failures == 3
 
