@@ -238,7 +238,7 @@ def test_a_code_is_told_from_a_key() -> None:
     """What an evidence is called is no reason; what a table or a default yields is one."""
     source = """
 told = {"exit_code": "not_a_key", **old["held_bytes"]}
-reason = REASONS.get("type_name", "by_default") or seen.get("grown_at")
+reason = REASONS.get("type_name", "by_default") or seen.get("grown_boot_seconds")
 """
     assert codes(source) == {"not_a_key", "by_default"}
 

@@ -77,7 +77,7 @@ def _loading(
         "container": container.id,
         "loading_seconds": round(age, 1),
         "held_bytes": grown_bytes,
-        "grown_at": grown_at,
+        "grown_boot_seconds": grown_at,
         "answer": probe.detail or probe.outcome if probe else "none yet",
     }
     settings = replica.watchdog
@@ -97,7 +97,7 @@ def _growth(
     if before is None or before.verdict.evidence.get("container") != container.id:
         return held, now
     most = before.verdict.evidence.get("held_bytes")
-    at = before.verdict.evidence.get("grown_at")
+    at = before.verdict.evidence.get("grown_boot_seconds")
     if not isinstance(most, int) or not isinstance(at, float) or held > most + _GROWTH_BYTES:
         return held, now
     return most, at

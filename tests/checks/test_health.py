@@ -88,7 +88,7 @@ def test_startup(seconds: float, grown_ago: float, reason: str) -> None:
     before = make.condition(
         "health",
         reason="loading",
-        evidence={"container": "c1", "held_bytes": 10**9, "grown_at": NOW - grown_ago},
+        evidence={"container": "c1", "held_bytes": 10**9, "grown_boot_seconds": NOW - grown_ago},
     )
     verdict = judged(make.probe(outcome="loading"), past, memory=10**9, before=[before])
     assert verdict.reason == reason
@@ -100,14 +100,14 @@ def test_a_load_that_grows_is_noted() -> None:
     before = make.condition(
         "health",
         reason="loading",
-        evidence={"container": "c1", "held_bytes": 10**9, "grown_at": NOW - 50},
+        evidence={"container": "c1", "held_bytes": 10**9, "grown_boot_seconds": NOW - 50},
     )
     still = judged(None, LOADING, memory=10**9, before=[before])
-    assert (still.evidence["held_bytes"], still.evidence["grown_at"]) == (10**9, NOW - 50)
+    assert (still.evidence["held_bytes"], still.evidence["grown_boot_seconds"]) == (10**9, NOW - 50)
     grown = judged(None, LOADING, memory=2 * 10**9, before=[before])
-    assert (grown.evidence["held_bytes"], grown.evidence["grown_at"]) == (2 * 10**9, NOW)
+    assert (grown.evidence["held_bytes"], grown.evidence["grown_boot_seconds"]) == (2 * 10**9, NOW)
     other = judged(None, make.history(make.started(id_="c1")), memory=5)
-    assert other.evidence["grown_at"] == NOW
+    assert other.evidence["grown_boot_seconds"] == NOW
 
 
 def test_an_answer_ends_the_load() -> None:
