@@ -10,8 +10,8 @@ from gpuctl.history import History
 from gpuctl.leftovers import ASIDE_SECONDS
 from gpuctl.model import Stop
 from tests import make
+from tests.decide_bench import decided
 from tests.make import INSTANCE, NOW
-from tests.test_decide import decided
 
 
 def test_an_aside_that_will_not_go_is_tried_again_after_a_minute() -> None:
