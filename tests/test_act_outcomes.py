@@ -11,7 +11,7 @@ from gpuctl.errors import ContainerMissing, GpuctlError, RuntimeTimeout, Runtime
 from gpuctl.model import Drain, Stop
 from gpuctl.orders import Order
 from tests import make
-from tests.test_act import DEAD, LABELS_OF_A2, REPLICA, START, Bench
+from tests.act_bench import DEAD, LABELS_OF_A2, REPLICA, START, Bench
 
 
 @pytest.fixture
