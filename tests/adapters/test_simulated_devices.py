@@ -1,0 +1,111 @@
+"""What simulated GPUs and their host hold, and when they cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.errors import GpuUnavailable, RuntimeUnavailable
+from gpuctl.host_state import ProcessState
+from gpuctl.model import GIB, MIB, GpuProcess
+from tests.adapters.simulated_bench import CARD, Stage, file, probe, stage
+
+__all__ = ["file", "stage"]
+
+#: A quarter of a card would leave nothing for the driver: a loaded replica holds 22 %.
+VRAM = int(0.22 * 6 * GIB)
+
+
+def test_vram_grows_with_the_load(stage: Stage) -> None:
+    """A container's process is on its GPU, holds more while it loads, and is known as its own."""
+    container = stage.start()
+    stage.clock.advance(5)
+    (half,) = stage.held()
+    stage.clock.advance(50)
+    (whole,) = stage.held()
+    assert (half.used_bytes, whole.used_bytes) == (VRAM // 2, VRAM)
+    assert (whole.container, whole.name) == (container, "llama.cpp")
+    assert stage.host.host.container_of(whole.pid) == container
+    assert stage.host.host.name_of(whole.pid) == "llama.cpp"
+    assert [gpu.memory_used_bytes for gpu in stage.host.gpus.read()] == [VRAM, 0]
+
+
+def test_memory_grows_with_the_load(stage: Stage) -> None:
+    """Half of the limit is held at last, and the host has that much less."""
+    stage.loaded()
+    assert stage.runtime.list()[0].memory_bytes == GIB // 2
+    assert stage.host.host.read().memory_available_bytes == 16 * GIB - GIB // 2
+
+
+def test_vram_lost(stage: Stage) -> None:
+    """Health stays good, the process is off the GPU, and no canary speaks for it."""
+    stage.loaded()
+    stage.file.fault("chat-0", "vram_lost")
+    assert (stage.ask(), stage.held(), stage.prober.canary(probe())) == ("ok", [], False)
+
+
+def test_strangers_and_owners_of_the_file(stage: Stage) -> None:
+    """A process of the file is a stranger's, or a replica's where it names one that runs."""
+    container = stage.start()
+    mine = ProcessState(pid=7, used_bytes=MIB, container="chat-0", name="worker")
+    other = ProcessState(pid=8, used_bytes=MIB, name="blender")
+    stage.file.write(gpus=(replace(CARD, processes=(mine, other)),))
+    assert stage.held()[:2] == [
+        GpuProcess(pid=7, used_bytes=MIB, container=container, name="worker"),
+        GpuProcess(pid=8, used_bytes=MIB, name="blender"),
+    ]
+    assert (stage.host.host.name_of(8), stage.host.host.container_of(8)) == ("blender", None)
+    assert stage.host.host.name_of(9) is None
+
+
+def test_a_lost_gpu_tells_nothing(stage: Stage) -> None:
+    """A GPU off the bus is listed as lost, without a number."""
+    stage.file.write(gpus=(replace(CARD, lost=True, temperature_celsius=90.0),))
+    (gpu,) = stage.host.gpus.read()
+    assert (gpu.state, gpu.temperature_celsius, gpu.processes) == ("lost", None, None)
+
+
+def test_what_a_card_does_not_report_is_none(stage: Stage) -> None:
+    """`null` in the file is None in the reading, also where containers run on the card."""
+    stage.start()
+    bare = replace(CARD, processes=None, memory_total_bytes=None)
+    stage.file.write(gpus=(bare,))
+    (gpu,) = stage.host.gpus.read()
+    assert (gpu.processes, gpu.memory_used_bytes, gpu.power_watts) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"init_error": 18}, "error 18", id="init"),
+        pytest.param({"driver_version": None}, "no driver", id="driver"),
+        pytest.param({"calls": {"nvmlInit_v2": "hang"}}, "nvmlInit_v2", id="hang"),
+        pytest.param({"calls": {"nvmlInit_v2": 6.0}}, "nvmlInit_v2", id="late"),
+    ],
+)
+def test_gpus_that_cannot_be_read(stage: Stage, fields: dict[str, Any], words: str) -> None:
+    """A broken, missing or hung driver is an error at once, not an empty host."""
+    stage.file.write(**fields)
+    with pytest.raises(GpuUnavailable, match=words):
+        stage.host.gpus.read()
+
+
+def test_a_slow_call_within_its_deadline_is_read(stage: Stage) -> None:
+    """What takes a second is answered."""
+    stage.file.write(calls={"nvmlInit_v2": 1.0})
+    assert len(stage.host.gpus.read()) == 2
+
+
+def test_a_bad_edit_is_a_source_that_cannot_be_read(stage: Stage) -> None:
+    """Nothing is known until the file is mended, and then everything runs as before."""
+    container = stage.loaded()
+    stage.file.put("{")
+    with pytest.raises(RuntimeUnavailable, match="not JSON"):
+        stage.runtime.list()
+    with pytest.raises(GpuUnavailable, match="not JSON"):
+        stage.host.gpus.read()
+    assert (stage.ask(), stage.prober.canary(probe())) == ("error", False)
+    stage.file.write()
+    assert [found.id for found in stage.runtime.list()] == [container]
