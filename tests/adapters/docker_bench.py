@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,14 @@ def clear(engine: PrivateEngine) -> None:
     for row in client.containers(all=True):
         client.remove_container(row["Id"], force=True, v=True)
     client.close()
+
+
+def inspected(engine: PrivateEngine, container: str) -> dict[str, Any]:
+    client = engine.client()
+    try:
+        return dict(client.inspect_container(container))
+    finally:
+        client.close()
 
 
 @pytest.fixture
