@@ -39,7 +39,7 @@ def bench_on(engine: PrivateEngine) -> Bench:
         return "stranger"
 
     return Bench(
-        open=lambda: DockerRuntime(environment=engine.environment),
+        client=lambda: DockerRuntime(environment=engine.environment),
         spec=simulator,
         broken=replace(simulator(http.free_port()), entrypoint=("/no-such-program",)),
         foreign=foreign,
@@ -67,7 +67,7 @@ def inspected(engine: PrivateEngine, container: str) -> dict[str, Any]:
 def bench(engine: PrivateEngine) -> Iterator[Bench]:
     made = bench_on(engine)
     yield made
-    made.runtime.close()
+    made.close()
     clear(engine)
 
 

@@ -48,7 +48,7 @@ def bench_in(root: Path) -> Bench:
         return run is not None and run.going()
 
     return Bench(
-        open=lambda: ProcessRuntime(root, units=False, rescan_seconds=RESCAN_SECONDS),
+        client=lambda: ProcessRuntime(root, units=False, rescan_seconds=RESCAN_SECONDS),
         spec=simulator,
         broken=replace(shell(""), command=("/no-such-program",)),
         foreign=foreign,
@@ -61,6 +61,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     root = tmp_path / "processes"
     made = bench_in(root)
     yield made
+    made.close()
     for directory in records.directories(root):
         run = records.read_run(directory)
         if run is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,15 +22,21 @@ NAMES = itertools.count()
 class Bench:
     """One runtime under test and what is needed to work on it."""
 
-    open: Callable[[], Runtime]  # another client of the same engine
+    client: Callable[[], Runtime]  # another client of the same engine
     spec: Callable[[int], ContainerSpec]  # a gpusim that answers on this port of loopback
     broken: ContainerSpec  # one whose program does not exist
     foreign: Callable[[], str]  # start something that is not ours; return its name or id
     alive: Callable[[str], bool]  # whether that is still running
     runtime: Runtime = field(init=False)
+    opened: list[Runtime] = field(default_factory=list)  # to close at the end
 
     def __post_init__(self) -> None:
         self.runtime = self.open()
+
+    def open(self) -> Runtime:
+        """Return another client of the same engine; it is closed with the bench."""
+        self.opened.append(self.client())
+        return self.opened[-1]
 
     def create(self, port: int = 0, **labels: str) -> tuple[str, str]:
         """Create a gpusim; return its id and the replica's name."""
@@ -68,7 +74,12 @@ class Bench:
             if found.state in ("running", "paused"):
                 self.ended(found.id)
             self.runtime.remove(found.id)
-        self.runtime.close()
+        self.close()
+
+    def close(self) -> None:
+        """End every stream, and with it the thread of its watcher."""
+        for runtime in self.opened:
+            runtime.close()
 
 
 def marked(replica: str, **labels: str) -> Mapping[str, str]:
@@ -102,14 +113,6 @@ class Watcher:
 
 
 @pytest.fixture
-def watched(bench: Bench) -> Iterator[Callable[[], Watcher]]:
-    """Give a way to watch from now on; the stream is closed after the test."""
-    runtimes: list[Runtime] = []
-
-    def start() -> Watcher:
-        runtimes.append(bench.open())
-        return Watcher(runtimes[-1], time.time())
-
-    yield start
-    for runtime in runtimes:
-        runtime.close()
+def watched(bench: Bench) -> Callable[[], Watcher]:
+    """Give a way to watch from now on."""
+    return lambda: Watcher(bench.open(), time.time())

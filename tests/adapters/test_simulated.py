@@ -51,7 +51,7 @@ def bench(
     monkeypatch.setattr(http, "order", order)
     monkeypatch.setattr(http, "state", lambda _port: None)  # it needs no waiting for
     bench = SimulatedBench(
-        open=lambda: SimulatedHost(str(file.path), state_directory=state).runtime,
+        client=lambda: SimulatedHost(str(file.path), state_directory=state).runtime,
         spec=spec,
         broken=spec(gpus=("GPU-9",)),
         foreign=stranger,
