@@ -14,6 +14,7 @@ from gpuctl.model import ContainerReading, ContainerSpec, Replica, Start
 from gpuctl.orders import Order
 from tests import make
 from tests.act_bench import DEAD, LABELS_OF_A2, REPLICA, START, Bench, bench
+from tests.stage import FAULTS
 
 __all__ = ["bench"]
 
@@ -30,16 +31,7 @@ def test_a_start_tells_what_it_started(bench: Bench) -> None:
 def test_a_start_has_a_fault_point_between_any_two_steps(bench: Bench) -> None:
     """Tests can have a daemon die at each of them."""
     bench.hold(DEAD).act(START, previous="c1")
-    assert bench.steps == [
-        "start.reserved",
-        "start.created",
-        "start.aside",
-        "start.vacated",
-        "start.named",
-        "start.started",
-        "start.logs_saved",
-        "start.cleared",
-    ]
+    assert tuple(bench.steps) == FAULTS
 
 
 def test_what_the_old_container_said_is_kept(bench: Bench) -> None:
