@@ -186,6 +186,8 @@ def _survived(now: Snapshot, past: History, back: float) -> bool:
 def failures(replica: Replica, now: Snapshot, history: ReplicaHistory) -> int:
     """Return how many failures in a row a failure of this moment makes."""
     ready = bool(history.ready_container) and history.ready_container == history.container
+    # Once a start has begun after it, its ready time has made its difference.
+    ready = ready and history.replaced_container != history.container
     streak = now.boot_seconds - history.ready_at if ready else 0.0
     if streak >= replica.watchdog.ready_reset_seconds or history.failure is None:
         return 1

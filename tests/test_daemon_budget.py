@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gpuctl.errors import NameTaken, RuntimeTimeout, RuntimeUnavailable
+from gpuctl.errors import NameTaken, RuntimeTimeout, RuntimeUnavailable, StartRefused
 from tests.stage import Stage
 
 
@@ -116,3 +116,20 @@ def test_an_image_that_stays_missing_is_not_fetched_without_end(stage: Stage) ->
     )
     stage.pass_(900, step=2)
     assert (len(pulls) <= 6, stage.row()["phase"]) == (True, "backoff")
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["start", "pull"])
+def test_what_served_for_hours_keeps_to_the_budget_too(stage: Stage, pruned: bool) -> None:
+    """Its ready time makes its next failure the first one, and no other after it."""
+    stage.up()
+    stage.pass_(3600, step=60)
+    if pruned:
+        stage.fakes.runtime.images.clear()
+        stage.fakes.runtime.containers.clear()
+    tries = Counted(stage, StartRefused("the registry says 429" if pruned else "driver failed"))
+    setattr(stage.fakes.runtime, "pull" if pruned else "start", tries)
+    if not pruned:
+        stage.fakes.runtime.die("c1", 1)
+    stage.pass_(7200, step=2)
+    assert (tries.most(900) <= 6, tries.most(3600) <= 9, len(tries.at) > 8) == (True,) * 3
+    assert (stage.phase(), stage.row()["reason"]) == ("backoff", "crash_loop: start_refused")
