@@ -284,8 +284,13 @@ def _fetched(order: Order, fenced: _Fenced) -> Outcome:
     assert order.replica is not None
     image = order.replica.spec.image
     fenced.fault("fetch.begun")
+
+    def told(_line: str, _ratio: float | None) -> None:
+        """End a pull that was given up: it would keep its thread from the next one."""
+        _ = fenced.writing
+
     if not fenced.runtime.has_image(image):
-        fenced.writing.pull(image, lambda _line, _ratio: None)
+        fenced.writing.pull(image, told)
     fenced.fault("fetch.done")
     return Outcome(done=True, evidence={"image": image})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -148,6 +148,22 @@ def test_an_image_that_is_there_is_not_fetched(
     bench.runtime.images = images
     assert bench.act(FETCH) == Outcome(done=True, evidence={"image": "engine:1"})
     assert (bench.runtime.calls, bench.steps) == (calls, ["fetch.begun", "fetch.done"])
+
+
+def test_a_pull_that_was_given_up_ends_at_its_next_progress(bench: Bench) -> None:
+    """Its thread is free for another image at once, not when the registry has sent all."""
+    told: list[str] = []
+
+    def pull(image: str, progress: Callable[[str, float | None], None]) -> None:
+        for line in ("a layer", "another", "a third"):
+            told.append(line)
+            progress(line, None)
+            bench.given_up_at = "fetch.begun"
+
+    bench.runtime.images = set()
+    bench.runtime.pull = pull  # type: ignore[method-assign]
+    outcome = bench.act(FETCH)
+    assert (outcome, told) == (Outcome(done=False, reason="given_up"), ["a layer", "another"])
 
 
 def test_a_create_whose_answer_was_lost_made_it_after_all(bench: Bench) -> None:
