@@ -172,6 +172,8 @@ def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHis
         instance=str(evidence.get("instance", "")),
         container=container,
     )
+    if action == "fetch" and not evidence.get("restart"):
+        return replace(before, attempt=attempt, failure=None)  # asked for: see below
     if action != "start":
         return replace(before, attempt=attempt)
     before = replace(before, replaced_container=before.container)

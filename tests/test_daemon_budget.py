@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from gpuctl.errors import NameTaken, RuntimeTimeout, RuntimeUnavailable, StartRefused
-from tests.stage import Stage
+from tests.stage import Stage, intend
 
 
 @pytest.fixture
@@ -133,3 +133,16 @@ def test_what_served_for_hours_keeps_to_the_budget_too(stage: Stage, pruned: boo
     stage.pass_(7200, step=2)
     assert (tries.most(900) <= 6, tries.most(3600) <= 9, len(tries.at) > 8) == (True,) * 3
     assert (stage.phase(), stage.row()["reason"]) == ("backoff", "crash_loop: start_refused")
+
+
+def test_an_operator_who_asks_again_wipes_the_slate_of_a_pull_too(stage: Stage) -> None:
+    """After a crash loop of pulls the next one that fails is the first failure."""
+    stage.fakes.runtime.images.clear()
+    pulls = Counted(stage, StartRefused("the registry says 429"))
+    stage.fakes.runtime.pull = pulls  # type: ignore[assignment, method-assign]
+    stage.pass_(400, step=2)
+    assert stage.row()["reason"] == "crash_loop: start_refused"
+    before = len(pulls.at)
+    intend(stage, "run", "chat-0")
+    stage.pass_(1)
+    assert (len(pulls.at), stage.row()["reason"]) == (before + 1, "start_refused")
