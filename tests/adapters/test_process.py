@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -124,8 +126,50 @@ def test_processor_time_is_of_the_engine_and_all_it_started(tmp_path: Path) -> N
         stat = f"{pid} (a ) b) S 1 {pid} {session} 0 -1 0 0 0 0 0 {times} 20 0 1 0 99"
         (tmp_path / f"{pid}/stat").write_text(stat)
     (tmp_path / "10").mkdir()  # it has ended since the directory was read
-    assert records.cpu_seconds(7, proc=tmp_path) == 153.0
-    assert records.cpu_seconds(10, proc=tmp_path) is None
+    assert records.cpu_seconds(proc=tmp_path) == {7: 153.0, 9: 4.0}
+
+
+def test_a_process_that_may_not_be_looked_at_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under hidepid=1 another user's processes are listed, and refuse to be read."""
+    stat = f"S 1 7 7 0 -1 0 0 0 0 0 {os.sysconf('SC_CLK_TCK')} 0 0 0 20 0 1 0 99"
+    for pid in (6, 7):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / f"{pid}/stat").write_text(f"{pid} (engine) {stat}")
+    read = Path.read_bytes
+
+    def hidden(path: Path) -> bytes:
+        if path == tmp_path / "6/stat":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    assert records.cpu_seconds(proc=tmp_path) == {7: 1.0}
+
+
+def test_processor_time_is_read_once_for_all_that_run_and_for_no_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc may hold thousands of processes; who looks up a name asks for none of them."""
+    scans: list[Mapping[int, float]] = []
+    scan = records.cpu_seconds
+
+    def counted() -> Mapping[int, float]:
+        scans.append(scan())
+        return scans[-1]
+
+    monkeypatch.setattr(records, "cpu_seconds", counted)
+    (first, _), (second, _) = bench.create(), bench.create()
+    bench.runtime.start(first)
+    bench.runtime.start(second)
+    bench.runtime.signal(first, "SIGCONT")
+    bench.runtime.logs(second, 1)
+    assert scans == []
+    found = bench.runtime.list()
+    assert [reading.state for reading in found] == ["running", "running"]
+    assert all(reading.cpu_seconds is not None for reading in found)
+    assert len(scans) == 1
 
 
 def test_what_has_ended_can_be_started_again(bench: Bench) -> None:

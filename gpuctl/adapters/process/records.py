@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,24 @@ def read_exit(directory: Path) -> dict[str, Any] | None:
     return _json(directory / shim.EXIT)
 
 
-def reading(directory: Path, boot_seconds: float) -> ContainerReading | None:
-    """Return one process as Docker would tell it, `None` when it is not ours or was removed."""
+def find(root: Path, container: str) -> Path | None:
+    """Return the directory of a process of ours by its id or name, `None` where there is none."""
+    for directory in directories(root):
+        with contextlib.suppress(ContainerMissing):  # removed meanwhile
+            record = read(directory)
+            if record.replica and container in (directory.name, record.name):
+                return directory
+    return None
+
+
+def reading(
+    directory: Path, boot_seconds: float, used: Callable[[], Mapping[int, float]]
+) -> ContainerReading | None:
+    """
+    Return one process as Docker would tell it, `None` when it is not ours or was removed.
+
+    *used* gives the processor time of every session; it is called only for one that runs.
+    """
     try:
         record = read(directory)
     except ContainerMissing:
@@ -179,7 +196,7 @@ def reading(directory: Path, boot_seconds: float) -> ContainerReading | None:
         attempt=label("gpuctl.attempt", ""),
         digest=label("gpuctl.digest", ""),
         memory_bytes=_resident_bytes(run.engine.pid) if run and running else None,
-        cpu_seconds=cpu_seconds(run.engine.pid) if run and running else None,
+        cpu_seconds=used().get(run.engine.pid) if run and running else None,
         boot_seconds=boot_seconds,
     )
 
@@ -238,19 +255,18 @@ def _resident_bytes(pid: int) -> int | None:
         return None
 
 
-def cpu_seconds(session: int, *, proc: Path = Path("/proc")) -> float | None:
+def cpu_seconds(*, proc: Path = Path("/proc")) -> Mapping[int, float]:
     """
-    Return the processor time used in the session that an engine leads, `None` once it has ended.
+    Return the processor time used in every session, by the pid of the engine that leads it.
 
     Source: /proc/<pid>/stat, fields 6 (session) and 14 to 17 (utime, stime, and those of the
     children that were waited for), proc(5).
     """
-    ticks = []
+    ticks: Counter[int] = Counter()
     for pid in filter(str.isdigit, os.listdir(proc)):
         try:
             fields = (proc / pid / "stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-        if int(fields[3]) == session:
-            ticks.append(sum(map(int, fields[11:15])))
-    return sum(ticks) / _TICKS_PER_SECOND if ticks else None
+        except OSError:
+            continue  # it has ended, or is another user's under hidepid=1
+        ticks[int(fields[3])] += sum(map(int, fields[11:15]))
+    return {session: used / _TICKS_PER_SECOND for session, used in ticks.items()}

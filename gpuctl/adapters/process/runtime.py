@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -72,12 +73,18 @@ class ProcessRuntime:
 
     def list(self) -> tuple[ContainerReading, ...]:
         at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        used = functools.cache(records.cpu_seconds)  # /proc is read once, or not at all
         with translated("list"):
-            found = (records.reading(path, at) for path in records.directories(self._root))
+            found = (records.reading(path, at, used) for path in records.directories(self._root))
             return tuple(reading for reading in found if reading is not None)
 
     def inspect(self, container: str) -> ContainerReading | None:
-        return next((r for r in self.list() if container in (r.id, r.name)), None)
+        at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        with translated(f"inspect {container}"):
+            directory = records.find(self._root, container)
+            if directory is None:
+                return None
+            return records.reading(directory, at, records.cpu_seconds)
 
     def watch(self, since: float | None) -> Iterator[RuntimeEvent]:
         # Looked at now, not when the first event is asked for: nothing in between is missed.
@@ -130,11 +137,9 @@ class ProcessRuntime:
         self._waker.wake()
 
     def signal(self, container: str, signal: str) -> None:
-        found = self.inspect(container)
-        if found is None:
-            return
         with translated(f"signal {container}"), contextlib.suppress(ProcessLookupError):
-            run = records.read_run(self._root / found.id)
+            directory = records.find(self._root, container)
+            run = records.read_run(directory) if directory else None
             if run is not None:
                 run.engine.signal(signals.Signals[signal])
 
@@ -197,15 +202,16 @@ class ProcessRuntime:
         return {reading.id: reading for reading in self.list()}
 
     def _find(self, container: str) -> Path:
-        reading = self.inspect(container)
-        if reading is None:
+        with translated(f"find {container}"):
+            directory = records.find(self._root, container)
+        if directory is None:
             raise ContainerMissing(f"process runtime: {container} is not there")
-        return self._root / reading.id
+        return directory
 
     def _refuse_taken(self, name: str) -> None:
-        holder = self.inspect(name)
+        holder = records.find(self._root, name)
         if holder is not None:
-            raise NameTaken(f"process runtime: {holder.id[:12]} has the name {name} already")
+            raise NameTaken(f"process runtime: {holder.name[:12]} has the name {name} already")
 
     def _running(self, directory: Path) -> bool:
         run = records.read_run(directory)
