@@ -4,7 +4,8 @@ Does work in flight move? A live HTTP port says nothing about the inference behi
 1. canaries that were not answered: failed
 2. nothing in flight, or not for long enough: ok
 3. counters that could not be read: unknown, since what was in flight may be done. Only what was
-   read and stood still is a standstill, or what the engine did not answer in time
+   read and stood still is a standstill, or what the engine did not answer in time; but no engine
+   goes unread for longer than one that computes is believed
 4. an engine that computes: unknown. Its counters stand still for a whole batch, or are not
    answered, as when its inference has stopped; processor time tells the two apart. It is believed
    for a bounded time, as a thread may spin
@@ -19,6 +20,7 @@ from gpuctl.model import (
     ContainerReading,
     Evidence,
     GatewayReading,
+    GatewayReplica,
     ProbeReading,
     Replica,
     State,
@@ -26,14 +28,15 @@ from gpuctl.model import (
 )
 from gpuctl.plugin import Check, Scene
 
-#: A standstill this many times the longest one that ended by itself is no batch at work.
+#: A standstill this many times the longest one that ended by itself is no batch at work; nor is
+#: one for which processor time is no longer believed, or each hang would teach a longer one.
 _SLOWEST_FACTOR = 3.0
 #: One unanswered question of one token may be bad luck.
 _CANARIES = 2
 #: An engine at work uses this share of one processor at least; its HTTP threads alone far less.
 _WORKING_RATIO = 0.05
-#: Processor time is believed for `stalled` times this, 20 min by default: llama.cpp's batch of
-#: 2,048 tokens takes 17 min at 2 tokens/s (an 8B model on one core).
+#: Processor time, or an engine unread, is believed for `stalled` times this, 20 min by default:
+#: llama.cpp's batch of 2,048 tokens takes 17 min at 2 tokens/s (an 8B model on one core).
 _BELIEVED_FACTOR = 10.0
 #: With a GPU no batch takes 6 min, and a thread that waits for a hung one spins.
 _BELIEVED_FACTOR_GPU = 3.0
@@ -58,7 +61,8 @@ def _judge(
 ) -> Verdict:
     now, patience = scene.now.boot_seconds, replica.watchdog.stalled_seconds
     in_flight, moving_at = _moving(probe, scene.now.gateway)
-    limit = max(patience, _SLOWEST_FACTOR * probe.slowest_seconds)
+    believed = patience * (_BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR)
+    limit = max(patience, min(believed, _SLOWEST_FACTOR * probe.slowest_seconds))
     still = now - moving_at
     worked_at, worked_cpu_seconds = _worked(container, probe, _WORKING_RATIO * limit, scene)
     evidence: Evidence = {
@@ -69,14 +73,15 @@ def _judge(
         "worked_boot_seconds": worked_at,
         "worked_cpu_seconds": worked_cpu_seconds,
     }
-    believed = _BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR
-    since = max(moving_at, worked_at) if still < max(limit, believed * patience) else moving_at
+    since = max(moving_at, worked_at) if still < believed else moving_at
     unread = not probe.stats_late and (probe.stats_at or now) < probe.boot_seconds
+    # Without counters a request that a gateway holds may have come just now.
+    doubtful = unread and (still < believed or _through(probe, scene.now.gateway) is not None)
     if probe.canary_failures >= _CANARIES:
         return _verdict(probe, "failed", "canary_failed", evidence)
     if not in_flight or still < limit:
         return _verdict(probe, "ok", "", evidence)
-    if unread and (probe.stats_at or now) - since < limit:
+    if doubtful and (probe.stats_at or now) - since < limit:
         return _verdict(probe, "unknown", "metrics_unread", evidence)
     if now - since < limit:
         return _verdict(probe, "unknown", "long_batch", evidence)
@@ -85,11 +90,15 @@ def _judge(
 
 def _moving(probe: ProbeReading, gateway: GatewayReading | None) -> tuple[int | None, float]:
     """Return what is in flight, and when it was last seen to move, in boot seconds."""
-    through = gateway.replicas.get(probe.replica) if gateway else None
+    through = _through(probe, gateway)
     if through is None:
         return probe.in_flight, probe.moving_at
     passed_at = through.last_byte_boot_seconds or 0.0
     return max(probe.in_flight or 0, through.in_flight), max(probe.moving_at, passed_at)
+
+
+def _through(probe: ProbeReading, gateway: GatewayReading | None) -> GatewayReplica | None:
+    return gateway.replicas.get(probe.replica) if gateway else None
 
 
 def _worked(

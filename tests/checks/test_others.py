@@ -44,12 +44,17 @@ def still(probe: ProbeReading, gateway: GatewayReading | None = None) -> Verdict
             "stalled",
             id="slower-than-its-slowest",
         ),
+        pytest.param(
+            make.probe(in_flight=1, moving_at=NOW - 360, slowest_seconds=350.0),
+            "stalled",
+            id="its-slowest-was-a-hang",
+        ),
         pytest.param(make.probe(canary_failures=1), "", id="one-canary"),
         pytest.param(make.probe(canary_failures=2), "canary_failed", id="two-canaries"),
     ],
 )
 def test_stalled(probe: ProbeReading, reason: str) -> None:
-    """Work in flight that has not moved for max(120 s, 3 × the slowest batch) is stalled."""
+    """Work in flight that has not moved for max(120 s, 3 × its slowest ≤ 6 min) is stalled."""
     verdict = still(probe)
     assert verdict.reason == reason
     assert verdict.remedy == ("restart" if reason else "none")
@@ -109,8 +114,9 @@ FAILED = {"stats_at": NOW}
         pytest.param(LATE, 0.0, 120, id="late, idle"),
         pytest.param(LATE, None, 1200, id="late, processor time not told"),
         pytest.param(LATE, 1.0, 1200, id="late, a core"),
-        pytest.param(FAILED, 0.0, math.inf, id="refused, idle"),
-        pytest.param(FAILED, None, math.inf, id="refused, processor time not told"),
+        pytest.param(FAILED, 0.0, 1200, id="refused, idle"),
+        pytest.param(FAILED, 1.0, 1200, id="refused, a core"),
+        pytest.param(FAILED, None, 1200, id="refused, processor time not told"),
     ],
 )
 def test_a_long_batch_is_told_from_a_standstill(
@@ -123,6 +129,14 @@ def test_a_long_batch_is_told_from_a_standstill(
 def test_with_a_gpu_processor_time_is_believed_for_less() -> None:
     """A thread that waits for a hung GPU spins, and no batch there takes six minutes."""
     assert Standing(0, **LATE).failed_after(1.0) == 360
+
+
+def test_a_request_through_a_gateway_may_be_new_where_the_counters_are_not_read() -> None:
+    """How long it has stood is not told, so it is never a standstill of that length."""
+    row = GatewayReplica(in_flight=1, last_byte_boot_seconds=None)
+    refused = make.probe(in_flight=0, moving_at=NOW - 5000, stats_at=NOW - 5000)
+    verdict = still(refused, GatewayReading(replicas={"chat-0": row}))
+    assert (verdict.state, verdict.reason) == ("unknown", "metrics_unread")
 
 
 def test_a_batch_that_stops_half_way_is_found() -> None:
