@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuctl.adapters.sqlite import read_events
+from gpuctl.adapters.sqlite.rows import Wanted, select
 from gpuctl.errors import StoreError
-from gpuctl.model import EventKind
+from gpuctl.model import Event, EventKind
 from tests.adapters.sqlite_bench import event_of, store_in
 
 
@@ -92,6 +93,31 @@ def test_no_past_is_given_up_for_a_word_that_nothing_rests_on(
     found = [event.evidence for event in read_events(tmp_path / "state.db")]
     assert found[:199] == told[:199]
     assert list(found[199]) == ["damaged"]
+
+
+def test_no_past_is_given_up_for_what_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that is locked while it is examined is refused as it is, and read the next time."""
+    store = store_in(tmp_path)
+    told = store.append([event_of(EventKind.FAILED)])
+    store.close()
+
+    def locked(database: sqlite3.Connection, wanted: Wanted) -> Iterator[Event]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            database.execute("PRAGMA busy_timeout = 0")
+            yield from select(database, wanted)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gpuctl.adapters.sqlite.store.select", locked)
+        with pytest.raises(StoreError, match="database is locked"):
+            store_in(tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == ["state.db"]
+
+    store = store_in(tmp_path)
+    assert (store.cautious, store.events()) == (False, told)
+    store.close()
 
 
 def test_every_damaged_journal_is_kept(tmp_path: Path) -> None:

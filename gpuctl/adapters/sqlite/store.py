@@ -193,12 +193,16 @@ def _examine(database: sqlite3.Connection) -> None:
     """
     Raise `DatabaseError` for what is damaged: a page, or words that memory is made of.
 
-    A past is not given up for the others: they are for people.
+    A past is not given up for the others: they are for people. Nor is it for what may pass, a
+    lock or a disk that cannot be read: those are `OperationalError`, as everywhere.
     """
     if (found := database.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
         raise sqlite3.DatabaseError(f"quick_check: {found[0]}")
     try:
         for _ in select(database, Wanted(kinds=REMEMBERED)):
             pass
-    except sqlite3.OperationalError as error:  # text that is not UTF-8
+    except sqlite3.OperationalError as error:
+        if hasattr(error, "sqlite_errorcode"):  # SQLite's own: damage is no OperationalError there
+            raise
+        # The module's own, which has no code: text that is not UTF-8.
         raise sqlite3.DatabaseError(str(error)) from error
