@@ -28,7 +28,7 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
     Raises:
         TimedOut: and every other reason for not getting there, as its own error.
     """
-    elsewhere.refuse_system(session)
+    session = elsewhere.refuse_system(session)
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
     plan, inventory = planned.made(session, profile)

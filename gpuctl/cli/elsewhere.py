@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpuctl import fast_status
 from gpuctl.cli import choose, compose
 from gpuctl.cli.session import Session
-from gpuctl.errors import GpuctlError, RuntimeUnavailable, StoreError
+from gpuctl.errors import DaemonDown, GpuctlError, RuntimeUnavailable, StoreError
 
 if TYPE_CHECKING:
     from gpuctl.model import Profile
@@ -19,23 +21,37 @@ if TYPE_CHECKING:
 _RUNNING = ("running", "paused")
 
 
-def refuse_system(session: Session) -> None:
+def refuse_system(session: Session) -> Session:
     """
     Refuse to supervise, or to say what is, where the system's gpuctl does and we are not its user.
 
     A profile names programs, images and mounts: who may change it may do all that its daemon can,
     which is more than stopping and starting replicas, as members of its group may.
 
+    Returns:
+        the session to go on with, which sees nothing of a system's gpuctl that has ended: its
+        unit keeps its status until the next boot.
+
     Raises:
-        GpuctlError: what we see is the system's.
+        GpuctlError: what we see is the system's, and it lives or cannot be told.
     """
-    if session.seen == session.own:
-        return
+    if session.seen == session.own or not _lives(session):
+        return replace(session, alone=True)
     raise GpuctlError(
         f"the system's gpuctl supervises this host ({session.seen.runtime}), and its profile is"
         " not yours to change",
         "use `sudo gpuctl …`; for a gpuctl of your own, name a directory: GPUCTL_RUNTIME_DIR",
     )
+
+
+def _lives(session: Session) -> bool:
+    """True unless what we see says that its daemon has ended."""
+    try:
+        return fast_status.alive(session.status())
+    except DaemonDown:  # its status was removed just now
+        return False
+    except GpuctlError:
+        return True
 
 
 def refuse(session: Session, profile: Profile) -> None:

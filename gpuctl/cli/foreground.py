@@ -52,7 +52,7 @@ def supervisor(
     from gpuctl.daemon import Daemon
     from gpuctl.faults import fault_from
 
-    elsewhere.refuse_system(session)
+    session = elsewhere.refuse_system(session)
     own, profile = session.own, choose.applied(session)
     background.prepare(own)
     with ExitStack() as held:

@@ -29,6 +29,7 @@ class Session:
     environment: Mapping[str, str]
     simulate: str = ""  # a host-state file or its shipped name
     debug: bool = False
+    alone: bool = False  # whatever the system's gpuctl has left behind
 
     @property
     def own(self) -> paths.Directories:
@@ -38,6 +39,8 @@ class Session:
     @property
     def seen(self) -> paths.Directories:
         """Where to look at a daemon: this user's, or the system's."""
+        if self.alone:
+            return self.own
         return paths.reading(self.environment, root=_root(), simulate=self.simulate)
 
     def status(self) -> Status:

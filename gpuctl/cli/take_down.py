@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, compose, follow, foreground
+from gpuctl.cli import background, compose, elsewhere, follow, foreground
 from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
 
@@ -47,6 +47,7 @@ def _until_gone(session: Session, timeout: float, event: int = 0) -> Status:
 
 def _without_daemon(session: Session, timeout: float) -> int:
     """Take the lock and run the daemon's own fold, in this process, until nothing is left."""
+    session = elsewhere.refuse_system(session)
     with foreground.supervisor(session, intent="down") as daemon:
         session.say("no daemon runs: taking everything down from here")
         loop = threading.Thread(target=daemon.run, name="supervisor")

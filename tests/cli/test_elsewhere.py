@@ -1,6 +1,8 @@
 """No replicas are left in another runtime, and no daemon of another's is told `up`."""
 
+import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,13 @@ import pytest
 from gpuctl import paths
 from gpuctl.adapters.lock import lock_directory
 from gpuctl.adapters.process import ProcessRuntime
-from gpuctl.cli import bring_up, elsewhere, foreground, session
+from gpuctl.cli import background, bring_up, choose, elsewhere, foreground, session, take_down
 from gpuctl.cli.session import Session
-from gpuctl.errors import GpuctlError
+from gpuctl.errors import GpuctlError, NotFound
 from gpuctl.model import HostSettings, Profile
 from tests.adapters.process_bench import shell
 from tests.cli import fake_docker
+from tests.cli.conftest import DOCUMENT
 from tests.rig.waiting import wait_for
 
 DOCKER = Profile(host=HostSettings(name="rig", runtime="docker"))
@@ -128,6 +131,55 @@ def test_a_user_s_daemon_reads_no_profile_of_the_system_s(member: Session) -> No
             foreground.supervisor(member, intent=intent),
         ):
             pass
+
+
+@pytest.fixture
+def left(member: Session, tmp_path: Path) -> Session:
+    """The same, once the system's gpuctl has ended; its unit keeps the directory."""
+    document = json.loads(DOCUMENT.read_text())
+    document["daemon"]["pid"] = 2**22 + 1  # above any pid. Source: PID_MAX_LIMIT, proc(5)
+    (tmp_path / "system" / "status.json").write_text(json.dumps(document))
+    return member
+
+
+def test_a_system_s_gpuctl_that_has_ended_supervises_nothing(left: Session) -> None:
+    """A user begins where it left its status; of its files nothing is taken for theirs."""
+    assert left.seen != left.own  # `status` tells what was
+
+    begun = elsewhere.refuse_system(left)
+
+    assert (begun.seen, begun.own) == (left.own, left.own)
+    with pytest.raises(NotFound, match=re.escape(left.own.applied)):
+        choose.applied(begun)
+
+
+def test_a_system_s_gpuctl_that_lives_is_not_left(left: Session, tmp_path: Path) -> None:
+    """Its status is believed for as long as its daemon runs: here, this very process."""
+    document = json.loads(DOCUMENT.read_text())
+    document["daemon"]["pid"] = os.getpid()
+    (tmp_path / "system" / "status.json").write_text(json.dumps(document))
+    held = lock_directory(tmp_path / "system")
+
+    with pytest.raises(GpuctlError, match="the system's gpuctl"):
+        elsewhere.refuse_system(left)
+
+    os.close(held)
+
+
+def test_a_user_s_daemon_and_down_are_their_own_beside_what_the_system_s_left(
+    left: Session, docker: Path
+) -> None:
+    """What is applied, supervised and waited for is the user's."""
+    mine = replace(left, environment={**left.environment, "DOCKER_HOST": f"unix://{docker}"})
+    background.prepare(mine.own)
+    bring_up.apply(mine, PROCESS)
+
+    with foreground.supervisor(mine) as daemon:
+        assert os.path.exists(mine.own.socket)
+        daemon.end()
+    assert take_down.command(mine, timeout=10) == 0
+
+    assert json.loads(Path(mine.own.status).read_text())["profile"] == "rig"
 
 
 def test_a_user_s_own_gpuctl_is_theirs(member: Session, tmp_path: Path) -> None:
