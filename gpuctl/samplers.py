@@ -47,6 +47,7 @@ class RuntimeSource:
         self._unread_at = 0.0  # when a question was last not answered
         self._since: float | None = None  # what the stream told last is of this time
         self._following_at: float | None = None  # when the stream that is open was asked for
+        self._broke_at: float | None = None  # when it broke off, until a later list is read
         # Containers of which the stream has told this, since their last start.
         self._signalled: set[str] = set()
         self._starved: set[str] = set()
@@ -82,6 +83,13 @@ class RuntimeSource:
 
     def _back(self, began: float) -> bool:
         """Take an error back, unless the list that came through began before the latest failure."""
+        if self._broke_at is not None:
+            # A socket that systemd holds (docker.socket) keeps questions while the engine restarts:
+            # none fails, and one asked before it went may be answered after. Where the stream
+            # alone broke off, containers that live on tell so.
+            self._latest.runtime_back_boot_seconds = self._clock.boot_seconds()
+            if began >= self._broke_at:
+                self._broke_at = None
         failing = self._latest.errors.get("runtime")
         if failing is None or self._unread_at > began:
             return False
@@ -136,6 +144,9 @@ class RuntimeSource:
         self._following_at = None
         if self._ended.is_set():
             return
+        if followed:
+            with self._lock:
+                self._broke_at = self._clock.boot_seconds()
         self.sample()
         if not followed and "runtime" not in self._latest.errors:
             words = f"{words}; deaths are noticed at the interval"

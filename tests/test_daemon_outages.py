@@ -99,6 +99,43 @@ def test_a_docker_restart_is_not_held_against_anyone() -> None:
     assert {stage.row(f"chat-{i}")["restarts_1h"] for i in range(4)} == {0}
 
 
+@pytest.mark.parametrize(
+    ("dying", "reasons"),
+    [
+        pytest.param(("c1", "c2", "c3", "c4"), {"runtime_restarted"}, id="all"),
+        pytest.param(("c1",), {"killed"}, id="one-of-four"),
+    ],
+)
+def test_an_engine_that_restarts_behind_its_socket(
+    dying: tuple[str, ...], reasons: set[str]
+) -> None:
+    """No question is refused: the stream ended and all are dead. One that lived on tells not so."""
+    stage = Stage(make.plan(*(make.replica(f"chat-{i}", gpus=()) for i in range(4))))
+    stage.pass_(3)
+    source = stage.daemon.sources.runtime
+    source._ended = Instant()
+    errors: list[object] = []
+
+    def watch(since: float | None) -> Iterator[RuntimeEvent]:
+        stage.pass_(6)
+        for id_ in dying:
+            stage.fakes.runtime.die(id_, 137)
+        stage.fakes.runtime.watch = ended  # type: ignore[method-assign]
+        yield from ()
+
+    def ended(since: float | None) -> Iterator[RuntimeEvent]:
+        errors.append(dict(stage.daemon.latest.errors))
+        source.end()
+        yield from ()
+
+    stage.fakes.runtime.watch = watch  # type: ignore[method-assign]
+    source.watch()
+    stage.pass_(5)
+    assert {reason.removeprefix("failed ") for reason in stage.tale("failed")} == reasons
+    assert errors == [{}], "nothing was held back, and no condition told"
+    assert {stage.phase(f"chat-{i}") for i in range(4)} == {"ready"}
+
+
 def test_a_host_fault_holds_starts_until_one_is_ready() -> None:
     """Half the replicas failing within a minute: one probe start, and all when it is ready."""
     plan = make.plan(

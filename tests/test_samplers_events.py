@@ -288,6 +288,50 @@ def test_an_outage_under_an_open_stream_is_no_restart_of_the_engine(board: Board
     assert "runtime" not in board.latest.errors
 
 
+def test_an_engine_whose_socket_waits_for_it_is_back_with_the_first_list(board: Board) -> None:
+    """systemd's docker.socket keeps a question until the engine has restarted: none is refused."""
+    board.list(C1)
+    listed = board.runtime.list
+
+    def waits() -> tuple[ContainerReading, ...]:
+        board.clock.advance(3)
+        board.hold(DEAD)
+        return listed()
+
+    def restart() -> None:
+        board.clock.advance(5)
+        board.runtime.list = waits  # type: ignore[method-assign]
+
+    Breaking(board, restart)
+    assert board.states() == {"c1": "exited"}
+    assert board.latest.runtime_back_boot_seconds == NOW + 8
+    assert (board.latest.errors, board.woken) == ({}, ["runtime", "runtime"])
+
+
+def test_what_was_asked_before_the_stream_broke_off_may_be_answered_after_the_restart(
+    board: Board,
+) -> None:
+    """A list that waited with the engine's socket tells of its dead; a later one settles it."""
+    board.list(C1)
+    listed = board.runtime.list
+    backs: list[float | None] = []
+
+    def waits() -> tuple[ContainerReading, ...]:
+        board.runtime.list = listed  # type: ignore[method-assign]
+        board.clock.advance(1)
+        board.source._broke_at = board.clock.boot_seconds()  # on the thread of the stream
+        board.clock.advance(3)
+        board.hold(DEAD)
+        return listed()
+
+    board.runtime.list = waits  # type: ignore[method-assign]
+    for _ in range(3):
+        board.source.sample()
+        backs.append(board.latest.runtime_back_boot_seconds)
+        board.clock.advance(1)
+    assert backs == [NOW + 4, NOW + 5, NOW + 5]
+
+
 def test_events_are_read_again_once_a_stream_has_lasted(board: Board) -> None:
     """Not before: one that is cut off again and again is not followed."""
     board.list(C1)
