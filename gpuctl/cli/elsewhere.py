@@ -16,7 +16,7 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown, GpuctlError, RuntimeUnavailable, StoreError
 
 if TYPE_CHECKING:
-    from gpuctl.model import Profile
+    from gpuctl.model import ContainerReading, Profile
 
 _RUNNING = ("running", "paused")
 
@@ -88,9 +88,17 @@ def _applied(session: Session) -> Profile | None:
 def _running(session: Session, before: Profile, moves: str) -> list[str]:
     try:
         with closing(compose.runtime(session, before)) as runtime:
-            return sorted(r.replica for r in runtime.list() if r.state in _RUNNING)
+            running = (found for found in runtime.list() if found.state in _RUNNING)
+            return sorted(found.replica for found in running if _belongs(found, before))
     except RuntimeUnavailable as error:
         raise GpuctlError(
             f"{moves}, but what still runs cannot be told: {error.message}",
             f"bring it back and `gpuctl down`; is it gone for good, remove {session.own.applied}",
         ) from error
+
+
+def _belongs(found: ContainerReading, before: Profile) -> bool:
+    """True for a replica of the applied profile, also one kept since it had another name."""
+    workload = found.replica.rpartition("-")[0]
+    named = any(workload == each.name for each in before.workloads)
+    return named or found.profile == before.host.name

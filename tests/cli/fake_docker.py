@@ -19,6 +19,7 @@ ID = "3XVR:FAKE:ENGINE"
 class _Engine(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
     running: tuple[str, ...] = ()
+    profile = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -29,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
             "version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12"},
             "info": {"ID": ID},
             "json": [_row(replica) for replica in self.server.running],
-            **{replica: _inspected(replica) for replica in self.server.running},
+            **{each: _inspected(each, self.server.profile) for each in self.server.running},
         }
         # /version, /v1.41/info, /v1.41/containers/json, /v1.41/containers/ID/json
         words = self.path.partition("?")[0].split("/")
@@ -52,21 +53,21 @@ def _row(replica: str) -> dict[str, Any]:
     return {"Id": replica, "State": "running", "Names": [f"/gpuctl-{replica}"]}
 
 
-def _inspected(replica: str) -> dict[str, Any]:
+def _inspected(replica: str, profile: str) -> dict[str, Any]:
     return {
         "Id": replica,
         "Name": f"/gpuctl-{replica}",
         "State": {"Status": "running"},
-        "Config": {"Labels": {"gpuctl.replica": replica}},
+        "Config": {"Labels": {"gpuctl.replica": replica, "gpuctl.profile": profile}},
     }
 
 
 @contextmanager
-def answering(path: Path, *running: str) -> Iterator[None]:
-    """An engine where one container of each of these replicas runs."""
+def answering(path: Path, *running: str, profile: str = "rig") -> Iterator[None]:
+    """An engine where one container of each of these replicas runs, of this profile."""
     path.unlink(missing_ok=True)
     with _Engine(str(path), _Handler) as server:
-        server.running = running
+        server.running, server.profile = running, profile
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -16,7 +16,7 @@ from gpuctl.adapters.process import ProcessRuntime
 from gpuctl.cli import background, bring_up, choose, elsewhere, foreground, session, take_down
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, NotFound
-from gpuctl.model import HostSettings, Profile
+from gpuctl.model import HostSettings, Profile, Workload
 from tests.adapters.process_bench import shell
 from tests.cli import fake_docker
 from tests.cli.conftest import DOCUMENT
@@ -24,6 +24,7 @@ from tests.rig.waiting import wait_for
 
 DOCKER = Profile(host=HostSettings(name="rig", runtime="docker"))
 PROCESS = Profile(host=HostSettings(name="rig", runtime="process"))
+CHAT = Workload(name="chat", engine="llamacpp", port=8001)
 
 
 def test_nothing_was_applied_before(here: Session) -> None:
@@ -53,11 +54,31 @@ def test_containers_that_run_are_not_left(here: Session, docker: Path) -> None:
         elsewhere.refuse(here, PROCESS)
 
 
+def test_another_profile_s_containers_are_not_ours_to_wait_for(here: Session, docker: Path) -> None:
+    """What another gpuctl runs on the same engine is left by no move of ours."""
+    bring_up.apply(here, replace(DOCKER, workloads=(CHAT,)))
+
+    with fake_docker.answering(docker, "embed-0", "chat-large-0", profile="another"):
+        elsewhere.refuse(here, PROCESS)
+
+
+def test_a_replica_kept_from_before_a_new_name_is_not_left(here: Session, docker: Path) -> None:
+    """A profile that got another name keeps what runs, under the label of its old name."""
+    bring_up.apply(here, replace(DOCKER, workloads=(CHAT,)))
+
+    with (
+        fake_docker.answering(docker, "chat-0", profile="old"),
+        pytest.raises(GpuctlError, match="but chat-0 still run"),
+    ):
+        elsewhere.refuse(here, PROCESS)
+
+
 def test_processes_that_run_are_not_left(here: Session, place: Path) -> None:
     """From processes to Docker only once no process of ours runs."""
     bring_up.apply(here, PROCESS)
     processes = ProcessRuntime(place / "processes", units=False)
-    container = processes.create("gpuctl-chat-0", shell("sleep 60"), {"gpuctl.replica": "chat-0"})
+    labels = {"gpuctl.replica": "chat-0", "gpuctl.profile": "rig"}
+    container = processes.create("gpuctl-chat-0", shell("sleep 60"), labels)
     processes.start(container)
 
     with pytest.raises(GpuctlError, match="belong in process, and would move to docker, but chat"):
