@@ -46,7 +46,7 @@ dev-setup: $(VENV)/.dev $(MODEL) ## the environment and the model for working on
 
 soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default thresholds: half an hour
 	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
-		--junitxml=build/soak.xml || code=$$?; \
+		-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
 		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
 
 bench: $(VENV)/.dev $(MODEL) ## measure, and print the tables
