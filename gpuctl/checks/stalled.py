@@ -116,7 +116,9 @@ def _worked(
     at, then = told.get("worked_boot_seconds"), told.get("worked_cpu_seconds")
     if used is None:
         return (now if probe.stats_late else probe.moving_at), None
-    if told.get("container") != container.id or not isinstance(at, float) or at < probe.moving_at:
+    if told.get("container") != container.id or not isinstance(at, float):
+        return now, used  # not watched until now: it may have been at work all the time
+    if at < probe.moving_at:
         return probe.moving_at, used
     if not isinstance(then, float) or used - then >= least_seconds:
         return now, used

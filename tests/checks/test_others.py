@@ -139,6 +139,16 @@ def test_a_request_through_a_gateway_may_be_new_where_the_counters_are_not_read(
     assert (verdict.state, verdict.reason) == ("unknown", "metrics_unread")
 
 
+def test_a_batch_is_at_work_until_it_was_watched() -> None:
+    """A tick that could not look forgets what was used before: it is watched for a limit anew."""
+    standing = Standing(**READ)
+    assert standing.after(300, 300.0).reason == "long_batch"
+    standing.before = []
+    assert [standing.after(at, 305.0).reason for at in (305, 420, 425)] == [
+        "long_batch", "long_batch", "stalled",
+    ]  # fmt: skip
+
+
 def test_a_batch_that_stops_half_way_is_found() -> None:
     """The limit counts from the last work that was seen."""
     assert 300 <= Standing(**LATE).failed_after(1.0, until=200) <= 320
