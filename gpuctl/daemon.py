@@ -211,7 +211,7 @@ class Daemon:
         decision = decide(plan, now, conditions, self.journal.history, self.instance)
         waits = self._act(decision, now)
         if gpus_wanted(conditions, waits, now):
-            self.sources.hurry_gpus(wake=True)
+            self.sources.hurry_gpus()
         gateway = self._setting.profile.gateway
         self._status.publish(plan, gateway, now, conditions, waits, began)
         self._next_tick = next_tick(plan, now, conditions, self.journal.history, waits)
@@ -248,8 +248,6 @@ class Daemon:
                 self._answer(message)
             case "reload":
                 self._reload()
-            case str() if message.startswith("die "):
-                self.sources.hurry_gpus(wake=False)
 
     def _reload(self) -> None:
         try:

@@ -12,7 +12,7 @@ class Sampler:
     """
     A thread that calls *sample* every *seconds*, or at once when hurried.
 
-    However often it is hurried, a pass begins *apart_seconds* after the last one ended.
+    The first hurry is obeyed at once; after a pass that was hurried *apart_seconds* go by.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class Sampler:
         self._hurry.set()
 
     def _run(self) -> None:
+        apart_seconds = 0.0
         while not self._ended.is_set():
             guarded(self._name, self._sample)
-            self._ended.wait(self._apart_seconds)
-            self._hurry.wait(max(0.0, self._seconds - self._apart_seconds))
+            self._ended.wait(apart_seconds)
+            hurried = self._hurry.wait(max(0.0, self._seconds - apart_seconds))
             self._hurry.clear()
+            apart_seconds = self._apart_seconds if hurried else 0.0

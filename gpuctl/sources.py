@@ -68,9 +68,9 @@ class Sources:
         for sampler in self._paced:
             sampler.pace(interval_seconds)
 
-    def hurry_gpus(self, *, wake: bool) -> None:
-        """Read the GPUs next; *wake* the loop with the reading even if it shows nothing new."""
-        self.gpus.hurried = self.gpus.hurried or wake
+    def hurry_gpus(self) -> None:
+        """Read the GPUs next, and wake the loop with the reading even if it shows nothing new."""
+        self.gpus.hurried = True
         self._gpus.hurry()
 
     def spoken(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gpuctl.errors import GpuctlError, ProfileError, StoreError
-from gpuctl.model import ContainerSpec, GpuProcess, RuntimeEvent
+from gpuctl.model import ContainerSpec, GpuProcess
 from tests import make
 from tests.daemon_loop_bench import OTHER, Loop, loop, quiet
 
@@ -142,17 +142,6 @@ def test_another_interval_is_that_of_the_sources_too(loop: Loop, how: str) -> No
     assert (paces, loop.fakes.store.status["daemon"]["interval_seconds"]) == ([2.0], 2.0)
 
 
-def test_a_death_has_the_gpus_read(loop: Loop) -> None:
-    """Whether its VRAM is free again is known by the time it is started."""
-    loop.up()
-    hurried: list[bool] = []
-    loop.daemon.sources.hurry_gpus = lambda *, wake: hurried.append(wake)  # type: ignore[method-assign]
-    died = RuntimeEvent(at=make.AT, action="die", container="c1", replica="chat-0", exit_code=1)
-    loop.daemon.sources.runtime._take(died)
-    loop.daemon.step()
-    assert hurried == [False]
-
-
 def test_a_start_that_waits_for_vram_has_the_gpus_read(loop: Loop) -> None:
     """At every look, so that it waits no longer than the old process holds on to its memory."""
     loop.plan = make.plan()
@@ -161,7 +150,7 @@ def test_a_start_that_waits_for_vram_has_the_gpus_read(loop: Loop) -> None:
     loop.born()
     loop.up()
     hurried: list[bool] = []
-    loop.daemon.sources.hurry_gpus = lambda *, wake: hurried.append(wake)  # type: ignore[method-assign]
+    loop.daemon.sources.hurry_gpus = lambda: hurried.append(True)  # type: ignore[method-assign]
     loop.fakes.runtime.die("c1", 1)
     loop.pass_()
     assert (loop.row()["reason"], hurried) == ("vram_held", [True])

@@ -57,7 +57,7 @@ def test_threads_read_until_they_are_ended() -> None:
         host.woken.get(timeout=PATIENCE_SECONDS)
     while not host.woken.empty():
         host.woken.get()
-    host.sources.hurry_gpus(wake=True)
+    host.sources.hurry_gpus()
     while host.woken.get(timeout=PATIENCE_SECONDS) != "gpus":
         pass
     host.sources.end()
@@ -76,13 +76,3 @@ def test_a_pace_is_that_of_every_source_but_the_gateways_file() -> None:
         "host": 0.5,
         "gateway": 1.0,
     }
-
-
-def test_a_hurry_that_nobody_waits_for_wakes_nobody() -> None:
-    """A death has the GPUs read; only a decision that waits for the reading is woken by it."""
-    host = Host()
-    host.sources.hurry_gpus(wake=False)
-    assert host.sources.gpus.hurried is False
-    host.sources.hurry_gpus(wake=True)
-    host.sources.hurry_gpus(wake=False)
-    assert host.sources.gpus.hurried is True
