@@ -43,15 +43,18 @@ def main() -> int:
     print(f"  first write      {reaction.told(through.write)}  goal p50 25, p99 100")
     print(f"  start            {reaction.told(direct.start)}  goal the row below")
     print(f"  --restart=always {reaction.told(direct.peer)}")
-    ratios = [own / peer for own, peer in zip(direct.start, direct.peer, strict=True)]
-    print(f"  start, as a ratio of the peer's: median {statistics.median(ratios):.2f}")
+    # Each beside the peer's death that followed it: the machine drifts more than they differ.
+    ratio = statistics.median(
+        own / peer for own, peer in zip(direct.start, direct.peer, strict=True)
+    )
+    print(f"  start, as a ratio of the peer's: median {ratio:.3f}  goal 1")
     print(f"{CUT_DEATHS} deaths with the event stream cut, interval 5 s")
     print(f"  first write      {reaction.told(cut.write)}  goal 6000")
     print(f"two of one replica at once: {both:.3f} s")
     met = (
         statistics.median(through.write) <= P50_SECONDS,
         reaction.quantile(through.write, 0.99) <= P99_SECONDS,
-        statistics.median(direct.start) <= statistics.median(direct.peer),
+        ratio <= 1.0,
         max(cut.write) <= CUT_SECONDS,
         len(through.write) == DEATHS,
         both == 0.0,
