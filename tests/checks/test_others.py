@@ -149,6 +149,12 @@ def test_a_batch_is_at_work_until_it_was_watched() -> None:
     ]  # fmt: skip
 
 
+def test_what_moved_since_it_was_watched_counts_from_there() -> None:
+    """Work that was seen before the last movement says nothing of the standstill after it."""
+    standing = Standing(**READ)
+    assert [standing.after(at, 0.0).reason for at in (-10, 115, 120)] == ["", "", "stalled"]
+
+
 def test_a_batch_that_stops_half_way_is_found() -> None:
     """The limit counts from the last work that was seen."""
     assert 300 <= Standing(**LATE).failed_after(1.0, until=200) <= 320
