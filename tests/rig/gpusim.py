@@ -38,7 +38,8 @@ from typing import Any, BinaryIO
 #: How often the orders file is looked at; sixteen of these share two cores.
 POLL_SECONDS = 0.1
 #: The main thread takes a signal within milliseconds; a busy machine gets its time.
-TERM_SECONDS = 5.0
+TERM_SECONDS, TERM_TRIES = 0.05, 100
+MAIN = threading.get_ident()
 REASONS = {200: "OK", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 METRICS = """\
 # TYPE llamacpp:prompt_tokens_total counter
@@ -80,8 +81,12 @@ class Simulator:
             # A signal's disposition belongs to the process, but only its main thread may set it:
             # it is waited for, or the answer would be there before what it promises.
             self.term_set.clear()
-            os.kill(os.getpid(), signal.SIGUSR1)
-            self.term_set.wait(TERM_SECONDS)
+            # To that very thread, and again: one that comes just before it begins to wait for a
+            # client is not looked at until there is one.
+            for _ in range(TERM_TRIES):
+                signal.pthread_kill(MAIN, signal.SIGUSR1)
+                if self.term_set.wait(TERM_SECONDS):
+                    break
         if "load_seconds" in orders:
             self.loaded_at = time.monotonic() + orders["load_seconds"]
         if "allocate" in orders:
