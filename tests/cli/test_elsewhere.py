@@ -207,4 +207,6 @@ def test_a_user_s_own_gpuctl_is_theirs(member: Session, tmp_path: Path) -> None:
     """Whoever names a runtime directory means it, whatever the system runs."""
     own = {**member.environment, "GPUCTL_RUNTIME_DIR": str(tmp_path / "mine")}
 
-    elsewhere.refuse_system(replace(member, environment=own))
+    session = replace(member, environment=own)
+    found = elsewhere.refuse_system(session)
+    assert found.seen == found.own

@@ -74,7 +74,8 @@ def test_vram_over_a_group() -> None:
 
 def test_vram_of_an_unknown_card() -> None:
     """A card whose size is not reported cannot refuse anything."""
-    planned(workload(vram_bytes=99 * GIB), on=host(gpus=(gpu(0, memory_total_bytes=None),)))
+    plan = planned(workload(vram_bytes=99 * GIB), on=host(gpus=(gpu(0, memory_total_bytes=None),)))
+    assert [replica.name for replica in plan.replicas] == ["chat-0"]
 
 
 def test_ports_clash() -> None:
