@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,13 @@ from gpuctl.model import (
     Condition,
     EngineStats,
     GpuIdentity,
+    ModelFacts,
     Plan,
     ProbeSpec,
     Snapshot,
+    Tuned,
     Verdict,
+    VramPlan,
     Workload,
 )
 
@@ -36,6 +39,8 @@ class Slot:
     runtime: str  # docker | process | simulated
     cpus: int = 1  # of the host
     python: str = "python3"  # the interpreter that runs gpuctl
+    driver_version: str | None = None  # NVIDIA's, of the host
+    cuda_version: tuple[int, int] | None = None  # the newest that this driver serves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,19 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unfit:
+    """Why an engine cannot run where it is put, found before anything is fetched."""
+
+    key: str  # of the workload: image, options.dtype …
+    what: str
+    hint: str  # what to use instead
+
+
+#: How far a start has come, in order; an engine that has no graphs or no warm-up skips those.
+STAGES = ("weights_loaded", "graphs_ready", "warmed_up")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """An inference server that gpuctl can start and ask."""
 
@@ -63,6 +81,14 @@ class Engine:
     runtimes: frozenset[str] = frozenset({"docker", "simulated"})
     needs_model: bool = True
     needs_image: bool = True  # on Docker
+    #: What it takes of its GPUs; None where the model's files do not tell.
+    memory: Callable[[Workload, Slot, ModelFacts], VramPlan | None] | None = None
+    #: The options that suit the card of the slot, and the operator's own beside them.
+    tune: Callable[[Workload, Slot], Iterable[Tuned]] | None = None
+    #: Whether this image, with these options, runs on this card under this driver.
+    fit: Callable[[Workload, Slot], Iterable[Unfit]] | None = None
+    #: How far its start has come by its last log lines: one of `STAGES`, "" where they do not tell.
+    stage: Callable[[Sequence[str]], str] | None = None
     groups: bool = False  # one replica may span several GPUs (tensor parallel)
     owns: frozenset[str] = frozenset()  # flags `launch` sets: a profile's `args` may not
 

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from functools import partial
 
-from gpuctl import history
+from gpuctl.history import memory
 from gpuctl.model import Event, EventKind
 
 #: Marks in the evidence that give an Event of the same kind another meaning.
@@ -35,7 +35,7 @@ def needed(events: Iterable[Event]) -> frozenset[int]:
 class _Walk:
     def __init__(self) -> None:
         # As many of each form as starts are remembered; of most the last one would do.
-        newest = partial(deque[int], maxlen=history.STARTS_KEPT)
+        newest = partial(deque[int], maxlen=memory.STARTS_KEPT)
         self._newest: defaultdict[_Form, deque[int]] = defaultdict(newest)
         self._intents: set[int] = set()
         self._open: dict[str, Event] = {}  # the attempt under way, by replica

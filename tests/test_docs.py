@@ -248,6 +248,7 @@ TABLES = {
     "[host]": "HostSettings",
     "[watchdog]": "WatchdogSettings",
     "[workloads.NAME]": "Workload",
+    "on_cpu`, `scaled": "Variant",
     "health": "HealthSettings",
     "log": "LogRotation",
     "docker_health": "DockerHealth",

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl import history
-from gpuctl.history import REMEMBERED, History, ReplicaHistory, remember
+from gpuctl.history import REMEMBERED, History, ReplicaHistory, memory, remember
 from gpuctl.model import Event
 from gpuctl.retention import needed
 from tests import make
@@ -96,7 +95,7 @@ def test_memory_is_the_same_before_and_after(drawn: list[list[Event]], every: in
     ]
     stored: list[Event] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "STARTS_KEPT", EACH)
+        patch.setattr(memory, "STARTS_KEPT", EACH)
         for event in told:
             stored.append(event)
             if event.id % every == 0:
@@ -106,7 +105,7 @@ def test_memory_is_the_same_before_and_after(drawn: list[list[Event]], every: in
 
 def test_a_failure_keeps_the_container_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused start is the failure of the container before it, whatever has started since."""
-    monkeypatch.setattr(history, "STARTS_KEPT", EACH)
+    monkeypatch.setattr(memory, "STARTS_KEPT", EACH)
     restart: dict[str, Any] = {"action": "start", "restart": True}
     told = [
         *make.started(id_="c1"),
@@ -137,7 +136,7 @@ def test_what_a_stuck_removal_tells_again_and_again_is_dropped() -> None:
         )
     ]
     kept = pruned(events, 0)
-    assert len(kept) == 4 + 2 * history.STARTS_KEPT
+    assert len(kept) == 4 + 2 * memory.STARTS_KEPT
     assert [event.kind for event in kept[:4]] == ["attempt", "done", "ready", "baseline"]
 
 

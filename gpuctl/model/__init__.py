@@ -1,5 +1,6 @@
 """Every domain type: frozen dataclasses with the unit in the name. Nothing here does anything."""
 
+from gpuctl.model.facts import LayerCache, ModelFacts
 from gpuctl.model.judgement import (
     Action,
     Condition,
@@ -15,12 +16,18 @@ from gpuctl.model.judgement import (
     Verdict,
 )
 from gpuctl.model.plan import (
+    Assignment,
+    Assignments,
     ContainerSpec,
     GpuIdentity,
     Inventory,
+    Known,
     Plan,
     ProbeSpec,
     Replica,
+    Tuned,
+    VramLine,
+    VramPlan,
 )
 from gpuctl.model.profile import (
     GIB,
@@ -36,6 +43,7 @@ from gpuctl.model.profile import (
     Profile,
     QueueSettings,
     Ulimit,
+    Variant,
     WatchdogSettings,
     Workload,
 )
@@ -44,6 +52,9 @@ from gpuctl.model.readings import (
     EngineStats,
     GatewayReading,
     GatewayReplica,
+    GpuFacts,
+    GpuHealth,
+    GpuPeer,
     GpuProcess,
     GpuReading,
     HostReading,
@@ -51,6 +62,7 @@ from gpuctl.model.readings import (
     ProbeReading,
     ProbeResult,
     RuntimeEvent,
+    Xid,
 )
 from gpuctl.model.snapshot import Snapshot, SourceError
 
@@ -58,6 +70,8 @@ __all__ = [
     "GIB",
     "MIB",
     "Action",
+    "Assignment",
+    "Assignments",
     "Condition",
     "ContainerReading",
     "ContainerSpec",
@@ -71,8 +85,11 @@ __all__ = [
     "GatewayReading",
     "GatewayReplica",
     "GatewaySettings",
+    "GpuFacts",
+    "GpuHealth",
     "GpuIdentity",
     "GpuName",
+    "GpuPeer",
     "GpuProcess",
     "GpuReading",
     "HealthSettings",
@@ -80,7 +97,10 @@ __all__ = [
     "HostSettings",
     "Inventory",
     "Json",
+    "Known",
+    "LayerCache",
     "LogRotation",
+    "ModelFacts",
     "Mount",
     "Outcome",
     "Plan",
@@ -97,8 +117,13 @@ __all__ = [
     "Start",
     "State",
     "Stop",
+    "Tuned",
     "Ulimit",
+    "Variant",
     "Verdict",
+    "VramLine",
+    "VramPlan",
     "WatchdogSettings",
     "Workload",
+    "Xid",
 ]

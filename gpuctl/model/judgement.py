@@ -90,7 +90,8 @@ class EventKind(StrEnum):
     """What happened; `history.fold` gives the ones it remembers their meaning."""
 
     DAEMON = "daemon"  # reason started | stopped
-    INTENT = "intent"  # reason run | stop | renew | cordon | uncordon | up | down
+    #: reason run | stop | renew | cordon | uncordon | scale | failover | up | down
+    INTENT = "intent"
     ATTEMPT = "attempt"  # an action begins; evidence: attempt, action, container
     EVIDENCE = "evidence"  # what a container left behind: its last log lines, its exit
     DONE = "done"  # an action ended well; evidence: attempt, seconds, container
@@ -102,6 +103,10 @@ class EventKind(StrEnum):
     HOST_FAULT = "host_fault"  # many failed at once: starts are held
     HOST_OK = "host_ok"
     CONDITION = "condition"  # a condition appeared, changed or went
+    XID = "xid"  # of a GPU; reason: its number
+    CORDONED = "cordoned"  # a GPU, by the daemon itself; an operator's is an intent
+    MOVED = "moved"  # a replica got other GPUs; evidence: gpus (UUIDs, () is the CPU), voluntary
+    MEASURED = "measured"  # the VRAM that a model took; subject: what `planning` looks it up by
     PEAK = "peak"  # the highest readings of a GPU within an hour
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpuctl.model.facts import ModelFacts
+from gpuctl.model.judgement import Json
 from gpuctl.model.profile import DockerHealth, LogRotation, Mount, Ulimit, WatchdogSettings
 
 
@@ -17,6 +19,9 @@ class GpuIdentity:
     name: str = ""
     memory_total_bytes: int | None = None
     compute_capability: tuple[int, int] | None = None
+    #: VRAM that others than gpuctl's replicas held when the host was last looked at, and who.
+    foreign_bytes: int | None = None
+    foreign: tuple[str, ...] = ()  # "Xorg (pid 812)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class Inventory:
 
     gpus: tuple[GpuIdentity, ...] = ()
     memory_total_bytes: int | None = None  # host RAM
+    driver_version: str | None = None  # NVIDIA's; None without one
+    cuda_version: tuple[int, int] | None = None  # the newest that the driver serves
     cpus: int = 1
     runtime: str = "docker"  # docker | process | simulated: where replicas run
     python: str = "python3"  # the interpreter that runs gpuctl: engines that are its own programs
@@ -72,6 +79,66 @@ class ProbeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Where a replica goes instead of where the profile puts it."""
+
+    gpus: tuple[str, ...] = ()  # UUIDs; () is the CPU
+    reason: str = ""  # cordoned | gpu_lost | xid_79 | scaled | failover_cpu …
+    voluntary: bool = True  # what runs elsewhere is drained first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignments:
+    """What became of the placement since the profile was written: `history` remembers it."""
+
+    moved: Mapping[str, Assignment] = field(default_factory=dict)  # by replica
+    counts: Mapping[str, int] = field(default_factory=dict)  # by workload: as many replicas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known beyond the profile and the host, to plan with."""
+
+    #: By workload, and by `<workload>/on_cpu` and `<workload>/scaled` where these have a model.
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)  # bytes by VramPlan.measure_key
+    assignments: Assignments = field(default_factory=Assignments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VramLine:
+    """One line of the sum: of one replica, over all its GPUs."""
+
+    label: str  # "weights", "KV cache", "compute buffers", "CUDA context" …
+    amount_bytes: int
+    why: str = ""  # "32 layers x 8 KV heads x 128 x 2 x f16 x 4096 tokens x 1 slot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VramPlan:
+    """What one replica takes of its GPUs together."""
+
+    total_bytes: int
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    overhead_bytes: int | None = None
+    source: str  # profile | headers | measured | claim (a share of the card, as vLLM takes)
+    lines: tuple[VramLine, ...] = ()
+    notes: tuple[str, ...] = ()  # why an estimate differs from a rule of thumb, or from a measure
+    measure_key: str = ""  # what a measurement of it is stored under
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """A setting that gpuctl chose for the card, and why; the operator's own always wins."""
+
+    key: str  # of the engine's options
+    value: Json  # `None`: the engine's own default, which is right
+    why: str
+    by_operator: bool = False  # it stands in the profile: shown, not chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
     """One slot of a workload, such as `chat-0`."""
 
@@ -86,7 +153,10 @@ class Replica:
     aliases: tuple[str, ...] = ()
     kind: str = "chat"
     slots: int = 1
-    vram_bytes: int | None = None  # what the profile says it takes, over all its GPUs
+    vram_bytes: int | None = None  # what it takes over all its GPUs: `vram`'s total
+    vram: VramPlan | None = None  # None on the CPU, and where nothing is known of it
+    tuned: tuple[Tuned, ...] = ()
+    moved: Assignment | None = None  # where it is, is not where the profile puts it
     digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
     spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
 

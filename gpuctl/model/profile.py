@@ -112,6 +112,24 @@ class DockerHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What differs of a workload where it runs in another way; `None` leaves it as it is."""
+
+    engine: str | None = None
+    image: str | None = None
+    model: str | None = None
+    gpus: int | None = None  # `scaled` only: of one replica more
+    context: int | None = None
+    parallel: int | None = None
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to the workload's
+    memory_bytes: int | None = None
+    memory_swap_bytes: int | None = None
+    options: Mapping[str, object] | None = None  # instead of the workload's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     name: str
     engine: str
@@ -121,6 +139,10 @@ class Workload:
     gpus: Literal["each", "none"] | tuple[tuple[GpuName, ...], ...] = "each"
     replicas: int = 1  # on the CPU only (`gpus = "none"`)
     replicas_per_gpu: int = 1  # per GPU, or per group of GPUs
+    max_gpus: int | None = None  # what `gpuctl scale` may take for all its replicas together
+    fallback: Literal["none", "cpu"] = "none"  # where its replicas go when no GPU is left
+    on_cpu: Variant = field(default_factory=Variant)  # how it runs there
+    scaled: Variant = field(default_factory=Variant)  # how the replicas run that `scale` adds
     vram_bytes: int | None = None  # what to plan for where the engine cannot be asked
     port: int
     context: int | None = None  # tokens

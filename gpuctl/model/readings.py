@@ -23,6 +23,81 @@ class GpuProcess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuPeer:
+    """How one GPU reaches another."""
+
+    uuid: str
+    #: The nearest thing both hang on: NVLink itself, or the common ancestor as `nvidia-smi topo -m`
+    #: has it.
+    path: Literal["nvlink", "internal", "single", "multiple", "hostbridge", "node", "system"]
+    p2p: bool | None = None  # whether each may read the other's memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """What does not change of a card while its driver is loaded; read once."""
+
+    driver_version: str | None = None
+    cuda_version: tuple[int, int] | None = None  # the newest that the driver serves
+    serial: str | None = None
+    architecture: str | None = None  # pascal | turing | ampere | ada | hopper …
+    minor_number: int | None = None  # of /dev/nvidia<minor>
+    numa_node: int | None = None
+    mig_enabled: bool | None = None
+    ecc_enabled: bool | None = None
+    sm_clock_max_hertz: float | None = None
+    memory_clock_max_hertz: float | None = None
+    pcie_generation_max: int | None = None
+    pcie_width_max: int | None = None
+    power_limit_default_watts: float | None = None
+    power_limit_min_watts: float | None = None
+    power_limit_max_watts: float | None = None
+    temperature_max_celsius: float | None = None  # it is made to run below this
+    temperature_slowdown_celsius: float | None = None  # hardware halves its clocks
+    temperature_shutdown_celsius: float | None = None
+    memory_temperature_max_celsius: float | None = None
+    peers: tuple[GpuPeer, ...] | None = None  # the other GPUs of the host, by index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuHealth:
+    """What ages slowly of a card; read every minute."""
+
+    ecc_corrected_volatile: int | None = None  # since the driver was loaded
+    ecc_uncorrected_volatile: int | None = None
+    ecc_corrected_aggregate: int | None = None  # in the card's life
+    ecc_uncorrected_aggregate: int | None = None
+    remapped_rows_correctable: int | None = None
+    remapped_rows_uncorrectable: int | None = None
+    remapped_rows_pending: bool | None = None  # a reset will put one out of use
+    remapped_rows_failure: bool | None = None  # there was no row left to take its place
+    retired_pages_pending: bool | None = None  # the same of cards before Ampere
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    pcie_replays: int | None = None  # packets sent again, since the driver was loaded
+    #: The card's utilization when its link was read: an idle card lowers its generation.
+    pcie_utilization_ratio: float | None = None
+    #: none | gpu_reset | node_reboot | drain_p2p | drain_and_reset | … : what the driver asks for.
+    recovery_action: str | None = None
+    energy_joules: float | None = None  # since the driver was loaded
+    boot_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Xid:
+    """An error that NVIDIA's driver reported of a GPU."""
+
+    number: int
+    gpu: str = ""  # UUID; "" where no GPU of that bus id is known
+    pci_bus_id: str | None = None  # 00000000:01:00.0
+    source: Literal["nvml", "kernel"]
+    pid: int | None = None  # of the process it names
+    message: str = ""  # the kernel's words
+    at: float  # Unix seconds
+    boot_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
     index: int
     uuid: str
@@ -37,10 +112,17 @@ class GpuReading:
     power_watts: float | None = None
     power_limit_watts: float | None = None
     sm_clock_hertz: float | None = None
+    memory_clock_hertz: float | None = None
+    memory_utilization_ratio: float | None = None  # of the time, its memory was read or written
+    memory_temperature_celsius: float | None = None
+    fan_ratio: float | None = None
+    performance_state: int | None = None  # 0 is the fastest
     throttle_reasons: tuple[str, ...] | None = None
     compute_capability: tuple[int, int] | None = None
     pci_bus_id: str | None = None
     processes: tuple[GpuProcess, ...] | None = None
+    facts: GpuFacts | None = None  # None until read: of a lost card, what was read before
+    health: GpuHealth | None = None
     at: float  # Unix seconds
     boot_seconds: float
 

@@ -12,6 +12,7 @@ from gpuctl.model.readings import (
     GpuReading,
     HostReading,
     ProbeReading,
+    Xid,
 )
 
 #: Processes by the id of their container and by their pid, which is never `None`.
@@ -41,6 +42,7 @@ class Snapshot:
     gap: bool = False  # the last tick is too long ago: forget every failure streak
     gpus: Mapping[str, GpuReading] = field(default_factory=dict)  # by UUID, in index order
     gpus_boot_seconds: float | None = None  # when they were read; None: never yet
+    xids: tuple[Xid, ...] = ()  # the latest reported, oldest first; of before this daemon as well
     #: The container under a replica's fixed name, or the last trace of it; by replica.
     owned: Mapping[str, ContainerReading] = field(default_factory=dict)
     #: Those under any other name: put aside by a start, or made by one that was cut off.

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from gpuctl.errors import PlanRefused
-from gpuctl.model import Inventory, Plan, Profile, Replica, Workload
+from gpuctl.model import Inventory, Known, Plan, Profile, Replica, Workload
 from gpuctl.planning import specs
 from gpuctl.planning.capacity import check_host_memory, check_ports, check_vram
+from gpuctl.planning.memory import vram_plan
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.planning.placement import Placement
+from gpuctl.planning.tuning import tuned
 from gpuctl.planning.workloads import engine_of
 from gpuctl.plugin import Engine, Slot
+
+_NOTHING_KNOWN = Known()
 
 
 def plan(
@@ -27,9 +31,10 @@ def plan(
     engines: Mapping[str, Engine],
     *,
     strict: bool = True,
+    known: Known = _NOTHING_KNOWN,
 ) -> Plan:
     """
-    Return what should run where.
+    Return what should run where, with what is *known* of the models and of earlier moves.
 
     Not *strict* is for a daemon on a host that has lost something since `up`: what the host lacks
     becomes a warning, and replicas on missing GPUs stay in the plan, on a GPU whose UUID begins
@@ -47,6 +52,7 @@ def plan(
         placement=placement,
         aliases=_aliases(profile, mistakes),
         mistakes=mistakes,
+        known=known,
     )
     replicas = tuple(replica for w in profile.workloads for replica in planner.replicas(w))
     _check_fit(profile, inventory, replicas, mistakes)
@@ -82,6 +88,7 @@ class _Planner:
     placement: Placement
     aliases: Mapping[str, tuple[str, ...]]
     mistakes: Mistakes
+    known: Known
 
     def replicas(self, workload: Workload) -> Iterator[Replica]:
         """Yield the workload's replicas by index; none when a mistake stands in the way."""
@@ -97,6 +104,8 @@ class _Planner:
                 runtime=self.inventory.runtime,
                 cpus=self.inventory.cpus,
                 python=self.inventory.python,
+                driver_version=self.inventory.driver_version,
+                cuda_version=self.inventory.cuda_version,
             )
             try:
                 yield self._replica(workload, engine, slot)
@@ -106,6 +115,10 @@ class _Planner:
 
     def _replica(self, workload: Workload, engine: Engine, slot: Slot) -> Replica:
         name = f"{workload.name}-{slot.index}"
+        workload, chosen = tuned(workload, slot, engine)
+        for unfit in engine.fit(workload, slot) if engine.fit is not None else ():
+            self.mistakes.host(f"workloads.{workload.name}.{unfit.key}: {unfit.what}", unfit.hint)
+        vram = vram_plan(workload, slot, engine, self.known)
         launch = engine.launch(workload, slot)
         watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
         spec = specs.container_spec(workload, slot, launch, watchdog)
@@ -127,7 +140,9 @@ class _Planner:
             aliases=self.aliases[workload.name],
             kind=workload.kind,
             slots=launch.slots or workload.parallel,
-            vram_bytes=workload.vram_bytes,
+            vram_bytes=vram.total_bytes if vram is not None else workload.vram_bytes,
+            vram=vram,
+            tuned=chosen,
             digest=specs.intent_digest(workload, slot, name),
             spec_digest=specs.spec_digest(spec),
         )

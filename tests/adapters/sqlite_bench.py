@@ -86,6 +86,15 @@ def every_kind() -> list[Event]:
         (EventKind.INTENT, "chat-0", "renew", {"uid": 0}),
         (EventKind.CONDITION, "GPU-0", "hot", {"state": "degraded"}),
         (EventKind.PEAK, "GPU-0", "hour", {"temperature_celsius": 81.0}),
+        (EventKind.XID, "GPU-0", "79", {"pid": 812, "message": "GPU has fallen off the bus."}),
+        (EventKind.CORDONED, "GPU-0", "xid_79", {"xid": 79}),
+        (EventKind.MOVED, "chat-0", "xid_79", {"gpus": ("GPU-5",), "voluntary": False}),
+        (EventKind.MOVED, "chat-1", "uncordoned", {}),
+        (EventKind.INTENT, "GPU-1", "cordon", {"uid": 0}),
+        (EventKind.INTENT, "GPU-1", "uncordon", {"uid": 0}),
+        (EventKind.INTENT, "llm", "scale", {"replicas": 2}),
+        (EventKind.INTENT, "llm", "failover", {"to": "cpu"}),
+        (EventKind.MEASURED, "a model", "peak", {"vram_bytes": 2**33}),
     ]
     return [
         event_of(kind, subject, reason=reason, evidence=evidence, boot_seconds=NOW + order / 7)

@@ -1,0 +1,60 @@
+"""Events in, History out: `fold` takes one more, `remember` starts from stored ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gpuctl.history import hosts
+from gpuctl.history.memory import History
+from gpuctl.history.replicas import CHANGES
+from gpuctl.model import Event, EventKind
+
+#: The kinds of Event that the history is made of; the others are for people.
+REMEMBERED = frozenset(
+    {
+        *CHANGES,
+        EventKind.INTENT,
+        EventKind.HOST_FAULT,
+        EventKind.HOST_OK,
+        EventKind.XID,
+        EventKind.CORDONED,
+        EventKind.MOVED,
+    }
+)
+
+
+def remember(
+    events: Iterable[Event], *, boot_id: str, boot_seconds: float, now: float, cautious: bool
+) -> History:
+    """Fold stored Events, oldest first; *now* (Unix seconds) places those of earlier boots."""
+    history = History(cautious=cautious)
+    booted_at = now - boot_seconds
+    for event in events:
+        same_boot = event.boot_id == boot_id
+        at = event.boot_seconds if same_boot else min(0.0, event.at - booted_at)
+        history = fold(history, event, at)
+    return history
+
+
+def fold(history: History, event: Event, at: float | None = None) -> History:
+    """Return the history with one Event more; *at* is its time on the present boot's clock."""
+    at = event.boot_seconds if at is None else at
+    match event.kind:
+        case EventKind.INTENT:
+            return hosts.fold_intent(history, event, at)
+        case EventKind.HOST_FAULT:
+            return replace(history, host_fault_at=at, host_fault_starts=())
+        case EventKind.HOST_OK:
+            return replace(history, host_fault_at=None, host_fault_starts=())
+        case EventKind.XID | EventKind.CORDONED:
+            return hosts.fold_gpu(history, event, at)
+        case EventKind.MOVED:
+            return hosts.fold_moved(history, event)
+        case EventKind.ATTEMPT if event.evidence.get("action") == "start":
+            history = hosts.fold_start(history, at)
+    change = CHANGES.get(event.kind)
+    if change is None:
+        return history
+    before = history.replica(event.subject)
+    return replace(history, replicas={**history.replicas, event.subject: change(before, event, at)})

@@ -1,0 +1,80 @@
+"""What an Event changes in what is remembered of the host: intents, GPUs, where replicas went."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gpuctl.history import memory
+from gpuctl.history.memory import (
+    Cordon,
+    History,
+    IntentRecord,
+    XidRecord,
+)
+from gpuctl.model import Assignment, Event, EventKind
+
+
+def fold_intent(history: History, event: Event, at: float) -> History:
+    history = replace(history, order=history.order + 1)
+    record = IntentRecord(verb=event.reason, at=at, order=history.order)
+    if event.reason == "renew":
+        return replace(history, renewals={**history.renewals, event.subject: record})
+    if event.reason in ("cordon", "uncordon"):
+        return fold_gpu(history, event, at)
+    if event.reason == "scale":
+        return _scaled(history, event)
+    if event.reason == "failover":
+        failover = (record, str(event.evidence.get("to", "")))
+        return replace(history, failovers={**history.failovers, event.subject: failover})
+    if event.reason not in ("run", "stop", "up", "down"):
+        return history
+    cautious = history.cautious and event.reason != "up"
+    return replace(history, intents={**history.intents, event.subject: record}, cautious=cautious)
+
+
+def fold_gpu(history: History, event: Event, at: float) -> History:
+    before = history.gpu(event.subject)
+    match event.kind, event.reason:
+        case EventKind.XID, _:
+            pid = event.evidence.get("pid")
+            record = XidRecord(
+                number=int(event.reason) if event.reason.isdecimal() else 0,
+                at=at,
+                pid=pid if isinstance(pid, int) else None,
+                evidence=event.evidence,
+            )
+            changed = replace(before, xids=(*before.xids, record)[-memory.XIDS_KEPT :])
+        case EventKind.CORDONED, reason:
+            changed = replace(before, cordon=Cordon(reason=reason, at=at))
+        case _, "cordon":
+            changed = replace(before, cordon=Cordon(reason="cordoned", at=at, by_operator=True))
+        case _:
+            changed = replace(before, cordon=None, cleared_at=at)
+    return replace(history, gpus={**history.gpus, event.subject: changed})
+
+
+def fold_moved(history: History, event: Event) -> History:
+    """A replica is elsewhere from now on; without GPUs told, where the profile puts it again."""
+    moved = {k: v for k, v in history.assignments.moved.items() if k != event.subject}
+    gpus = event.evidence.get("gpus")
+    if isinstance(gpus, tuple | list):
+        moved[event.subject] = Assignment(
+            gpus=tuple(str(uuid) for uuid in gpus),
+            reason=event.reason,
+            voluntary=bool(event.evidence.get("voluntary")),
+        )
+    return replace(history, assignments=replace(history.assignments, moved=moved))
+
+
+def _scaled(history: History, event: Event) -> History:
+    counts = {k: v for k, v in history.assignments.counts.items() if k != event.subject}
+    count = event.evidence.get("replicas")
+    if isinstance(count, int):
+        counts[event.subject] = count
+    return replace(history, assignments=replace(history.assignments, counts=counts))
+
+
+def fold_start(history: History, at: float) -> History:
+    in_fault = history.host_fault_at is not None
+    starts = (*history.host_fault_starts, at)[-memory.STARTS_KEPT :] if in_fault else ()
+    return replace(history, last_start_at=at, host_fault_starts=starts)
