@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 COVERAGE_PERCENT := 90
 PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/quantities.py,gpuctl/history/*,$\
 	gpuctl/judge.py,gpuctl/decide.py,gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
-	gpuctl/status.py,gpuctl/transitions.py
+	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gpuctl import gpu_status
 from gpuctl.gates import Wait
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Condition,
     GatewaySettings,
-    GpuIdentity,
-    GpuReading,
     Plan,
     Replica,
     Snapshot,
@@ -20,7 +19,6 @@ from gpuctl.model import (
 from gpuctl.model.status import (
     ConditionStatus,
     DaemonStatus,
-    GpuStatus,
     Phase,
     ReplicaStatus,
     Route,
@@ -81,7 +79,7 @@ def status(
         simulated=header.simulated,
         daemon=header.daemon,
         replicas=rows,
-        gpus=_gpus(plan, now),
+        gpus=gpu_status.gpus(plan, now),
         conditions=[
             _condition(condition)
             for condition in conditions.values()
@@ -268,47 +266,6 @@ def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteRe
         drain_deadline=fold.drain_deadline(replica) if draining else None,
         kv_ratio=stats.kv_ratio if stats is not None else None,
         key_file=replica.probe.key_file,
-    )
-
-
-def _gpus(plan: Plan, now: Snapshot) -> list[GpuStatus]:
-    """Return the GPUs by index; one that was planned with and is not listed any more is missing."""
-    reserve = {gpu.uuid for gpu in plan.reserve}
-    found = [_gpu(gpu, reserve) for gpu in now.gpus.values()]
-    if now.gpus_boot_seconds is None:
-        return found
-    read_at = now.at + now.gpus_boot_seconds - now.boot_seconds
-    missing = [_missing(gpu, read_at) for gpu in plan.gpus if gpu.uuid not in now.gpus]
-    return sorted((*found, *missing), key=lambda gpu: gpu["index"])
-
-
-def _missing(gpu: GpuIdentity, read_at: float) -> GpuStatus:
-    reading = GpuReading(
-        index=gpu.index,
-        uuid=gpu.uuid,
-        name=gpu.name or "unknown",
-        state="missing",
-        memory_total_bytes=gpu.memory_total_bytes,
-        at=read_at,
-        boot_seconds=0.0,
-    )
-    return _gpu(reading, set())
-
-
-def _gpu(gpu: GpuReading, reserve: set[str]) -> GpuStatus:
-    state = "reserve" if gpu.state == "ok" and gpu.uuid in reserve else gpu.state
-    return GpuStatus(
-        index=gpu.index,
-        uuid=gpu.uuid,
-        name=gpu.name,
-        memory_total_bytes=gpu.memory_total_bytes,
-        memory_used_bytes=gpu.memory_used_bytes,
-        utilization_ratio=gpu.utilization_ratio,
-        temperature_celsius=gpu.temperature_celsius,
-        power_watts=gpu.power_watts,
-        throttle_reasons=None if gpu.throttle_reasons is None else list(gpu.throttle_reasons),
-        state=state,
-        at=gpu.at,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from gpuctl import gpu_status
 from gpuctl.cli import compose
 from gpuctl.cli.session import Session, display
 
@@ -30,21 +31,4 @@ def gpus(session: Session) -> list[GpuStatus]:
     status = session.running()
     if status is not None:
         return status["gpus"]
-    return [
-        {
-            "index": gpu.index,
-            "uuid": gpu.uuid,
-            "name": gpu.name,
-            "memory_total_bytes": gpu.memory_total_bytes,
-            "memory_used_bytes": gpu.memory_used_bytes,
-            "utilization_ratio": gpu.utilization_ratio,
-            "temperature_celsius": gpu.temperature_celsius,
-            "power_watts": gpu.power_watts,
-            "throttle_reasons": None
-            if gpu.throttle_reasons is None
-            else list(gpu.throttle_reasons),
-            "state": gpu.state,
-            "at": gpu.at,
-        }
-        for gpu in compose.read_gpus(session)
-    ]
+    return [gpu_status.of_reading(gpu) for gpu in compose.read_gpus(session)]
