@@ -12,6 +12,7 @@ import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpuctl.errors import ProfileError, StoreError
@@ -72,6 +73,17 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
     return Applied(profile=replace(profile, watchdog=watchdog), overrides=overrides)
 
 
+#: Keys of which each begins where the one before it ends.
+_RISING = (
+    (
+        *("pressure_normal_ratio", "pressure_high_ratio"),
+        *("pressure_critical_ratio", "pressure_full_ratio"),
+    ),
+    ("heat_warning_celsius", "heat_throttling_celsius", "heat_critical_celsius"),
+    ("utilization_low_ratio", "utilization_target_ratio", "utilization_high_ratio"),
+)
+
+
 def doubts(watchdog: WatchdogSettings) -> tuple[tuple[str, str, str], ...]:
     """Return what cannot work together, as (key in `[watchdog]`, what is wrong, hint)."""
     found: list[tuple[str, str, str]] = []
@@ -88,6 +100,12 @@ def doubts(watchdog: WatchdogSettings) -> tuple[tuple[str, str, str], ...]:
         limit, startup = f"{watchdog.startup_limit_seconds:g}s", f"{watchdog.startup_seconds:g}s"
         what = f"{limit} is less than startup ({startup})"
         found.append(("startup_limit", what, "set it to startup or more"))
+    for keys in _RISING:
+        for below, key in pairwise(keys):
+            least, value = getattr(watchdog, below), getattr(watchdog, key)
+            if value is not None and value <= least:
+                what = f"{value:g} does not lie above {below} ({least:g})"
+                found.append((key, what, f"set it to more than {below}"))
     return tuple(found)
 
 

@@ -150,6 +150,20 @@ def test_a_mistake_in_a_workload_is_told_in_full(line: str, message: str, hint: 
             "set it to startup or more",
             id="startup-limit-below-startup",
         ),
+        pytest.param(
+            HEAD + CHAT + '[watchdog]\npressure_high_ratio = "40%"\n',
+            "p.toml:11: watchdog.pressure_high_ratio: 0.4 does not lie above"
+            " pressure_normal_ratio (0.5)",
+            "set it to more than pressure_normal_ratio",
+            id="levels-out-of-order",
+        ),
+        pytest.param(
+            HEAD + CHAT + "[watchdog]\nheat_critical_celsius = 80\n",
+            "p.toml:11: watchdog.heat_critical_celsius: 80 does not lie above"
+            " heat_throttling_celsius (80)",
+            "set it to more than heat_throttling_celsius",
+            id="critical-where-throttling-begins",
+        ),
     ],
 )
 def test_a_mistake_in_the_watchdogs_settings_is_told_in_full(

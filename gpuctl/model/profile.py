@@ -68,6 +68,32 @@ class WatchdogSettings:
     tick_gap_seconds: float = 30.0  # a longer gap between ticks forgets every failure streak
     action_seconds: float = 60.0  # an action that takes longer is abandoned and looked at again
     canary_seconds: float = 60.0  # an idle engine is asked for one token this often; 0 never
+    #: VRAM in use: a GPU's pressure is low below the first, and full from the last on.
+    pressure_normal_ratio: float = 0.5
+    pressure_high_ratio: float = 0.7
+    pressure_critical_ratio: float = 0.85
+    pressure_full_ratio: float = 0.95
+    pressure_margin_ratio: float = 0.02  # a level is left only so far below where it begins
+    heat_warning_celsius: float = 65.0
+    heat_throttling_celsius: float = 80.0
+    heat_critical_celsius: float | None = None  # None: 85, an A100's 83, or its slowdown if lower
+    heat_margin_celsius: float = 3.0  # a level is left only so far below where it begins
+    shutdown_margin_celsius: float = 3.0  # so near its own shutdown a card is not used
+    throttle_minutes: int = 6  # of the last ten, in which it slowed down: so many are told
+    ecc_corrected_per_hour: int = 100  # more are told
+    pcie_replays_per_minute: int = 8  # more are told
+    stranger_vram_bytes: int = 512 * MIB  # held by others on a planned GPU: more is told
+    creep_ratio: float = 0.95  # of a card's VRAM: a replica that has crept there is told
+    disk_free_bytes: int = 5 * GIB  # of the state directory's file system: less is told
+    disk_full_seconds: float = 86400.0  # so is one that will be full sooner
+    host_memory_ratio: float = 0.05  # of RAM available: less is told
+    host_swap_ratio: float = 0.5  # of the swap in use: more is told
+    memory_stall_ratio: float = 0.1  # of the last minute, tasks waited for RAM: more is told
+    utilization_low_ratio: float = 0.7  # a card that is busy for less of the time has room ...
+    utilization_target_ratio: float = 0.8  # ... one that is busy so long is used well ...
+    utilization_high_ratio: float = 0.85  # ... and one that is busy for more has none
+    cuda_oom_seconds: float = 1800.0  # a second CUDA out-of-memory of a replica within it is told
+    trend_seconds: float = 30.0  # between two of the 100 samples that are kept of each GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +173,7 @@ class Workload:
     port: int
     context: int | None = None  # tokens
     parallel: int = 1  # requests at once, on one replica
+    warmup: int = 1  # requests that a new replica must answer before it serves; 0: none
     kind: Literal["chat", "embedding", "rerank", "transcription", "other"] = "chat"
     aliases: tuple[str, ...] = ()  # model names a client may use instead
     command: tuple[str, ...] = ()  # engine "container": instead of the image's own

@@ -51,6 +51,7 @@ _POSITIVE = frozenset(
         *("context", "parallel", "replicas", "replicas_per_gpu", "retries", "files"),
         *("readiness_failures", "hard_failures", "soft_failures", "vram_readings"),
         *("pids_limit", "max_in_flight", "host_fault_replicas"),
+        *("throttle_minutes", "trend_seconds"),
     }
 )
 
@@ -224,6 +225,8 @@ def _by_unit(name: str, hint: Any) -> Any:
         return _positive(Bytes) if name in _POSITIVE else Bytes
     if name.endswith("_ratio"):
         return Ratio
+    if name.endswith("_celsius"):
+        return Celsius
     if hint is int:
         return Positive if name in _POSITIVE else Count
     if hint is str:
@@ -275,6 +278,7 @@ def _text(check: Callable[[object], Any], **schema: Any) -> Any:
 Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(written.BYTES_SCHEMA)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(written.SECONDS_SCHEMA)]
 Ratio = Annotated[float, BeforeValidator(parse_ratio), WithJsonSchema(written.RATIO_SCHEMA)]
+Celsius = Annotated[float, pydantic.Field(ge=0, le=200)]
 Count = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
 Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
