@@ -30,6 +30,8 @@ class ModelFacts:
     parameters: int | None = None
     weights_bytes: int | None = None  # of all tensors, as they lie in the file
     input_bytes: int = 0  # of these, the token embeddings: llama.cpp keeps them in host RAM
+    output_bytes: int = 0  # of these, the output layer, where it has tensors of its own
+    blocks: int | None = None  # repeating layers, whether they cache or not
     embedding_length: int | None = None
     feed_forward_length: int | None = None
     heads: int | None = None
@@ -37,6 +39,9 @@ class ModelFacts:
     context_max: int | None = None  # tokens it was made for
     cache: tuple[LayerCache, ...] = ()
     experts: int | None = None  # in all, of a mixture
+    experts_used: int | None = None  # for one token
+    expert_length: int | None = None  # the feed-forward length of one
+    quantized_ratio: float = 1.0  # of the parameters, those that the quantization holds for
     #: A file in several parts: how many, this one included, and whether all of them are there.
     parts: int = 1
     files: tuple[str, ...] = ()  # all of them, in order
