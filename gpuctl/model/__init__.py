@@ -28,6 +28,7 @@ from gpuctl.model.plan import (
     Tuned,
     VramLine,
     VramPlan,
+    WorkloadPlan,
 )
 from gpuctl.model.profile import (
     GIB,
@@ -58,6 +59,7 @@ from gpuctl.model.readings import (
     GpuProcess,
     GpuReading,
     HostReading,
+    LoadReading,
     Outcome,
     ProbeReading,
     ProbeResult,
@@ -99,6 +101,7 @@ __all__ = [
     "Json",
     "Known",
     "LayerCache",
+    "LoadReading",
     "LogRotation",
     "ModelFacts",
     "Mount",
@@ -125,5 +128,6 @@ __all__ = [
     "VramPlan",
     "WatchdogSettings",
     "Workload",
+    "WorkloadPlan",
     "Xid",
 ]

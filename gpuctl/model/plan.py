@@ -76,6 +76,11 @@ class ProbeSpec:
     canary_path: str | None = None  # None: no canary for this engine
     canary_body: str = ""  # JSON; asks for one token
     key_file: str | None = None  # what the engine wants to be shown, read at each question
+    warmup_path: str | None = None  # None: nothing is asked of it before it is ready
+    warmup_body: str = ""  # JSON; asks for as little as makes the engine compute
+    warmup_requests: int = 0  # answered one after the other before it is ready
+    #: It answers nothing while it works: a question that is late finds it busy, and not dead.
+    mute_at_work: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +162,29 @@ class Replica:
     vram: VramPlan | None = None  # None on the CPU, and where nothing is known of it
     tuned: tuple[Tuned, ...] = ()
     moved: Assignment | None = None  # where it is, is not where the profile puts it
+    home: tuple[GpuIdentity, ...] = ()  # where the profile puts it; () too for what `scale` added
+    gpu_need_bytes: int | None = None  # of each GPU, wherever it has one; None: not known
+    on_cpu: bool = False  # for want of a GPU
+    surplus: bool = False  # more than `scale` wants of its workload: it is to go
     digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
     spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
 
     @property
     def container_name(self) -> str:
         return f"gpuctl-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadPlan:
+    """How many replicas a workload has, and where they may go."""
+
+    name: str
+    replicas: int  # as many as the profile makes
+    wanted: int  # as many as `gpuctl scale` asks for, else the same
+    fallback: bool = False  # to the CPU, when no GPU is left
+    max_gpus: int | None = None  # of all its replicas together
+    scaled_gpus: int = 1  # of one that `scale` adds; 0 is the CPU
+    scaled_need_bytes: int | None = None  # of each of these GPUs; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +198,8 @@ class Plan:
     vram_headroom_bytes: int = 0  # of each GPU, left to others
     missing_gpus: tuple[str, ...] = ()  # UUIDs or indexes named by the profile and not on the host
     warnings: tuple[str, ...] = ()
+    workloads: tuple[WorkloadPlan, ...] = ()
+    refused: str = ""  # why what has moved since could not be planned: this is the plan before it
 
     def replica(self, name: str) -> Replica | None:
         return next((replica for replica in self.replicas if replica.name == name), None)

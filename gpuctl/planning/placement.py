@@ -56,6 +56,25 @@ class Placement:
             groups = self._named(workload, workload.gpus)
         return tuple(group for group in groups for _ in range(workload.replicas_per_gpu))
 
+    def moved(self, uuids: Iterable[str]) -> Group:
+        """Return the GPUs that a replica was moved to; one that is gone gets a stand-in."""
+        return tuple(
+            self._by_name.get(uuid)
+            or self._stand_ins.setdefault(uuid, GpuIdentity(index=-1, uuid=uuid))
+            for uuid in uuids
+        )
+
+    def unused(self, workloads: Iterable[Workload]) -> Group:
+        """Return the GPUs found that are neither in reserve nor any workload's."""
+        named: set[str] = {gpu.uuid for gpu in self.reserve}
+        for workload in workloads:
+            if workload.gpus == "each":
+                return ()
+            groups = () if workload.gpus == "none" else workload.gpus
+            known = (self._by_name.get(name) for group in groups for name in group)
+            named |= {gpu.uuid for gpu in known if gpu is not None}
+        return tuple(gpu for gpu in self._found if gpu.uuid not in named)
+
     def _each(self, workload: Workload) -> tuple[Group, ...]:
         reserved = {gpu.uuid for gpu in self.reserve}
         groups = tuple((gpu,) for gpu in self._here if gpu.uuid not in reserved)

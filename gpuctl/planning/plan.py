@@ -8,16 +8,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from gpuctl.errors import PlanRefused
-from gpuctl.model import Inventory, Known, Plan, Profile, Replica, Workload
-from gpuctl.planning import specs
+from gpuctl.model import (
+    Assignment,
+    ContainerSpec,
+    Inventory,
+    Known,
+    Plan,
+    Profile,
+    Replica,
+    Variant,
+    VramPlan,
+    Workload,
+    WorkloadPlan,
+)
+from gpuctl.planning import specs, variants
 from gpuctl.planning.capacity import check_host_memory, check_ports, check_vram
+from gpuctl.planning.fit import check_image
 from gpuctl.planning.memory import vram_plan
 from gpuctl.planning.mistakes import Mistakes
-from gpuctl.planning.placement import Placement
+from gpuctl.planning.placement import Group, Placement
 from gpuctl.planning.tuning import tuned
 from gpuctl.planning.workloads import engine_of
 from gpuctl.plugin import Engine, Slot
@@ -54,7 +67,9 @@ def plan(
         mistakes=mistakes,
         known=known,
     )
-    replicas = tuple(replica for w in profile.workloads for replica in planner.replicas(w))
+    homes = {w.name: placement.place(w) for w in profile.workloads}
+    replicas = tuple(r for w in profile.workloads for r in planner.replicas(w, homes[w.name]))
+    workloads = tuple(planner.workload(w, homes[w.name]) for w in profile.workloads)
     _check_fit(profile, inventory, replicas, mistakes)
     return Plan(
         profile=profile.host.name,
@@ -66,6 +81,7 @@ def plan(
         missing_gpus=placement.missing,
         vram_headroom_bytes=profile.host.vram_headroom_bytes,
         warnings=mistakes.settle(),
+        workloads=workloads,
     )
 
 
@@ -90,44 +106,96 @@ class _Planner:
     mistakes: Mistakes
     known: Known
 
-    def replicas(self, workload: Workload) -> Iterator[Replica]:
-        """Yield the workload's replicas by index; none when a mistake stands in the way."""
-        groups = self.placement.place(workload)
-        engine = engine_of(workload, self.inventory, self.engines, self.mistakes)
-        if engine is None:
-            return
-        for index, gpus in enumerate(groups):
-            slot = Slot(
-                index=index,
-                gpus=gpus,
-                port=workload.port + index,
-                runtime=self.inventory.runtime,
-                cpus=self.inventory.cpus,
-                python=self.inventory.python,
-                driver_version=self.inventory.driver_version,
-                cuda_version=self.inventory.cuda_version,
-            )
+    def replicas(self, workload: Workload, homes: tuple[Group, ...]) -> Iterator[Replica]:
+        """
+        Yield the workload's replicas by index; none when a mistake stands in the way.
+
+        One that `scale` added is there once it has been assigned its GPUs, and until it has gone.
+        """
+        moved = self.known.assignments.moved
+        wanted = self.known.assignments.counts.get(workload.name, len(homes))
+        for index in range(self._most(workload, len(homes))):
+            name = f"{workload.name}-{index}"
+            home = homes[index] if index < len(homes) else None
+            if home is None and name not in moved:
+                continue
+            assigned = moved.get(name)
+            gpus = (home or ()) if assigned is None else self.placement.moved(assigned.gpus)
+            place = _Place(home=home, gpus=gpus, assigned=assigned, surplus=index >= wanted)
             try:
-                yield self._replica(workload, engine, slot)
+                replica = self._replica(workload, self._slot(workload, index, gpus), place)
             except PlanRefused as refusal:
                 self.mistakes.profile(refusal.message, refusal.hint)
                 return
+            if replica is None:
+                return
+            yield replica
 
-    def _replica(self, workload: Workload, engine: Engine, slot: Slot) -> Replica:
-        name = f"{workload.name}-{slot.index}"
+    def workload(self, workload: Workload, homes: tuple[Group, ...]) -> WorkloadPlan:
+        """Return how many replicas it has, and where they may go."""
+        took = len(homes[0]) if homes else 1
+        count = took if workload.scaled.gpus is None else workload.scaled.gpus
+        spare = (*self.placement.reserve, *self.placement.unused(self.profile.workloads))
+        if workload.fallback == "cpu" and self.mistakes.strict:
+            self._rehearse(workload, homes)
+        return WorkloadPlan(
+            name=workload.name,
+            replicas=len(homes),
+            wanted=self.known.assignments.counts.get(workload.name, len(homes)),
+            fallback=workload.fallback == "cpu",
+            max_gpus=workload.max_gpus,
+            scaled_gpus=count,
+            scaled_need_bytes=self._need(
+                workload, self._slot(workload, len(homes), spare[:count]), scaled=True
+            )
+            if 0 < count <= len(spare)
+            else None,
+        )
+
+    def _most(self, workload: Workload, homes: int) -> int:
+        """Return how many there may be: the profile's, those wanted, those not gone yet."""
+        known = self.known.assignments
+        names = (name.rpartition("-") for name in known.moved)
+        last = (int(n) + 1 for own, _, n in names if own == workload.name and n.isdecimal())
+        return max(homes, known.counts.get(workload.name, 0), *last, 0)
+
+    def _slot(self, workload: Workload, index: int, gpus: Group) -> Slot:
+        return Slot(
+            index=index,
+            gpus=gpus,
+            port=workload.port + index,
+            runtime=self.inventory.runtime,
+            cpus=self.inventory.cpus,
+            python=self.inventory.python,
+            driver_version=self.inventory.driver_version,
+            cuda_version=self.inventory.cuda_version,
+        )
+
+    def _rehearse(self, workload: Workload, homes: tuple[Group, ...]) -> None:
+        """Plan a replica on the CPU: a mistake in `on_cpu` must not be found by a dead GPU."""
+        home = next(iter(homes), ())
+        place = _Place(home=home, gpus=(), assigned=Assignment(), surplus=False)
+        try:
+            self._replica(workload, self._slot(workload, 0, ()), place)
+        except PlanRefused as refusal:
+            self.mistakes.profile(refusal.message, refusal.hint)
+
+    def _replica(self, written: Workload, slot: Slot, place: _Place) -> Replica | None:
+        name = f"{written.name}-{slot.index}"
+        workload = place.shape(written)
+        engine = engine_of(workload, self.inventory, self.engines, self.mistakes)
+        if engine is None:
+            return None
         workload, chosen = tuned(workload, slot, engine)
-        for unfit in engine.fit(workload, slot) if engine.fit is not None else ():
-            self.mistakes.host(f"workloads.{workload.name}.{unfit.key}: {unfit.what}", unfit.hint)
-        vram = vram_plan(workload, slot, engine, self.known)
+        check_image(workload, slot, engine, self.mistakes)
+        vram = vram_plan(workload, slot, engine, self._known(written, place))
         launch = engine.launch(workload, slot)
         watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
         spec = specs.container_spec(workload, slot, launch, watchdog)
-        if spec.network == "host" and spec.container_port != spec.host_port:
-            raise PlanRefused(
-                f"workloads.{workload.name}.network: on the host's network {name} must listen on "
-                f"{spec.host_port}, and its container_port is {spec.container_port}",
-                'use network = "bridge", or one replica whose container_port is its port',
-            )
+        _check_port(workload, spec, name)
+        need = _each(vram, slot)
+        if place.on_cpu(written) and place.home:
+            need = self._need(written, replace(slot, gpus=place.home), scaled=False)
         return Replica(
             name=name,
             workload=workload.name,
@@ -143,8 +211,82 @@ class _Planner:
             vram_bytes=vram.total_bytes if vram is not None else workload.vram_bytes,
             vram=vram,
             tuned=chosen,
-            digest=specs.intent_digest(workload, slot, name),
+            moved=place.assigned,
+            home=place.home or (),
+            gpu_need_bytes=need,
+            on_cpu=place.on_cpu(written),
+            surplus=place.surplus,
+            digest=specs.intent_digest(workload, slot, name, place.variants(written)),
             spec_digest=specs.spec_digest(spec),
+        )
+
+    def _known(self, workload: Workload, place: _Place) -> Known:
+        """Return what is known, of a variant's own model where it has one."""
+        facts = self.known.facts
+        own = next((f for v in place.names(workload) if (f := facts.get(v)) is not None), None)
+        if own is None:
+            return self.known
+        return replace(self.known, facts={**facts, workload.name: own})
+
+    def _need(self, workload: Workload, slot: Slot, *, scaled: bool) -> int | None:
+        """Return the VRAM that a replica takes of each GPU of a slot, `None` if not known."""
+        place = _Place(home=None if scaled else slot.gpus, gpus=slot.gpus)
+        shape = place.shape(workload)
+        engine = self.engines.get(shape.engine)
+        if engine is None:
+            return None
+        shape, _ = tuned(shape, slot, engine)
+        return _each(vram_plan(shape, slot, engine, self._known(workload, place)), slot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where one replica is, and what that makes of its workload."""
+
+    home: Group | None  # where the profile puts it; None: `scale` added it
+    gpus: Group
+    assigned: Assignment | None = None
+    surplus: bool = False
+
+    def on_cpu(self, workload: Workload) -> bool:
+        """True when it has no GPU and should have one."""
+        if self.assigned is None or self.gpus:
+            return False
+        return bool(self.home) or (self.home is None and _scaled_gpus(workload) > 0)
+
+    def shape(self, workload: Workload) -> Workload:
+        """Return the workload as it runs here."""
+        if self.home is None:
+            workload = variants.scaled(workload)
+        return variants.on_cpu(workload) if self.on_cpu(workload) else workload
+
+    def names(self, workload: Workload) -> tuple[str, ...]:
+        """Return what its variants are known by, that which counts first."""
+        found = (f"{workload.name}/on_cpu",) if self.on_cpu(workload) else ()
+        return (*found, f"{workload.name}/scaled") if self.home is None else found
+
+    def variants(self, workload: Workload) -> tuple[Variant, ...]:
+        found = (workload.scaled,) if self.home is None else ()
+        return (*found, workload.on_cpu) if self.on_cpu(workload) else found
+
+
+def _scaled_gpus(workload: Workload) -> int:
+    if workload.scaled.gpus is not None:
+        return workload.scaled.gpus
+    return 0 if workload.gpus == "none" else 1
+
+
+def _each(vram: VramPlan | None, slot: Slot) -> int | None:
+    """Return the share of one GPU."""
+    return None if vram is None or not slot.gpus else -(-vram.total_bytes // len(slot.gpus))
+
+
+def _check_port(workload: Workload, spec: ContainerSpec, name: str) -> None:
+    if spec.network == "host" and spec.container_port != spec.host_port:
+        raise PlanRefused(
+            f"workloads.{workload.name}.network: on the host's network {name} must listen on "
+            f"{spec.host_port}, and its container_port is {spec.container_port}",
+            'use network = "bridge", or one replica whose container_port is its port',
         )
 
 

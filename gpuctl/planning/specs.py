@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gpuctl.model import ContainerSpec, ProbeSpec, WatchdogSettings, Workload
+from gpuctl.model import ContainerSpec, ProbeSpec, Variant, WatchdogSettings, Workload
+from gpuctl.planning.variants import written
 from gpuctl.plugin import Launch, Slot
 
 
@@ -30,7 +31,7 @@ def container_spec(
         host_port=slot.port,
         container_port=launch.container_port,
         network="host" if slot.runtime == "process" else workload.network,
-        mounts=workload.mounts,
+        mounts=(*workload.mounts, *launch.mounts),
         memory_bytes=workload.memory_bytes,
         memory_swap_bytes=workload.memory_swap_bytes,
         shm_bytes=launch.shm_bytes if workload.shm_bytes is None else workload.shm_bytes,
@@ -74,6 +75,7 @@ def probe_spec(workload: Workload, probe: ProbeSpec, watchdog: WatchdogSettings)
         health_path=health.path or probe.health_path,
         interval_seconds=watchdog.interval_seconds if interval is None else interval,
         timeout_seconds=watchdog.health_timeout_seconds if timeout is None else timeout,
+        warmup_requests=0 if probe.warmup_path is None else workload.warmup,
     )
 
 
@@ -93,19 +95,23 @@ def watchdog_settings(workload: Workload, watchdog: WatchdogSettings) -> Watchdo
     return dataclasses.replace(watchdog, **given)
 
 
-def intent_digest(workload: Workload, slot: Slot, name: str) -> str:
+def intent_digest(
+    workload: Workload, slot: Slot, name: str, variants: tuple[Variant, ...] = ()
+) -> str:
     """
     Return the digest of what the operator resolved for this replica, as in its label.
 
     It leaves out what gpuctl adds, so that an upgrade never replaces a running container.
     """
-    intent = {
+    intent: dict[str, Any] = {
         "gpus": [gpu.uuid for gpu in slot.gpus],
         "index": slot.index,
         "intent": workload.intent,
         "name": name,
         "port": slot.port,
     }
+    if variants:
+        intent["variants"] = [written(variant) for variant in variants]
     return f"v1:{_sha256(intent)}"
 
 
