@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
 PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/quantities.py,gpuctl/history/*,$\
-	gpuctl/judge.py,gpuctl/decide.py,gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
-	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py
+	gpuctl/answers.py,gpuctl/judge.py,gpuctl/decide.py,gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
+	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,$\
+	gpuctl/forecast.py,gpuctl/heat.py,gpuctl/levels.py,gpuctl/line.py,gpuctl/peaks.py,$\
+	gpuctl/pressure.py,gpuctl/trends.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV

@@ -264,7 +264,7 @@ class Daemon:
         gap = last is not None and boot - last > plan.watchdog.tick_gap_seconds
         self._last_tick = boot
         now = self._board(plan, gap=gap)
-        self.sources.probes.follow(plan, now.owned)
+        self.sources.follow(plan, now, self.journal.history)
         return now
 
     def _board(self, plan: Plan, *, gap: bool = False) -> Snapshot:

@@ -17,6 +17,7 @@ from gpuctl.model import (
     GatewayReading,
     GpuReading,
     HostReading,
+    LoadReading,
     ProbeReading,
     Snapshot,
     SourceError,
@@ -34,6 +35,7 @@ class Latest:
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
     probes: dict[str, ProbeReading] = field(default_factory=dict)  # written by many threads
+    loads: Mapping[str, LoadReading] = field(default_factory=dict)  # by replica
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None
     errors: dict[str, SourceError] = field(default_factory=dict)
@@ -60,6 +62,7 @@ def observe(
         runtime_boot_seconds=latest.runtime_boot_seconds,
         runtime_back_boot_seconds=latest.runtime_back_boot_seconds,
         probes=dict(latest.probes),
+        loads=latest.loads,
         host=latest.host,
         gateway=latest.gateway,
         errors={**_stale(latest, clock.boot_seconds(), stale_seconds), **latest.errors},

@@ -19,6 +19,7 @@ from gpuctl.model import (
     EngineStats,
     GpuIdentity,
     ModelFacts,
+    Mount,
     Plan,
     ProbeSpec,
     Snapshot,
@@ -27,6 +28,7 @@ from gpuctl.model import (
     VramPlan,
     Workload,
 )
+from gpuctl.trends import Trends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Launch:
     container_port: int = 8080
     shm_bytes: int | None = None  # what the engine needs in /dev/shm; None: the runtime's default
     slots: int | None = None  # requests it takes at once; None: the workload's `parallel`
+    mounts: tuple[Mount, ...] = ()  # what it keeps between starts, where the workload keeps nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,15 @@ class Unfit:
     key: str  # of the workload: image, options.dtype …
     what: str
     hint: str  # what to use instead
+    warning: bool = False  # it could not be told: said, and not refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What an engine's last words mean, for a start that ended."""
+
+    what: str
+    hint: str  # what to change
 
 
 #: How far a start has come, in order; an engine that has no graphs or no warm-up skips those.
@@ -89,6 +101,9 @@ class Engine:
     fit: Callable[[Workload, Slot], Iterable[Unfit]] | None = None
     #: How far its start has come by its last log lines: one of `STAGES`, "" where they do not tell.
     stage: Callable[[Sequence[str]], str] | None = None
+    #: Why it gave up, by its last log lines; None where they do not tell.
+    explain: Callable[[Sequence[str]], Explained | None] | None = None
+    needs_gpu: bool = False  # its usual image does: on the CPU it takes an image of its own
     groups: bool = False  # one replica may span several GPUs (tensor parallel)
     owns: frozenset[str] = frozenset()  # flags `launch` sets: a profile's `args` may not
 
@@ -101,6 +116,7 @@ class Scene:
     now: Snapshot
     history: History
     before: Mapping[tuple[str, str], Condition]  # (check, subject) → the last tick's
+    trends: Trends = field(default_factory=Trends)  # this tick's readings among them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

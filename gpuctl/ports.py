@@ -117,8 +117,13 @@ class Prober(Protocol):
         """
         Ask for one token; True when one came within the deadline. Never raises.
 
-        `None` when the engine did not let us in, which tells nothing of its tokens.
+        `None` where that tells nothing of its tokens: the engine did not let us in, or it answers
+        nothing while it works and had no time yet.
         """
+        ...
+
+    def warm_up(self, spec: ProbeSpec, seconds: float) -> ProbeResult:
+        """Have one warm-up request answered within *seconds*; `ok` when it was. Never raises."""
         ...
 
 

@@ -1,25 +1,25 @@
 """
 Every running replica is asked how it is, each at its own pace, by a few threads.
 
-`fold` is the pure part: one answer more on what is known of a replica. The sampler of probes is
-apart from the others because it has many subjects; it writes on the same board.
+What an answer makes of what is known is in `answers`. The sampler of probes is apart from the
+others because it has many subjects; it writes on the same board.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from functools import partial
 
+from gpuctl.answers import fold, patient, telling, warmed
 from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
     EngineStats,
     Plan,
     ProbeReading,
-    ProbeResult,
     Replica,
 )
 from gpuctl.observe import Latest
@@ -34,84 +34,6 @@ _PACE_RATIO = 0.8
 _LOADING_SECONDS = 1.0
 #: Threads that probe: one that waits for a hung replica must not delay the others.
 _THREADS = 32
-
-
-def fold(
-    before: ProbeReading | None,
-    replica: Replica,
-    container: str,
-    result: ProbeResult,
-    stats: EngineStats | None,
-    asked_at: float,
-) -> ProbeReading:
-    """
-    Return what is known of a replica after one answer more; *asked_at* is in boot seconds.
-
-    A new container, or a long gap, starts afresh.
-    """
-    before = _same_life(before, replica, container, asked_at)
-    in_flight = _in_flight(stats, before)
-    moved = _moved(stats, before)
-    idle = in_flight == 0 and stats is not None
-    still_since = before.moving_at if before is not None else asked_at
-    return ProbeReading(
-        replica=replica.name,
-        container=container,
-        outcome=result.outcome,
-        status=result.status,
-        latency_seconds=result.latency_seconds,
-        detail=result.detail,
-        stats=_kept(stats, before),
-        stats_at=asked_at if stats is not None else (before.stats_at if before else None),
-        stats_late=result.metrics_late,
-        in_flight=in_flight,
-        moving_at=asked_at if moved or idle or before is None else still_since,
-        progress_at=asked_at if moved else (before.progress_at if before else None),
-        slowest_seconds=_slowest(before, moved, asked_at),
-        canary=before.canary if before else None,
-        canary_at=before.canary_at if before else asked_at,  # a fresh start counts as asked
-        canary_failures=before.canary_failures if before else 0,
-        boot_seconds=asked_at,
-    )
-
-
-def _same_life(
-    before: ProbeReading | None, replica: Replica, container: str, asked_at: float
-) -> ProbeReading | None:
-    """Return what was known before, `None` of another container or from before a long gap."""
-    if before is None or before.container != container:
-        return None
-    gap = replica.watchdog.tick_gap_seconds + replica.probe.timeout_seconds
-    return before if asked_at - before.boot_seconds <= gap else None
-
-
-def _slowest(before: ProbeReading | None, moved: bool, asked_at: float) -> float:
-    """Return the longest standstill under load that ended by itself, in seconds."""
-    if before is None:
-        return 0.0
-    if moved and before.in_flight:
-        return max(before.slowest_seconds, asked_at - before.moving_at)
-    return before.slowest_seconds
-
-
-def _in_flight(stats: EngineStats | None, before: ProbeReading | None) -> int | None:
-    if stats is not None and stats.running is not None:
-        return stats.running + (stats.waiting or 0)
-    return before.in_flight if before is not None else None
-
-
-def _moved(stats: EngineStats | None, before: ProbeReading | None) -> bool:
-    if stats is None or stats.progress is None:
-        return False
-    known = before.stats.progress if before is not None and before.stats is not None else None
-    return known is not None and stats.progress != known
-
-
-def _kept(stats: EngineStats | None, before: ProbeReading | None) -> EngineStats | None:
-    """Metrics that could not be read this time leave the last ones standing."""
-    if stats is None and before is not None:
-        return before.stats
-    return stats
 
 
 class ProbeSource:
@@ -132,11 +54,19 @@ class ProbeSource:
         self._due: list[tuple[float, str]] = []
         self._changed = threading.Condition()
         self._hurried: set[str] = set()
+        self._ready: Set[str] = frozenset()  # containers that were ready once
         self._threads = 0
         self._ended = False
 
-    def follow(self, plan: Plan, running: Mapping[str, ContainerReading]) -> None:
-        """Take note of what runs now; called every tick, cheap when nothing changed."""
+    def follow(
+        self, plan: Plan, running: Mapping[str, ContainerReading], ready: Set[str] = frozenset()
+    ) -> None:
+        """
+        Take note of what runs now; called every tick, cheap when nothing changed.
+
+        The containers *ready* were ready once: they are not warmed up again.
+        """
+        self._ready = ready
         containers = {
             replica.name: running[replica.name].id
             for replica in plan.replicas
@@ -238,20 +168,39 @@ class ProbeSource:
         if container is None or replica is None:
             return
         asked_at = self._clock.boot_seconds()
-        result = self._prober.probe(replica.probe)
+        result = self._prober.probe(patient(replica, container, self._latest.probes.get(name)))
         stats = None
         if result.metrics is not None:
             stats = self._stats[replica.engine](result.metrics)
         before = self._latest.probes.get(name)
         reading = fold(before, replica, container, result, stats, asked_at)
+        reading = self._warm_up(reading, replica)
         reading = self._canary(reading, replica)
         if self._containers.get(name) != container:
             return  # it was replaced while it was asked
         self._latest.probes[name] = reading
         hurried = name in self._hurried
         self._hurried.discard(name)
-        if hurried or _telling(before, reading):
+        if hurried or telling(before, reading):
             self._wake(f"probe {name}")
+
+    def _warm_up(self, reading: ProbeReading, replica: Replica) -> ProbeReading:
+        """
+        Have an engine that answers for the first time work, until it has answered enough.
+
+        The first request pays for what an engine leaves until then: kernels that are compiled,
+        buffers that are made. None waits longer than work in flight may stand still.
+        """
+        wanted, seconds = replica.probe.warmup_requests, replica.watchdog.stalled_seconds
+        if reading.outcome != "ok" or reading.container in self._ready:
+            return reading
+        while reading.warmed < wanted and self._containers.get(replica.name) == reading.container:
+            self._latest.probes[replica.name] = reading  # it answers, while this goes on
+            answered = self._prober.warm_up(replica.probe, seconds)
+            reading = warmed(reading, answered, wanted, self._clock.boot_seconds())
+            if answered.outcome != "ok":
+                break
+        return reading
 
     def _canary(self, reading: ProbeReading, replica: Replica) -> ProbeReading:
         """Ask an engine that has been idle for a while for one token."""
@@ -271,10 +220,3 @@ class ProbeSource:
             canary_at=self._clock.boot_seconds(),
             canary_failures=reading.canary_failures + 1 if good is False else 0,
         )
-
-
-def _telling(before: ProbeReading | None, now: ProbeReading) -> bool:
-    """True when the loop should look at once: a change, or one failure more."""
-    if before is None or before.container != now.container or before.outcome != now.outcome:
-        return True
-    return now.outcome not in ("ok", "loading") or now.canary_failures > before.canary_failures

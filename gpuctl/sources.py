@@ -7,6 +7,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from gpuctl.history import History
+from gpuctl.loading import LoadSource
+from gpuctl.model import Plan, Snapshot
 from gpuctl.observe import Latest
 from gpuctl.pacing import Sampler
 from gpuctl.plugin import load_engines
@@ -19,6 +22,8 @@ from gpuctl.samplers import GpuSource, HostSource, RuntimeSource
 _GPUS_APART_SECONDS = 0.25
 #: How often a gateway writes its file.
 _GATEWAY_SECONDS = 1.0
+#: How often the logs of what loads are read: an operator watches the progress.
+_LOADS_SECONDS = 3.0
 
 
 class Sources:
@@ -32,8 +37,11 @@ class Sources:
         self.runtime = RuntimeSource(world.runtime, clock, latest, wake)
         self.gpus = GpuSource(world.gpus, world.host, clock, latest, wake)
         self.host = HostSource(world.host, world.gateway, clock, latest, wake)
-        stats = {engine.name: engine.stats for engine in load_engines().values()}
+        engines = load_engines().values()
+        stats = {engine.name: engine.stats for engine in engines}
         self.probes = ProbeSource(world.prober, clock, latest, wake, stats)
+        stages = {engine.name: engine.stage for engine in engines if engine.stage is not None}
+        self.loads = LoadSource(world.runtime, clock, latest, wake, stages)
         self._gpus = Sampler("gpus", self.gpus.sample, interval_seconds, _GPUS_APART_SECONDS)
         self._paced = (
             Sampler("runtime", self.runtime.sample, interval_seconds),
@@ -41,7 +49,8 @@ class Sources:
             Sampler("host", self.host.sample, interval_seconds),
         )
         gateway = Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS)
-        self._samplers = (*self._paced, gateway)
+        loads = Sampler("loads", self.loads.sample, _LOADS_SECONDS)
+        self._samplers = (*self._paced, gateway, loads)
 
     def begin(self) -> None:
         """Start the threads."""
@@ -62,6 +71,13 @@ class Sources:
         self.gpus.sample()
         self.host.sample()
         self.probes.sample()
+        self.loads.sample()
+
+    def follow(self, plan: Plan, now: Snapshot, history: History) -> None:
+        """Take note of what runs, and of what of that is ready; called every tick."""
+        ready = {replica.ready_container for replica in history.replicas.values()}
+        self.probes.follow(plan, now.owned, ready)
+        self.loads.follow(plan, now.owned, ready)
 
     def pace(self, interval_seconds: float) -> None:
         """Read every source at another interval from now on."""

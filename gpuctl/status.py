@@ -11,6 +11,7 @@ from gpuctl.gates import Wait
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Condition,
+    ContainerReading,
     GatewaySettings,
     Plan,
     Replica,
@@ -131,7 +132,14 @@ class _Fold:
             if container is not None and running and uuids
             else None,
             outdated=running and outdated(replica, history),
+            stage=self._stage(replica.name, container) if phase == "loading" else None,
         )
+
+    def _stage(self, name: str, container: ContainerReading | None) -> str | None:
+        load = self.now.loads.get(name)
+        if load is None or container is None or load.container != container.id:
+            return None
+        return load.stage or None
 
     def _since(
         self, phase: Phase, before: ReplicaStatus | None, history: ReplicaHistory

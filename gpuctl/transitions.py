@@ -200,9 +200,8 @@ def _settling(
     probe = now.probes.get(replica.name)
     answers = probe is not None and probe.container == container.id and probe.outcome == "ok"
     if history.ready_container != container.id:
-        if answers:
-            seconds = round(now.boot_seconds - history.container_at, 3)
-            loaded: Evidence = {"container": container.id, "seconds": seconds}
+        if probe is not None and answers and probe.warmed >= replica.probe.warmup_requests:
+            loaded = _loaded(replica, container, now, history.container_at)
             yield event(now, EventKind.READY, replica.name, "", loaded)
         return
     if history.baseline_bytes is not None or not replica.gpus or "gpus" in now.errors:
@@ -214,6 +213,22 @@ def _settling(
     if held:
         settled: Evidence = {"container": container.id, "vram_bytes": held}
         yield event(now, EventKind.BASELINE, replica.name, "settled", settled)
+
+
+def _loaded(
+    replica: Replica, container: ContainerReading, now: Snapshot, began_at: float
+) -> Evidence:
+    """Return how long a start took, and when it had come how far as its engine tells."""
+    told: dict[str, Json] = {
+        "container": container.id,
+        "seconds": round(now.boot_seconds - began_at, 3),
+    }
+    load = now.loads.get(replica.name)
+    if load is not None and load.container == container.id and load.reached:
+        told["stages"] = {stage: round(at - began_at, 3) for stage, at in load.reached.items()}
+    if replica.probe.warmup_requests:
+        told["warmup_requests"] = replica.probe.warmup_requests
+    return told
 
 
 def _of_host(plan: Plan, now: Snapshot, history: History, events: list[Event]) -> Iterator[Event]:

@@ -209,6 +209,7 @@ class FakeProber:
 
     answers: dict[int, ProbeResult] = field(default_factory=dict)
     canaries: dict[int, bool] = field(default_factory=dict)
+    warmups: dict[int, ProbeResult] = field(default_factory=dict)
     asked: int = 0
 
     def probe(self, spec: ProbeSpec) -> ProbeResult:
@@ -218,6 +219,9 @@ class FakeProber:
 
     def canary(self, spec: ProbeSpec) -> bool:
         return self.canaries.get(spec.port, True)
+
+    def warm_up(self, spec: ProbeSpec, seconds: float) -> ProbeResult:
+        return self.warmups.get(spec.port, ProbeResult(outcome="ok", status=200))
 
 
 @dataclass

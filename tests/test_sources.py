@@ -75,4 +75,5 @@ def test_a_pace_is_that_of_every_source_but_the_gateways_file() -> None:
         "gpus": 0.5,
         "host": 0.5,
         "gateway": 1.0,
+        "loads": 3.0,
     }

@@ -37,7 +37,7 @@ class HttpProber:
     def probe(self, spec: ProbeSpec) -> ProbeResult:
         """Ask for health, then for metrics (a deadline of its own each); never raises."""
         began = time.monotonic()
-        outcome, status, detail = _health(spec)
+        outcome, status, detail = _outcome_of(spec, spec.health_path, spec.timeout_seconds)
         latency_seconds = time.monotonic() - began
         # A time-out does not skip the metrics: tokens may move while /health is late. Where the
         # connection itself failed there is nobody to ask.
@@ -55,18 +55,33 @@ class HttpProber:
         """
         Ask for one token; True for a 200 with a body within the deadline. Never raises.
 
-        `None` for a key that the engine does not accept, or that cannot be read here.
+        `None` for a key that the engine does not accept, or that cannot be read here, and where
+        the question may wait behind another's answer, for a late one.
         """
         if spec.canary_path is None:
             return False
         seconds = max(spec.timeout_seconds, self._canary_seconds)
         try:
             answer = _ask(spec, spec.canary_path, seconds, body=spec.canary_body.encode())
+        except TimeoutError:
+            return None if spec.mute_at_work else False
         except (OSError, http.client.HTTPException, ValueError):
             return False
         if answer.status in (401, 403):
             return None
         return answer.status == 200 and bool(answer.body)
+
+    def warm_up(self, spec: ProbeSpec, seconds: float) -> ProbeResult:
+        """Have one warm-up request answered within *seconds*; `ok` for a 2xx. Never raises."""
+        if spec.warmup_path is None:
+            return ProbeResult(outcome="ok")
+        began = time.monotonic()
+        body = spec.warmup_body.encode()
+        outcome, status, detail = _outcome_of(spec, spec.warmup_path, seconds, body)
+        latency_seconds = time.monotonic() - began
+        return ProbeResult(
+            outcome=outcome, status=status, latency_seconds=latency_seconds, detail=detail
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +91,19 @@ class _Answer:
     complete: bool  # False: there was more
 
 
-def _health(spec: ProbeSpec) -> tuple[Outcome, int | None, str]:
+def _outcome_of(
+    spec: ProbeSpec, path: str, seconds: float, body: bytes | None = None
+) -> tuple[Outcome, int | None, str]:
     """
-    Return the outcome of the health question, the HTTP status and the words for people.
+    Return what became of a question, the HTTP status and the words for people.
 
     An empty close is a refusal: docker-proxy accepts before the engine listens, and closes, which
     arrives as an end or, when the request was on its way, as a reset.
     """
     try:
-        answer = _ask(spec, spec.health_path, spec.timeout_seconds)
+        answer = _ask(spec, path, seconds, body)
     except TimeoutError:
-        return "timeout", None, f"no answer within {spec.timeout_seconds:g} s"
+        return "timeout", None, f"no answer within {seconds:g} s"
     except ConnectionRefusedError:
         return "refused", None, "connection refused"
     except http.client.RemoteDisconnected:

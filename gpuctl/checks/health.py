@@ -1,10 +1,12 @@
 """
 Does the engine answer?
 
-1. it was never ready: it may load, for as long as it gets on with it
+1. it was never ready: it may load, for as long as it gets on with it, and is warmed up when it
+   answers; that may fail a few times
 2. it answers: ok
 3. refused, reset or 503: a hard failure, and a few in a row are enough
-4. time-outs: a soft failure, and only where nothing moves: busy is not dead
+4. time-outs: a soft failure, and only where nothing moves: busy is not dead. An engine that answers
+   nothing while it works is busy: whether it gets on is for `stalled` to say
 """
 
 from __future__ import annotations
@@ -67,18 +69,22 @@ def _loading(
     scene: Scene,
 ) -> Verdict:
     if probe is not None and probe.outcome == "ok":
-        return _verdict(replica, "ok", "", probe=probe)
+        return _warming(replica, probe, scene.now.boot_seconds - history.container_at)
     now = scene.now.boot_seconds
     age = now - history.container_at
     held = container.memory_bytes or 0
     held += scene.now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus)) or 0
     grown_bytes, grown_at = _growth(scene, replica, container, held)
+    load = scene.now.loads.get(replica.name)
+    if load is not None and load.container == container.id:
+        grown_at = max((grown_at, *load.reached.values()))
     evidence: Evidence = {
         "container": container.id,
         "loading_seconds": round(age, 1),
         "held_bytes": grown_bytes,
         "grown_boot_seconds": grown_at,
         "answer": probe.detail or probe.outcome if probe else "none yet",
+        "stage": load.stage if load is not None else "",
     }
     settings = replica.watchdog
     stands_still = now - grown_at >= _STANDSTILL_RATIO * settings.startup_seconds
@@ -86,6 +92,22 @@ def _loading(
     if not over and age < settings.startup_limit_seconds:
         return _verdict(replica, "ok", "loading", evidence)
     return replace(_verdict(replica, "failed", "startup_timeout", evidence), remedy="restart")
+
+
+def _warming(replica: Replica, probe: ProbeReading, age_seconds: float) -> Verdict:
+    settings = replica.watchdog
+    if probe.warmed >= replica.probe.warmup_requests or not probe.warmup_failures:
+        return _verdict(replica, "ok", "", probe=probe)
+    evidence: Evidence = {
+        "container": probe.container,
+        "answer": probe.warmup_detail,
+        "tries": probe.warmup_failures,
+    }
+    in_time = age_seconds < settings.startup_limit_seconds
+    if probe.warmup_failures < settings.hard_failures and in_time:
+        return _verdict(replica, "degraded", "warmup_failed", evidence, probe=probe)
+    failed = _verdict(replica, "failed", "warmup_failed", evidence, probe=probe)
+    return replace(failed, remedy="restart")
 
 
 def _growth(
@@ -118,6 +140,8 @@ def _answering(replica: Replica, probe: ProbeReading, scene: Scene) -> Verdict:
             replica, probe, _HARD[probe.outcome], evidence,
             seconds=settings.hard_seconds, readings=settings.hard_failures, streak="hard",
         )  # fmt: skip
+    if probe.outcome == "timeout" and replica.probe.mute_at_work:
+        return _verdict(replica, "ok", "", probe=probe)
     if probe.outcome == "error":
         return _verdict(replica, "degraded", "health_error", evidence, probe=probe)
     if scene.now.boot_seconds - probe.moving_at < settings.soft_seconds:

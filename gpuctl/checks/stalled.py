@@ -38,6 +38,9 @@ _WORKING_RATIO = 0.05
 #: Processor time, or an engine unread, is believed for `stalled` times this, 20 min by default:
 #: llama.cpp's batch of 2,048 tokens takes 17 min at 2 tokens/s (an 8B model on one core).
 _BELIEVED_FACTOR = 10.0
+#: An engine without counters stands still, as far as is told, for a whole answer: 16,000 tokens at
+#: 10 a second take 27 min. One that is asked in turn tells after each.
+_BELIEVED_FACTOR_MUTE = 15.0
 #: With a GPU no batch takes 6 min, and a thread that waits for a hung one spins.
 _BELIEVED_FACTOR_GPU = 3.0
 
@@ -61,7 +64,7 @@ def _judge(
 ) -> Verdict:
     now, patience = scene.now.boot_seconds, replica.watchdog.stalled_seconds
     in_flight, moving_at = _moving(probe, scene.now.gateway)
-    believed = patience * (_BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR)
+    believed = patience * _believed_factor(replica)
     limit = max(patience, min(believed, _SLOWEST_FACTOR * probe.slowest_seconds))
     still = now - moving_at
     worked_at, worked_cpu_seconds = _worked(container, probe, _WORKING_RATIO * limit, scene)
@@ -86,6 +89,12 @@ def _judge(
     if now - since < limit:
         return _verdict(probe, "unknown", "long_batch", evidence)
     return _verdict(probe, "failed", "stalled", evidence)
+
+
+def _believed_factor(replica: Replica) -> float:
+    if replica.probe.mute_at_work:
+        return _BELIEVED_FACTOR_MUTE
+    return _BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR
 
 
 def _moving(probe: ProbeReading, gateway: GatewayReading | None) -> tuple[int | None, float]:

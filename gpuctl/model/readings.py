@@ -197,7 +197,25 @@ class ProbeReading:
     canary: bool | None = None  # outcome of the latest one-token question
     canary_at: float | None = None  # boot seconds of that answer
     canary_failures: int = 0  # in a row
+    warmed: int = 0  # warm-up requests answered, by a container that was not ready yet
+    warmup_failures: int = 0  # in a row
+    warmup_detail: str = ""  # what the latest of these said
     boot_seconds: float  # when it was asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReading:
+    """How far the start of a container has come, by its own last log lines."""
+
+    replica: str
+    container: str
+    #: Stage → boot seconds when it was first read of; in the order in which they were reached.
+    reached: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """The furthest one, "" before the first."""
+        return next(reversed(self.reached), "") if self.reached else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from gpuctl.model.readings import (
     GpuProcess,
     GpuReading,
     HostReading,
+    LoadReading,
     ProbeReading,
     Xid,
 )
@@ -50,6 +51,7 @@ class Snapshot:
     runtime_boot_seconds: float | None = None  # when all containers were last listed; None: never
     runtime_back_boot_seconds: float | None = None  # when it was last read again after a failure
     probes: Mapping[str, ProbeReading] = field(default_factory=dict)  # by replica
+    loads: Mapping[str, LoadReading] = field(default_factory=dict)  # by replica, while it loads
     host: HostReading = field(default_factory=HostReading)
     gateway: GatewayReading | None = None
     errors: Mapping[str, SourceError] = field(default_factory=dict)  # runtime | gpus | host

@@ -44,6 +44,9 @@ class ReplicaStatus(TypedDict):
     memory_bytes: int | None  # host RAM
     vram_bytes: int | None
     outdated: bool  # it runs, with defaults of an earlier gpuctl; `gpuctl up` renews it
+    #: While it loads, how far that has come: weights_loaded | graphs_ready | warmed_up, as far as
+    #: its engine tells; else None.
+    stage: NotRequired[str | None]
 
 
 class GpuStatus(TypedDict):

@@ -59,8 +59,8 @@ def _bar(status: Status, elapsed_seconds: float) -> Table:
 
 def told(replica: ReplicaStatus) -> str:
     """Return how a replica is, in few words: `chat-1: backoff (killed)`."""
-    reason = f" ({replica['reason']})" if replica["reason"] else ""
-    return f"{replica['name']}: {replica['phase']}{reason}"
+    told = ", ".join(part for part in (summary.stage(replica), replica["reason"]) if part)
+    return f"{replica['name']}: {replica['phase']}" + (f" ({told})" if told else "")
 
 
 def _since(replica: ReplicaStatus, now: float) -> str:

@@ -81,9 +81,14 @@ def restarts(replica: ReplicaStatus) -> str:
     return f"{replica['restarts_1h']}/{replica['restarts_24h']}"
 
 
+def stage(replica: ReplicaStatus) -> str:
+    """Return how far a replica that loads has come, in words; "" where that is not told."""
+    return (replica.get("stage") or "").replace("_", " ")
+
+
 def why(replica: ReplicaStatus, now: float) -> str:
     """Return the reason for a phase, with the time of the next attempt where there is one."""
-    parts = [replica["reason"]] if replica["reason"] else []
+    parts = [part for part in (stage(replica), replica["reason"]) if part]
     if replica["next_attempt_at"] is not None:
         left = replica["next_attempt_at"] - now
         parts.append(f"next in {words.age(left)}" if left >= 1 else "next now")

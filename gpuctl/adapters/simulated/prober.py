@@ -59,6 +59,12 @@ class SimulatedProber:
         self._tokens[listener.id] += 1
         return True
 
+    def warm_up(self, spec: ProbeSpec, seconds: float) -> ProbeResult:
+        answered = self.probe(spec)
+        if answered.outcome == "ok" and not self.canary(spec):
+            return _OUTCOMES["timeout"]
+        return answered
+
     def _answer(self, spec: ProbeSpec, listener: Container | None) -> ProbeResult:
         if listener is None:
             return _OUTCOMES["refused"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpuctl.model import EngineStats, ProbeReading, ProbeResult
-from gpuctl.probing import fold
+from gpuctl.answers import fold
 from tests import make
 from tests.make import NOW
 from tests.probing_bench import CHAT
