@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,23 @@ from hypothesis import strategies as st
 from gpuctl import host_state
 from gpuctl.errors import NotFound, UsageError
 from gpuctl.host_state import (
+    RECOVERY_ACTIONS,
     THROTTLE_REASONS,
     Fault,
     GpuState,
     HostState,
+    LinkState,
     ProcessState,
+    XidState,
     dump,
+    facts,
     find,
+    health,
     load,
     parse_fault,
     read,
-    shipped,
 )
+from gpuctl.model import GpuFacts, GpuHealth, GpuPeer
 
 GIB = 1024**3
 
@@ -36,39 +42,30 @@ def written(**changes: Any) -> str:
     return json.dumps({"schema": 1, "name": "h", "memory_total_bytes": GIB, **changes})
 
 
+def test_the_first_link_that_has_two_cards_is_theirs() -> None:
+    """A bridge between two is written before the board that all are on."""
+    cards = [CARD | {"index": index, "uuid": f"GPU-{index}"} for index in range(3)]
+    links = [{"gpus": [0, 1], "path": "nvlink", "p2p": True}, {"gpus": [0, 1, 2], "path": "node"}]
+    host = load(written(gpus=cards, links=links))
+    assert facts(host, host.gpus[0]).peers == (
+        GpuPeer(uuid="GPU-1", path="nvlink", p2p=True),
+        GpuPeer(uuid="GPU-2", path="node"),
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "cards", "memory_mib", "capability"),
+    ("told", "ratio"),
     [
-        pytest.param("p106x8", ["NVIDIA P106-100"] * 8, 6144, (6, 1), id="p106x8"),
-        pytest.param("a100x8", ["NVIDIA A100-SXM4-80GB"] * 8, 81920, (8, 0), id="a100x8"),
-        pytest.param("a6000x2", ["NVIDIA RTX A6000"] * 2, 49140, (8, 6), id="a6000x2"),
-        pytest.param("rtx3090", ["NVIDIA GeForce RTX 3090"], 24576, (8, 6), id="rtx3090"),
-        pytest.param("cpu", [], None, None, id="cpu"),
+        pytest.param(GpuHealth(pcie_generation=1), 0.4, id="generation"),
+        pytest.param(GpuHealth(pcie_width=1), 0.4, id="width"),
+        pytest.param(GpuHealth(pcie_replays=0), None, id="neither"),
     ],
 )
-def test_a_shipped_host_has_its_cards(
-    name: str, cards: list[str], memory_mib: int | None, capability: tuple[int, int] | None
-) -> None:
-    """Every shipped host is readable, at rest, and its cards report all there is to report."""
-    host = read(find(name))
-    assert (host.name, [gpu.name for gpu in host.gpus]) == (name, cards)
-    assert (host.calls, host.init_error, host.replicas) == ({}, None, {})
-    for gpu in host.gpus:
-        assert gpu.memory_total_bytes == (memory_mib or 0) * 1024**2
-        assert (gpu.compute_capability, gpu.processes, gpu.lost) == (capability, (), False)
-        assert None not in [getattr(gpu, field) for field in GpuState.__slots__]
-
-
-def test_shipped_hosts_are_found_by_name() -> None:
-    """The names that `--simulate` takes, and a file for each."""
-    assert list(shipped()) == ["a100x8", "a6000x2", "cpu", "p106x8", "rtx3090"]
-    assert all(path.is_file() for path in shipped().values())
-
-
-def test_no_two_cards_of_the_shipped_hosts_are_the_same() -> None:
-    """A UUID names one card in the world."""
-    uuids = [gpu.uuid for path in shipped().values() for gpu in read(path).gpus]
-    assert len(set(uuids)) == len(uuids) == 19
+def test_a_link_is_read_with_the_load_of_its_card(told: GpuHealth, ratio: float | None) -> None:
+    """An idle card lowers its link: without the load, a low one says nothing."""
+    gpu = GpuState(index=0, uuid="u", name="n", utilization_ratio=0.4, health=told)
+    expected = dataclasses.replace(told, pcie_utilization_ratio=ratio, boot_seconds=7.0)
+    assert health(gpu, 7.0) == expected
 
 
 @pytest.mark.parametrize("name", ["./mine.json", "mine.json", "/etc/hosts/mine"])
@@ -126,6 +123,22 @@ processes = st.builds(
     container=st.none() | names.filter(lambda name: len(name) < 96),
     name=st.none() | st.just("llama-server"),
 )
+fact_sheets = st.builds(
+    GpuFacts,
+    serial=st.none() | st.just("1565020012345"),
+    architecture=st.none() | st.sampled_from(["pascal", "ampere"]),
+    numa_node=st.none() | st.integers(0, 7),
+    mig_enabled=st.none() | st.booleans(),
+    sm_clock_max_hertz=st.none() | numbers,
+    temperature_shutdown_celsius=st.none() | numbers,
+)
+healths = st.builds(
+    GpuHealth,
+    ecc_uncorrected_volatile=st.none() | sizes,
+    remapped_rows_pending=st.none() | st.booleans(),
+    recovery_action=st.none() | st.sampled_from(RECOVERY_ACTIONS),
+    energy_joules=st.none() | numbers,
+)
 cards = st.builds(
     GpuState,
     index=st.integers(0, 63),
@@ -140,27 +153,50 @@ cards = st.builds(
     power_watts=st.none() | numbers,
     power_limit_watts=st.none() | numbers,
     sm_clock_hertz=st.none() | numbers,
+    memory_clock_hertz=st.none() | numbers,
     utilization_ratio=st.none() | st.floats(0, 1),
+    memory_utilization_ratio=st.none() | st.floats(0, 1),
+    memory_temperature_celsius=st.none() | numbers,
+    fan_ratio=st.none() | st.floats(0, 1),
+    performance_state=st.none() | st.integers(0, 15),
+    facts=fact_sheets,
+    health=healths,
     throttle_reasons=st.none() | st.lists(st.sampled_from(THROTTLE_REASONS)).map(tuple),
     processes=st.none() | st.lists(processes, max_size=3).map(tuple),
     lost=st.booleans(),
 )
+
+
+def _joined(host: HostState) -> HostState:
+    """Give a host links and Xids of the cards it has."""
+    indexes = tuple(gpu.index for gpu in host.gpus)
+    return dataclasses.replace(
+        host,
+        links=(LinkState(gpus=indexes, path="nvlink", p2p=True), LinkState(gpus=(), path="node")),
+        xids=tuple(
+            XidState(gpu=index, number=79, source="kernel", pid=4, message="it fell")
+            for index in indexes
+        ),
+    )
+
+
 hosts = st.builds(
     HostState,
     name=st.just("h"),
     driver_version=st.none() | st.just("580.95.05"),
+    cuda_version=st.none() | st.just((13, 0)),
     cpus=st.integers(0, 512),
     memory_total_bytes=sizes,
     load_seconds=numbers,
     gpus=st.lists(cards, max_size=4, unique_by=(lambda gpu: gpu.index, lambda gpu: gpu.uuid)).map(
         lambda listed: tuple(sorted(listed, key=lambda gpu: gpu.index))
     ),
-    calls=st.dictionaries(st.just("nvmlInit"), st.just("hang") | numbers),
+    calls=st.dictionaries(st.just("nvmlInit"), st.sampled_from(["hang", "missing"]) | numbers),
     init_error=st.none() | st.integers(1, 999),
     replicas=st.dictionaries(
         st.just("chat-0"), st.sampled_from(["exit:1", "oom", "slow_load:30", "slow_load:0.5"])
     ),
-)
+).map(_joined)
 
 
 @given(hosts)
@@ -223,6 +259,33 @@ def test_what_is_written_is_read_back(host: HostState) -> None:
             written(gpus=[CARD | {"throttle_reasons": ["idle", "hot"]}]),
             ': gpus[0].throttle_reasons[1]: "hot" is none of idle, ',
             id="reason",
+        ),
+        pytest.param(
+            written(gpus=[CARD | {"facts": {"driver_version": "580"}}]),
+            ": gpus[0].facts: it has no field 'driver_version'",
+            id="shared-fact",
+        ),
+        pytest.param(
+            written(gpus=[CARD | {"health": {"recovery_action": "pray"}}]),
+            ': gpus[0].health.recovery_action: "pray" is none of none, gpu_reset, ',
+            id="recovery",
+        ),
+        pytest.param(written(links=[{}]), ": links[0]: it lacks 'gpus'", id="link"),
+        pytest.param(
+            written(links=[{"gpus": [], "path": "tube"}]),
+            ': links[0].path: "tube" is none of nvlink, internal, ',
+            id="path",
+        ),
+        pytest.param(
+            written(gpus=[CARD], links=[{"gpus": [0, 7], "path": "node"}]),
+            ": links[0].gpus: there is no GPU 7",
+            id="link-of-none",
+        ),
+        pytest.param(written(xids=[{"gpu": 0}]), ": xids[0]: it lacks 'number'", id="xid"),
+        pytest.param(
+            written(xids=[{"gpu": 0, "number": 79}]),
+            ": xids[0].gpu: there is no GPU 0",
+            id="xid-of-none",
         ),
         pytest.param(
             written(gpus=[CARD | {"processes": [{"used_bytes": 1}]}]),

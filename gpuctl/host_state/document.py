@@ -6,14 +6,18 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from gpuctl.errors import UsageError
 from gpuctl.host_state.shape import (
+    RECOVERY_ACTIONS,
     THROTTLE_REASONS,
+    Call,
     GpuState,
     HostState,
+    LinkState,
     ProcessState,
+    XidState,
     parse_fault,
 )
 from gpuctl.json_fields import (
@@ -29,11 +33,23 @@ from gpuctl.json_fields import (
     truth,
     whole,
 )
+from gpuctl.model import GpuFacts, GpuHealth, GpuPeer, Xid
 
 SCHEMA = 1
 
+#: (value, place) → the value, or WrongError.
+Read = Callable[[object, str], Any]
+
 _PCI_BUS_ID = re.compile(r"[0-9a-f]{8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_COMPUTE_CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})")
+_VERSION = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})")
+#: Fields written like "6.1".
+_VERSIONS = frozenset({"compute_capability", "cuda_version"})
+_PATHS: tuple[str, ...] = get_args(get_type_hints(GpuPeer)["path"])
+_SOURCES: tuple[str, ...] = get_args(get_type_hints(Xid)["source"])
+#: Of a card's facts and health, what the file says elsewhere, or the clock does.
+_HOSTS = frozenset(
+    {"driver_version", "cuda_version", "peers", "pcie_utilization_ratio", "boot_seconds"}
+)
 
 
 def load(text: str, *, source: str = "host state") -> HostState:
@@ -74,14 +90,14 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _written(value: Any) -> Any:
-    """Return a state as JSON has it: None left out, a compute capability as "6.1"."""
+    """Return a state as JSON has it: None left out, a version as "6.1"."""
     if not dataclasses.is_dataclass(value):
         return [_written(item) for item in value] if isinstance(value, tuple) else value
     fields = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
     return {
-        name: "{}.{}".format(*item) if name == "compute_capability" else _plain(item)
+        name: "{}.{}".format(*item) if name in _VERSIONS else _plain(item)
         for name, item in fields
-        if item is not None
+        if item is not None and name != "boot_seconds"
     }
 
 
@@ -101,6 +117,14 @@ def _host(document: object) -> HostState:
         twice = next((value for value in seen if seen.count(value) > 1), None)
         if twice is not None:
             raise WrongError("gpus", f"two have the {name} {twice!r}")
+    present = {gpu.index for gpu in host.gpus}
+    for named, indexes in (
+        *((f"links[{at}].gpus", link.gpus) for at, link in enumerate(host.links)),
+        *((f"xids[{at}].gpu", (xid.gpu,)) for at, xid in enumerate(host.xids)),
+    ):
+        absent = next((index for index in indexes if index not in present), None)
+        if absent is not None:
+            raise WrongError(named, f"there is no GPU {absent}")
     return dataclasses.replace(host, gpus=tuple(sorted(host.gpus, key=lambda gpu: gpu.index)))
 
 
@@ -116,21 +140,44 @@ def _process(value: object, place: str) -> ProcessState:
     return ProcessState(**given)
 
 
+def _link(value: object, place: str) -> LinkState:
+    given = _given(table(value, place, _names(LinkState)), f"{place}.", _LINK)
+    required(given, place, ("gpus", "path"))
+    return LinkState(**given)
+
+
+def _xid(value: object, place: str) -> XidState:
+    given = _given(table(value, place, _names(XidState)), f"{place}.", _XID)
+    required(given, place, ("gpu", "number"))
+    return XidState(**given)
+
+
+def _facts(value: object, place: str) -> GpuFacts:
+    return GpuFacts(**_given(table(value, place, _names(GpuFacts) - _HOSTS), f"{place}."))
+
+
+def _health(value: object, place: str) -> GpuHealth:
+    return GpuHealth(**_given(table(value, place, _names(GpuHealth) - _HOSTS), f"{place}."))
+
+
 def _names(shape: type) -> set[str]:
     return {each.name for each in dataclasses.fields(shape)}
 
 
-def _given(fields: Mapping[str, object], prefix: str) -> dict[str, Any]:
-    """Return the fields that say something, read; null is the same as absent."""
+def _given(
+    fields: Mapping[str, object], prefix: str, own: Mapping[str, Read] | None = None
+) -> dict[str, Any]:
+    """Return the fields that say something, read by *own* first; null is the same as absent."""
+    reads = _FIELDS if own is None else {**_FIELDS, **own}
     return {
-        name: _FIELDS[name](value, f"{prefix}{name}")
+        name: reads[name](value, f"{prefix}{name}")
         for name, value in fields.items()
         if value is not None
     }
 
 
-def _capability(value: object, place: str) -> tuple[int, int]:
-    match = _COMPUTE_CAPABILITY.fullmatch(value) if isinstance(value, str) else None
+def _version(value: object, place: str) -> tuple[int, int]:
+    match = _VERSION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise WrongError(place, f'it must be like "6.1", not {shown(value)}')
     return int(match[1]), int(match[2])
@@ -148,8 +195,21 @@ def _reason(value: object, place: str) -> str:
     return str(value)
 
 
-def _call(value: object, place: str) -> float | Literal["hang"]:
-    return "hang" if value == "hang" else number(value, place)
+def _one_of(names: tuple[str, ...]) -> Read:
+    """Return what reads one of these words."""
+
+    def parse(value: object, place: str) -> str:
+        if value not in names:
+            raise WrongError(place, f"{shown(value)} is none of {', '.join(names)}")
+        return str(value)
+
+    return parse
+
+
+def _call(value: object, place: str) -> float | Call:
+    if value == "hang" or value == "missing":
+        return value
+    return number(value, place)
 
 
 def _fault(value: object, place: str) -> str:
@@ -160,30 +220,80 @@ def _fault(value: object, place: str) -> str:
     return str(value)
 
 
-_FIELDS: Mapping[str, Callable[[object, str], Any]] = {
+_FIELDS: Mapping[str, Read] = {
     "name": text,
     "driver_version": text,
+    "cuda_version": _version,
     "cpus": whole,
     "memory_total_bytes": whole,
     "load_seconds": number,
     "gpus": list_of(_gpu),
+    "links": list_of(_link),
+    "xids": list_of(_xid),
     "calls": map_of(_call),
     "init_error": whole,
     "replicas": map_of(_fault),
     "index": whole,
     "uuid": text,
     "memory_reserved_bytes": whole,
-    "compute_capability": _capability,
+    "compute_capability": _version,
     "pci_bus_id": _bus,
     "temperature_celsius": number,
     "power_watts": number,
     "power_limit_watts": number,
     "sm_clock_hertz": number,
+    "memory_clock_hertz": number,
     "utilization_ratio": ratio,
+    "memory_utilization_ratio": ratio,
+    "memory_temperature_celsius": number,
+    "fan_ratio": ratio,
+    "performance_state": whole,
     "throttle_reasons": list_of(_reason),
     "processes": list_of(_process),
+    "facts": _facts,
+    "health": _health,
     "lost": truth,
     "pid": whole,
     "used_bytes": whole,
     "container": text,
+    # Of its facts.
+    "serial": text,
+    "architecture": text,
+    "minor_number": whole,
+    "numa_node": whole,
+    "mig_enabled": truth,
+    "ecc_enabled": truth,
+    "sm_clock_max_hertz": number,
+    "memory_clock_max_hertz": number,
+    "pcie_generation_max": whole,
+    "pcie_width_max": whole,
+    "power_limit_default_watts": number,
+    "power_limit_min_watts": number,
+    "power_limit_max_watts": number,
+    "temperature_max_celsius": number,
+    "temperature_slowdown_celsius": number,
+    "temperature_shutdown_celsius": number,
+    "memory_temperature_max_celsius": number,
+    # Of its health.
+    "ecc_corrected_volatile": whole,
+    "ecc_uncorrected_volatile": whole,
+    "ecc_corrected_aggregate": whole,
+    "ecc_uncorrected_aggregate": whole,
+    "remapped_rows_correctable": whole,
+    "remapped_rows_uncorrectable": whole,
+    "remapped_rows_pending": truth,
+    "remapped_rows_failure": truth,
+    "retired_pages_pending": truth,
+    "pcie_generation": whole,
+    "pcie_width": whole,
+    "pcie_replays": whole,
+    "recovery_action": _one_of(RECOVERY_ACTIONS),
+    "energy_joules": number,
+}
+_LINK: Mapping[str, Read] = {"gpus": list_of(whole), "path": _one_of(_PATHS), "p2p": truth}
+_XID: Mapping[str, Read] = {
+    "gpu": whole,
+    "number": whole,
+    "source": _one_of(_SOURCES),
+    "message": text,
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from gpuctl.model import GpuFacts, GpuHealth, GpuPeer
 
 #: What a simulated replica can suffer, and what each does to it. A number follows where one is
 #: named: `exit:1`, `slow_load:30`.
@@ -35,6 +37,23 @@ THROTTLE_REASONS = (
     "display",
 )
 
+#: What the driver asks for, by its number: `NVML_GPU_RECOVERY_ACTION_*` in nvml.h.
+RECOVERY_ACTIONS = (
+    "none",
+    "gpu_reset",
+    "node_reboot",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex_domain",
+    "bus_reset",
+    "system_reboot",
+)
+
+Call = Literal["hang", "missing"]
+#: As in `GpuPeer` and `Xid`.
+Path = Literal["nvlink", "internal", "single", "multiple", "hostbridge", "node", "system"]
+Source = Literal["nvml", "kernel"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessState:
@@ -61,9 +80,16 @@ class GpuState:
     power_watts: float | None = None
     power_limit_watts: float | None = None
     sm_clock_hertz: float | None = None
+    memory_clock_hertz: float | None = None
     utilization_ratio: float | None = None
+    memory_utilization_ratio: float | None = None
+    memory_temperature_celsius: float | None = None
+    fan_ratio: float | None = None
+    performance_state: int | None = None
     throttle_reasons: tuple[str, ...] | None = None  # of THROTTLE_REASONS
     processes: tuple[ProcessState, ...] | None = None
+    facts: GpuFacts = field(default_factory=GpuFacts)  # without what the host has: see `facts`
+    health: GpuHealth = field(default_factory=GpuHealth)  # without when it was read: see `health`
     lost: bool = False  # off the bus: every call on it answers GPU_IS_LOST
 
     @property
@@ -73,17 +99,41 @@ class GpuState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """How some GPUs, named by their indexes, reach each other: every one every other."""
+
+    gpus: tuple[int, ...]
+    path: Path
+    p2p: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XidState:
+    """An Xid of a card, which is reported once, when it is first seen in the file."""
+
+    gpu: int  # its index
+    number: int
+    source: Source = "nvml"
+    pid: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
     """A host with its GPUs, by index, and what is wrong with it."""
 
     name: str
     driver_version: str | None = None  # None: no driver
+    cuda_version: tuple[int, int] | None = None  # the newest that the driver serves
     cpus: int = 1
     memory_total_bytes: int
     load_seconds: float = 2.0  # how long a simulated replica loads its model
     gpus: tuple[GpuState, ...] = ()
-    #: NVML function → seconds that each call of it takes, or "hang" for one that never returns.
-    calls: Mapping[str, float | Literal["hang"]] = field(default_factory=dict)
+    links: tuple[LinkState, ...] = ()  # the first that has two GPUs tells how they are linked
+    xids: tuple[XidState, ...] = ()  # oldest first
+    #: NVML function → seconds that each call of it takes, "hang" for one that never returns, or
+    #: "missing" for one that the driver's library lacks.
+    calls: Mapping[str, float | Call] = field(default_factory=dict)
     init_error: int | None = None  # the NVML return code of nvmlInit; 18: library and driver differ
     replicas: Mapping[str, str] = field(default_factory=dict)  # replica → one of FAULTS
 
@@ -113,3 +163,31 @@ def parse_fault(text: str) -> Fault:
         if re.fullmatch(r"[0-9]{1,3}" if known == "exit" else r"[0-9]{1,6}(\.[0-9]{1,3})?", number):
             return Fault(kind=kind, number=float(number))
     raise ValueError(f"{text!r} is no fault; they are {', '.join(FAULTS)}")
+
+
+def facts(host: HostState, gpu: GpuState) -> GpuFacts:
+    """Return a card's facts, those among them that the host has: its driver and its links."""
+    return replace(
+        gpu.facts,
+        driver_version=host.driver_version,
+        cuda_version=host.cuda_version,
+        peers=_peers(host, gpu),
+    )
+
+
+def health(gpu: GpuState, boot_seconds: float) -> GpuHealth:
+    """Return a card's health as read at that moment."""
+    known = gpu.health.pcie_generation is not None or gpu.health.pcie_width is not None
+    load = gpu.utilization_ratio if known else None
+    return replace(gpu.health, pcie_utilization_ratio=load, boot_seconds=boot_seconds)
+
+
+def _peers(host: HostState, gpu: GpuState) -> tuple[GpuPeer, ...] | None:
+    """Return the cards it is linked with, `None` where no link of it is known."""
+    found = []
+    for other in host.gpus:
+        both = {gpu.index, other.index}
+        link = next((link for link in host.links if both <= set(link.gpus)), None)
+        if other.uuid != gpu.uuid and link is not None:
+            found.append(GpuPeer(uuid=other.uuid, path=link.path, p2p=link.p2p))
+    return tuple(found) or None
