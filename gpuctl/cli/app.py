@@ -107,6 +107,7 @@ for group in (serve, look, operate, explain, prepare):
     for command in group.COMMANDS:
         app.command(rich_help_panel=group.PANEL)(command)
 app.add_typer(prepare.profiles, name="profiles", rich_help_panel=prepare.PANEL)
+app.add_typer(prepare.models, name="models", rich_help_panel=prepare.PANEL)
 
 
 def run(arguments: list[str], environment: Mapping[str, str]) -> int:

@@ -1,10 +1,14 @@
-"""`plan`, `check`, `init`, `profiles`: before anything runs."""
+"""`plan`, `check`, `init`, `profiles`, `models`: before anything runs."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+
+from gpuctl.cli.models import models
+
+__all__ = ["COMMANDS", "PANEL", "check", "init", "models", "plan", "profiles"]
 
 PANEL = "Prepare"
 

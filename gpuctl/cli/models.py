@@ -1,0 +1,46 @@
+"""`models`: fetch model files, list those that are here, and say what is in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+models = typer.Typer(help="Fetch, list and inspect model files.", no_args_is_help=True)
+
+
+@models.command("pull")
+def pull(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="ORG/NAME, ORG/NAME:Q4_K_M, https://HOST/FILE, or demo."
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="PROFILE", help="Fetch what this profile's workloads lack."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+    file: Annotated[
+        str, typer.Option("--file", metavar="PATTERN", help="Only the files that match.")
+    ] = "",
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Here, not into the Hugging Face cache.")
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A file that holds the hub's token.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="What the file of an address must sum up to.")
+    ] = None,
+) -> None:
+    """Fetch a model: resumed where it ended, checked, and room made sure of first."""
+    from gpuctl.cli import model_pull
+
+    order = model_pull.Order(
+        revision=revision, pattern=file, to=to, token_file=token_file, sha256=sha256
+    )
+    raise typer.Exit(model_pull.command(context.obj, name, profile, order))
