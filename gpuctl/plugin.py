@@ -18,6 +18,7 @@ from gpuctl.model import (
     Condition,
     EngineStats,
     GpuIdentity,
+    GpuReading,
     ModelFacts,
     Mount,
     Plan,
@@ -117,6 +118,13 @@ class Scene:
     history: History
     before: Mapping[tuple[str, str], Condition]  # (check, subject) → the last tick's
     trends: Trends = field(default_factory=Trends)  # this tick's readings among them
+
+    def gpus(self) -> tuple[GpuReading, ...]:
+        """Return every planned GPU that can be asked, by index; none while the driver is unread."""
+        if "gpus" in self.now.errors:
+            return ()
+        found = (self.now.gpus.get(gpu.uuid) for gpu in self.plan.gpus)
+        return tuple(gpu for gpu in found if gpu is not None and gpu.state == "ok")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

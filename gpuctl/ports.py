@@ -145,6 +145,10 @@ class Host(Protocol):
         """Return the program's name, `None` when the process is gone."""
         ...
 
+    def may_open_gpus(self, pid: int) -> bool | None:
+        """Return whether its cgroup lets a process open NVIDIA's devices, `None` if not known."""
+        ...
+
 
 class Store(Protocol):
     """state.db and status.json. Raises `StoreError`."""

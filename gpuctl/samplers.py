@@ -283,7 +283,12 @@ class GpuSource:
 
     def _owned(self, process: GpuProcess) -> GpuProcess:
         container, name = self._owners[process.pid]
-        return replace(process, container=process.container or container, name=process.name or name)
+        return replace(
+            process,
+            container=process.container or container,
+            name=process.name or name,
+            device_access=self._host.may_open_gpus(process.pid) if container else None,
+        )
 
 
 class HostSource:

@@ -237,6 +237,9 @@ class FakeHost:
     def name_of(self, pid: int) -> str | None:
         return "llama-server"
 
+    def may_open_gpus(self, pid: int) -> bool | None:
+        return None
+
 
 class FakeStore:
     """A journal that outlives the daemon that wrote it."""

@@ -17,6 +17,14 @@ from gpuctl.ports import Clock
 # The last path element that is a container's id: `/docker/<id>` (cgroupfs driver) or
 # `/system.slice/docker-<id>.scope` (systemd driver). Source: moby `daemon/oci_linux.go`.
 _CONTAINER = re.compile(r"[/-]([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+# Time in the last minute, in per cent, that some task waited for memory. Source: the kernel's
+# Documentation/accounting/psi.rst.
+_STALL = re.compile(r"^some .*\bavg60=([0-9.]+)", re.MULTILINE)
+# cgroup v1 has the controller in a line of its own: `4:devices:/docker/<id>`.
+_DEVICES = re.compile(r"^\d+:devices:(/.*)$", re.MULTILINE)
+# All devices, or the major number of NVIDIA's, to read and write: `a *:* rwm`, `c 195:* rw`. The
+# number is that of the kernel's Documentation/admin-guide/devices.txt.
+_OPENS_GPUS = re.compile(r"^(?:a|c (?:195|\*):(?:\*|\d+) rw)")
 
 
 class SystemHost:
@@ -34,25 +42,31 @@ class SystemHost:
         sessions: Callable[[int], str | None] | None = None,
         *,
         proc: Path = Path("/proc"),
+        cgroups: Path = Path("/sys/fs/cgroup"),
     ) -> None:
         self._state_directory = state_directory
         self._clock = clock
         self._sessions = sessions
-        self._proc = proc
+        self._proc, self._cgroups = proc, cgroups
 
     def read(self) -> HostReading:
         """
         Return memory, disk and load; what cannot be read is `None`.
 
-        Source: MemTotal and MemAvailable of `/proc/meminfo`, statvfs(3) of the state directory
-        (what an unprivileged writer may use), the first field of `/proc/loadavg` over the
-        CPUs of the host.
+        Source: MemTotal, MemAvailable, SwapTotal and SwapFree of `/proc/meminfo`, statvfs(3) of the
+        state directory (what an unprivileged writer may use), the first field of `/proc/loadavg`
+        over the CPUs of the host, `some avg60` of `/proc/pressure/memory`.
         """
         memory = self._memory()
+        free, total = self._disk_bytes()
         return HostReading(
             memory_total_bytes=memory.get("MemTotal"),
             memory_available_bytes=memory.get("MemAvailable"),
-            disk_free_bytes=self._disk_free_bytes(),
+            disk_free_bytes=free,
+            disk_total_bytes=total,
+            swap_total_bytes=memory.get("SwapTotal"),
+            swap_free_bytes=memory.get("SwapFree"),
+            memory_stall_ratio=self._memory_stall_ratio(),
             load_ratio=self._load_ratio(),
             boot_seconds=self._clock.boot_seconds(),
         )
@@ -81,6 +95,21 @@ class SystemHost:
         """
         return self._text(f"{pid}/comm").rstrip("\n") or None
 
+    def may_open_gpus(self, pid: int) -> bool | None:
+        """
+        Return whether its cgroup lets a process open NVIDIA's devices, `None` where none tells.
+
+        Source: `devices.list` of cgroup v1's controller; v2 keeps a program, which cannot be read.
+        """
+        group = _DEVICES.search(self._text(f"{pid}/cgroup"))
+        if group is None:
+            return None
+        try:
+            listed = (self._cgroups / f"devices{group[1]}/devices.list").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        return any(_OPENS_GPUS.match(line) for line in listed.splitlines())
+
     def _memory(self) -> dict[str, int]:
         memory = {}
         for line in self._text("meminfo").splitlines():
@@ -91,12 +120,16 @@ class SystemHost:
                 memory[name] = int(fields[0]) * 1024
         return memory
 
-    def _disk_free_bytes(self) -> int | None:
+    def _disk_bytes(self) -> tuple[int | None, int | None]:
         try:
             disk = os.statvfs(_existing(self._state_directory))
         except OSError:
-            return None
-        return disk.f_bavail * disk.f_frsize
+            return None, None
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+    def _memory_stall_ratio(self) -> float | None:
+        found = _STALL.search(self._text("pressure/memory"))
+        return float(found[1]) / 100 if found else None
 
     def _load_ratio(self) -> float | None:
         fields = self._text("loadavg").split()

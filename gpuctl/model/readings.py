@@ -20,6 +20,7 @@ class GpuProcess:
     used_bytes: int | None = None
     container: str | None = None  # id of the container (or process group) it belongs to, if known
     name: str | None = None  # the program, for messages about strangers
+    device_access: bool | None = None  # its cgroup lets it open NVIDIA's devices; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +224,10 @@ class HostReading:
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
     disk_free_bytes: int | None = None  # of the state directory
+    disk_total_bytes: int | None = None  # of its file system
+    swap_total_bytes: int | None = None
+    swap_free_bytes: int | None = None
+    memory_stall_ratio: float | None = None  # of the last minute, some task waited for RAM (PSI)
     load_ratio: float | None = None  # 1-minute load average over CPUs
     boot_seconds: float = 0.0
 

@@ -44,12 +44,60 @@ def test_memory_and_load_are_read_in_base_units(proc: Path, tmp_path: Path) -> N
     assert reading.boot_seconds == 77.0
 
 
+def test_swap_and_stalls_are_read(proc: Path, tmp_path: Path) -> None:
+    """What tasks waited for memory in the last minute is a share of it, as the kernel writes it."""
+    (proc / "meminfo").write_text("SwapTotal:  2048 kB\nSwapFree:  1024 kB\n")
+    (proc / "pressure").mkdir()
+    (proc / "pressure" / "memory").write_text(
+        "some avg10=90.00 avg60=12.50 avg300=1.00 total=7\n"
+        "full avg10=80.00 avg60=3.00 avg300=0.00 total=5\n"
+    )
+    reading = SystemHost(tmp_path, FakeClock(), proc=proc).read()
+    assert reading.swap_total_bytes == 2048 * 1024
+    assert reading.swap_free_bytes == 1024 * 1024
+    assert reading.memory_stall_ratio == 0.125
+
+
+@pytest.mark.parametrize(
+    ("listed", "may"),
+    [
+        pytest.param("a *:* rwm\n", True, id="every device, as a privileged container has"),
+        pytest.param("c 1:3 rwm\nc 195:* rwm\n", True, id="every device of NVIDIA's"),
+        pytest.param("c 195:0 rw\nc 195:255 rw\n", True, id="one GPU and nvidiactl"),
+        pytest.param("c *:* m\nb *:* m\nc 1:3 rwm\n", False, id="after a daemon-reload"),
+        pytest.param("c 195:0 m\n", False, id="may make the node and not open it"),
+        pytest.param("c 1195:0 rwm\n", False, id="another major number"),
+    ],
+)
+def test_whether_a_process_may_open_gpus_is_told_by_its_cgroup(
+    proc: Path, tmp_path: Path, listed: str, may: bool
+) -> None:
+    """cgroup v1 lists the devices of a container's own group."""
+    process(proc, 7, cgroup=f"5:memory:/docker/{ID}\n4:devices:/docker/{ID}\n")
+    group = tmp_path / "cgroup" / "devices" / "docker" / ID
+    group.mkdir(parents=True)
+    (group / "devices.list").write_text(listed)
+    host = SystemHost(tmp_path, FakeClock(), proc=proc, cgroups=tmp_path / "cgroup")
+    assert host.may_open_gpus(7) is may
+
+
+@pytest.mark.parametrize(
+    "cgroup", [f"4:devices:/docker/{ID}\n", f"0::/docker/{ID}\n", ""], ids=["gone", "v2", "ended"]
+)
+def test_where_no_cgroup_tells_it_is_not_known(proc: Path, tmp_path: Path, cgroup: str) -> None:
+    """A group that cannot be read, one of version 2, and a process that has ended tell nothing."""
+    process(proc, 7, cgroup=cgroup)
+    host = SystemHost(tmp_path, FakeClock(), proc=proc, cgroups=tmp_path / "cgroup")
+    assert host.may_open_gpus(7) is None
+
+
 def test_what_cannot_be_read_is_unknown(proc: Path, tmp_path: Path) -> None:
     """A /proc that tells nothing is no error: each number is unknown by itself."""
     reading = SystemHost(tmp_path, FakeClock(), proc=proc).read()
     assert reading.memory_total_bytes is None
     assert reading.memory_available_bytes is None
     assert reading.load_ratio is None
+    assert reading.memory_stall_ratio is None
     assert reading.disk_free_bytes is not None
 
 
@@ -60,6 +108,7 @@ def test_the_disk_is_that_of_the_nearest_directory_there_is(tmp_path: Path) -> N
     assert reading.disk_free_bytes is not None
     # Other programs write to this disk as well: the same disk to within 1 GiB.
     assert abs(reading.disk_free_bytes - disk.f_bavail * disk.f_frsize) < 1024**3
+    assert reading.disk_total_bytes == disk.f_blocks * disk.f_frsize
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ class SimulatedMachineHost:
         strangers = (each for gpu in self._machine.host().gpus for each in gpu.processes or ())
         return next((each.name for each in strangers if each.pid == pid), None)
 
+    def may_open_gpus(self, pid: int) -> bool | None:
+        return None  # no simulated process is in a cgroup
+
     def _of(self, pid: int) -> Container | None:
         return next((c for c in self._machine.containers().values() if c.pid == pid), None)
 
