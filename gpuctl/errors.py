@@ -90,7 +90,11 @@ class RuntimeTimeout(RuntimeUnavailable):
 
 
 class GpuUnavailable(GpuctlError):
-    """NVML is missing, broken or hung."""
+    """NVML is missing, broken or hung; *code* is nvml.h's, `None` where it told none."""
+
+    def __init__(self, message: str, hint: str = "", code: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class StoreError(GpuctlError):

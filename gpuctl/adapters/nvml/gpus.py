@@ -190,7 +190,8 @@ class NvmlGpus:
             self._again, self._refusal = self._clock() + _ABSENT_SECONDS, None
             return ()
         other = (f"{document.get('message')} (code {code})", _BROKEN_HINT)
-        raise self._broken(*_WORDS.get(code, other))
+        broken = self._broken(*_WORDS.get(code, other))
+        raise GpuUnavailable(broken.message, broken.hint, code)
 
     def _broken(self, words: str, hint: str = _BROKEN_HINT) -> GpuUnavailable:
         self._again = self._clock() + _BROKEN_SECONDS

@@ -122,7 +122,8 @@ class SimulatedMachineHost:
 def _refuse_broken(host: HostState) -> None:
     """Say why NVML would not answer."""
     if host.init_error is not None:
-        raise GpuUnavailable(f"simulated host: nvmlInit answers with error {host.init_error}")
+        message = f"simulated host: nvmlInit answers with error {host.init_error}"
+        raise GpuUnavailable(message, code=host.init_error)
     if host.gpus and host.driver_version is None:
         raise GpuUnavailable("simulated host: there are GPUs, and no driver for them")
     for call, seconds in host.calls.items():
