@@ -128,6 +128,7 @@ class VramPlan:
     kv_bytes: int | None = None
     overhead_bytes: int | None = None
     source: str  # profile | headers | measured | claim (a share of the card, as vLLM takes)
+    least_bytes: int | None = None  # of a claim: what must fit into it for one request
     lines: tuple[VramLine, ...] = ()
     notes: tuple[str, ...] = ()  # why an estimate differs from a rule of thumb, or from a measure
     measure_key: str = ""  # what a measurement of it is stored under
