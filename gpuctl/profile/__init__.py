@@ -20,7 +20,14 @@ from tomlkit.exceptions import TOMLKitError
 
 from gpuctl.applied import apply
 from gpuctl.errors import ProfileError
-from gpuctl.model import GatewaySettings, HostSettings, Profile, WatchdogSettings, Workload
+from gpuctl.model import (
+    GatewaySettings,
+    HostSettings,
+    Profile,
+    Variant,
+    WatchdogSettings,
+    Workload,
+)
 from gpuctl.profile import files, rules, tables, written
 from gpuctl.profile.files import find, shipped, warnings
 from gpuctl.profile.lines import Path, locate, with_lines
@@ -42,8 +49,11 @@ _HOT = frozenset(
     {
         *("gpus", "replicas", "replicas_per_gpu", "port", "vram"),
         *("aliases", "health", "stop_grace", "startup"),
+        # What differs elsewhere is in the digest of the replicas that are there.
+        *("max_gpus", "fallback", "on_cpu", "scaled"),
     }
 )
+_VARIANTS = ("on_cpu", "scaled")
 #: As other tools call what gpuctl takes from the group of GPUs.
 _TENSOR_PARALLEL = frozenset({"tensor_parallel", "tensor_parallel_size", "tp", "tp_size"})
 
@@ -178,6 +188,10 @@ def _workload(
         mistakes.append(Mistake(path=path, what=what, hint=hint))
     if isinstance(raw, dict):
         mistakes += rules.secrets(raw.get("environment"), (*path, "environment"))
+        for key in _VARIANTS:
+            inner = raw.get(key)
+            if isinstance(inner, dict):
+                mistakes += rules.secrets(inner.get("environment"), (*path, key, "environment"))
     values = dict(table.values)
     intent = dict(table.intent)
     engine = engines.get(values.get("engine", ""))
@@ -185,6 +199,12 @@ def _workload(
         options, found = _options(engine, values["options"], (*path, "options"))
         mistakes += found
         values["options"], intent["options"] = options.values, options.intent
+    for key in _VARIANTS:
+        if key in values:
+            values[key], found = _variant(
+                engines, values.get("engine", ""), values[key], (*path, key)
+            )
+            mistakes += found
     environment: Mapping[str, str | written.SecretFile] = values.pop("environment", {})
     values["environment"] = {k: v for k, v in environment.items() if isinstance(v, str)}
     values["secrets"] = {
@@ -196,6 +216,17 @@ def _workload(
     )
     keys = frozenset(raw if isinstance(raw, dict) else tables.keys_of(Workload))
     return rules.Draft(workload=workload, fields=frozenset(table.values), keys=keys), mistakes
+
+
+def _variant(
+    engines: Mapping[str, Engine], usual: str, variant: Variant, path: Path
+) -> tuple[Variant, list[Mistake]]:
+    """Return a variant with its options as its engine takes them."""
+    engine = engines.get(variant.engine or usual)
+    if engine is None or variant.options is None:
+        return variant, []
+    options, mistakes = _options(engine, variant.options, (*path, "options"))
+    return replace(variant, options=options.values), mistakes
 
 
 def _options(

@@ -19,6 +19,7 @@ from gpuctl.model import (
     GpuName,
     HostSettings,
     Mount,
+    Variant,
     WatchdogSettings,
     Workload,
 )
@@ -81,6 +82,8 @@ def check(drafts: Drafts) -> Iterator[Mistake]:
         yield from _engine(drafts, draft)
         yield from _gpus(drafts, draft)
         yield from _counts(draft)
+        yield from _fallback(drafts, draft)
+        yield from _scaled(drafts, draft)
         yield from _memory(draft)
         yield from _mounts(draft)
     yield from _ports(drafts)
@@ -170,6 +173,74 @@ def _counts(draft: Draft) -> Iterator[Mistake]:
     if "replicas_per_gpu" in draft.fields and on_cpu:
         what = "counts replicas on a GPU, and this workload runs on the CPU"
         yield Mistake(path=(*draft.path, "replicas_per_gpu"), what=what, hint="write replicas")
+
+
+def _fallback(drafts: Drafts, draft: Draft) -> Iterator[Mistake]:
+    """Yield what is wrong with how a workload runs on the CPU for want of a GPU."""
+    workload, path = draft.workload, (*draft.path, "fallback")
+    if "on_cpu" in draft.fields:
+        yield from _variant(drafts, draft, "on_cpu", workload.on_cpu)
+        if workload.on_cpu.gpus is not None:
+            hint = "leave it out; gpus belongs to scaled"
+            yield Mistake(path=(*draft.path, "on_cpu", "gpus"), what="has no GPUs", hint=hint)
+        if workload.fallback == "none" and "fallback" not in draft.keys:
+            what = "nothing ever runs so: fallback is missing"
+            yield Mistake(path=(*draft.path, "on_cpu"), what=what, hint='add fallback = "cpu"')
+    if workload.fallback == "none":
+        return
+    if workload.gpus == "none" and draft.placed:
+        what = "this workload runs on the CPU already"
+        yield Mistake(path=path, what=what, hint="leave it out")
+    engine = drafts.engines.get(workload.on_cpu.engine or workload.engine)
+    own = workload.on_cpu.image is not None or drafts.host.runtime == "process"
+    if engine is not None and engine.needs_gpu and not own:
+        what = f"the usual image of {engine.name} needs a GPU"
+        hint = 'name one for the CPU, as on_cpu = { image = "…" }, or another engine in on_cpu'
+        yield Mistake(path=path, what=what, hint=hint)
+
+
+def _scaled(drafts: Drafts, draft: Draft) -> Iterator[Mistake]:
+    """Yield what is wrong with what `gpuctl scale` may add."""
+    workload = draft.workload
+    if "scaled" in draft.fields:
+        yield from _variant(drafts, draft, "scaled", workload.scaled)
+        engine = drafts.engines.get(workload.scaled.engine or workload.engine)
+        if engine is not None and not engine.groups and (workload.scaled.gpus or 1) > 1:
+            what = f"a replica of {engine.name} takes one GPU, not {workload.scaled.gpus}"
+            path = (*draft.path, "scaled", "gpus")
+            yield Mistake(path=path, what=what, hint="write 1, or leave it out")
+    took = _gpus_taken(drafts, workload) if draft.placed else 0
+    if workload.max_gpus is not None and workload.max_gpus < took:
+        what = f"{workload.max_gpus} is less than the {took} that its replicas take already"
+        yield Mistake(path=(*draft.path, "max_gpus"), what=what, hint=f"write {took} or more")
+
+
+def _gpus_taken(drafts: Drafts, workload: Workload) -> int:
+    """Return how many GPUs the profile gives a workload, as far as it says."""
+    if workload.gpus == "none":
+        return 0
+    if workload.gpus == "each":
+        return max(0, (drafts.gpu_count or 0) - len(set(drafts.host.reserve)))
+    return sum(len(group) for group in workload.gpus)
+
+
+def _variant(drafts: Drafts, draft: Draft, key: str, variant: Variant) -> Iterator[Mistake]:
+    """Yield what another engine would need, and what no other can be."""
+    if variant.engine is None:
+        return
+    path, engine = (*draft.path, key, "engine"), drafts.engines.get(variant.engine)
+    if engine is None:
+        what = f"there is no engine {show(variant.engine)}"
+        hint = nearest(variant.engine, drafts.engines, of="the engines are")
+        yield Mistake(path=path, what=what, hint=hint)
+        return
+    changes = engine.name != draft.workload.engine
+    if changes and engine.needs_image and variant.image is None and drafts.host.runtime == "docker":
+        what = f"image is missing, and {engine.name} needs one of its own"
+        yield Mistake(path=path, what=what, hint=f'add image = "…" to {key}')
+    if engine.needs_model and not (variant.model or draft.workload.model):
+        what = f"model is missing, and {engine.name} needs one"
+        yield Mistake(path=path, what=what, hint=f'add model = "…" to {key}')
 
 
 def _memory(draft: Draft) -> Iterator[Mistake]:

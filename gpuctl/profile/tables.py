@@ -26,6 +26,7 @@ from gpuctl.model import (
     HostSettings,
     LogRotation,
     QueueSettings,
+    Variant,
     WatchdogSettings,
     Workload,
 )
@@ -49,6 +50,7 @@ _POSITIVE = frozenset(
         *("interval_seconds", "timeout_seconds", "health_timeout_seconds", "tick_gap_seconds"),
         *("startup_seconds", "startup_limit_seconds", "action_seconds"),
         *("context", "parallel", "replicas", "replicas_per_gpu", "retries", "files"),
+        *("gpus", "max_gpus"),
         *("readiness_failures", "hard_failures", "soft_failures", "vram_readings"),
         *("pids_limit", "max_in_flight", "host_fault_replicas"),
         *("throttle_minutes", "trend_seconds"),
@@ -233,7 +235,7 @@ def _by_unit(name: str, hint: Any) -> Any:
         return Text
     if get_origin(hint) is tuple:
         return list[_by_unit(name, get_args(hint)[0])]  # type: ignore[misc]
-    if hint in (HealthSettings, DockerHealth, LogRotation, QueueSettings):
+    if hint in (HealthSettings, DockerHealth, LogRotation, QueueSettings, Variant):
         return _table(hint)
     return hint
 
@@ -289,6 +291,10 @@ Variable = Annotated[
     Any, PlainValidator(written.variable_value), WithJsonSchema(written.VALUE_SCHEMA)
 ]
 
+PlainVariable = Annotated[
+    str, PlainValidator(written.plain_variable), WithJsonSchema(written.PLAIN_VALUE_SCHEMA)
+]
+
 VariableName = Annotated[str, BeforeValidator(written.variable_name)]
 Mounted = Annotated[Any, PlainValidator(written.mount), WithJsonSchema(written.MOUNT_SCHEMA)]
 Capability = Annotated[str, BeforeValidator(written.capability)]
@@ -320,4 +326,6 @@ _SPECIAL: dict[tuple[type[Any], str], Any] = {
         WithJsonSchema({"type": "object", "additionalProperties": written.ULIMIT_SCHEMA}),
     ],
     (Workload, "options"): dict[str, Any],
+    (Variant, "environment"): dict[VariableName, PlainVariable],
+    (Variant, "options"): dict[str, Any],
 }

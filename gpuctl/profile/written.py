@@ -170,6 +170,14 @@ def variable_value(value: object) -> str | SecretFile:
     raise ValueError('the value is not a text; put it in quotes, or write { file = "/path" }')
 
 
+def plain_variable(value: object) -> str:
+    """Return a variable's text; a secret belongs to the workload, which has it everywhere."""
+    found = variable_value(value)
+    if isinstance(found, SecretFile):
+        raise ValueError("a secret has no place here; write it in the workload's environment")
+    return found
+
+
 def docker_test(value: object) -> tuple[str, ...]:
     """Return the command of Docker's own health check: `["CMD", …]` or `["CMD-SHELL", "…"]`."""
     texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
@@ -212,6 +220,7 @@ ULIMIT_SCHEMA: Json = {
         {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": ["integer", "string"]}},
     ]
 }
+PLAIN_VALUE_SCHEMA: Json = {"type": "string"}
 VALUE_SCHEMA: Json = {
     "anyOf": [
         {"type": "string"},
