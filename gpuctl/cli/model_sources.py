@@ -38,7 +38,8 @@ class Need:
     @property
     def paths(self) -> tuple[Path, ...]:
         """Where a file would be."""
-        return tuple(place / self.model for place in self.places)
+        name = os.path.basename(self.model) if os.path.isabs(self.model) else self.model
+        return tuple(place / name for place in self.places)
 
     @property
     def found(self) -> Path | None:
@@ -94,7 +95,13 @@ def _is_repository(model: str) -> bool:
 
 def _folders(workload: Workload, model: str) -> tuple[Path, ...]:
     if os.path.isabs(model):
-        return (Path(model).parent,)
+        # In a container it is the path within, which a mount leads to.
+        own = [
+            Path(mount.source) / os.path.relpath(Path(model).parent, mount.target)
+            for mount in _mounts(workload, _MODELS_TARGET)
+            if Path(model).is_relative_to(mount.target)
+        ]
+        return tuple(Path(os.path.normpath(path)) for path in (*own, Path(model).parent))
     return tuple(Path(mount.source) for mount in _mounts(workload, _MODELS_TARGET))
 
 

@@ -44,3 +44,18 @@ def pull(
         revision=revision, pattern=file, to=to, token_file=token_file, sha256=sha256
     )
     raise typer.Exit(model_pull.command(context.obj, name, profile, order))
+
+
+@models.command("list")
+def list_models(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Argument(metavar="PROFILE", help="Look into its mounts; else the applied one's."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a document for scripts.")] = False,
+) -> None:
+    """List the model files in the mounts and in the Hugging Face cache."""
+    from gpuctl.cli import model_list
+
+    model_list.command(context.obj, profile, as_json=json)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gpuctl.cli import model_sources
 from gpuctl.cli.progress import bar
 from gpuctl.cli.session import Session
 from gpuctl.errors import ProfileError
@@ -25,7 +26,6 @@ Mistake = tuple[str, str]
 
 #: The journal and eight rotated logs need this much; below it state.db may fail within a day.
 _LEAST_FREE_BYTES = 256 * 1024**2
-_MODEL_SUFFIXES = (".gguf", ".safetensors", ".bin")
 
 
 def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> None:
@@ -79,17 +79,16 @@ def _mounts(workload: Workload) -> Iterator[Mistake]:
 
 def _model(workload: Workload) -> Iterator[Mistake]:
     """Look for a model file where it is mounted from; a hub's name is the engine's affair."""
-    if not workload.model.endswith(_MODEL_SUFFIXES):
-        return
-    sources = [mount.source for mount in workload.mounts if os.path.isdir(mount.source)]
-    places = [os.path.join(source, workload.model) for source in sources]
-    if os.path.isabs(workload.model):
-        places = [workload.model]
-    if places and not any(os.path.exists(place) for place in places):
-        yield (
-            f"workloads.{workload.name}.model: there is no {' or '.join(places)}",
-            "put the model file there, or correct `model` or `mounts`",
-        )
+    for need in model_sources.of_workload(workload):
+        # A mount that is missing is said of itself.
+        there = any(place.is_dir() for place in need.places) or os.path.isabs(need.model)
+        if need.kind == "file" and there and need.found is None:
+            paths = [path for path in need.paths if path.parent.is_dir()] or need.paths
+            fetch = model_sources.pull_command(need)
+            yield (
+                f"workloads.{workload.name}.model: there is no {' or '.join(map(str, paths))}",
+                f"fetch it with `{fetch}`, or correct `model` or `mounts`",
+            )
 
 
 def _port(replica: Replica) -> Iterator[Mistake]:
