@@ -44,6 +44,8 @@ class Slot:
     python: str = "python3"  # the interpreter that runs gpuctl
     driver_version: str | None = None  # NVIDIA's, of the host
     cuda_version: tuple[int, int] | None = None  # the newest that this driver serves
+    startup_limit_seconds: float = 1800.0  # a start that takes longer is given up
+    stop_grace_seconds: float = 30.0  # from SIGTERM to SIGKILL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

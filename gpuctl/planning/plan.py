@@ -160,6 +160,7 @@ class _Planner:
         return max(homes, known.counts.get(workload.name, 0), *last, 0)
 
     def _slot(self, workload: Workload, index: int, gpus: Group) -> Slot:
+        watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
         return Slot(
             index=index,
             gpus=gpus,
@@ -169,6 +170,8 @@ class _Planner:
             python=self.inventory.python,
             driver_version=self.inventory.driver_version,
             cuda_version=self.inventory.cuda_version,
+            startup_limit_seconds=watchdog.startup_limit_seconds,
+            stop_grace_seconds=watchdog.stop_grace_seconds,
         )
 
     def _rehearse(self, workload: Workload, homes: tuple[Group, ...]) -> None:
