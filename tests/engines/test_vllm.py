@@ -43,7 +43,11 @@ def test_one_gpu() -> None:
         *("--max-model-len", "8192", "--gpu-memory-utilization", "0.9", "--max-num-seqs", "64"),
         *("--disable-access-log-for-endpoints", "/health,/metrics"),
     )
-    assert launch.environment == {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
+    assert launch.environment == {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "VLLM_ENGINE_READY_TIMEOUT_S": "1800",
+    }
     assert (launch.container_port, launch.shm_bytes, launch.slots) == (8000, 2 * GIB, 64)
 
 

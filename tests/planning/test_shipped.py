@@ -188,7 +188,11 @@ PRELOADED = {
             "vllm/vllm-openai:v0.33.0",
             8003,
             144 * GIB,
-            {"VLLM_DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"},
+            {
+                "VLLM_DO_NOT_TRACK": "1",
+                "VLLM_NO_USAGE_STATS": "1",
+                "VLLM_ENGINE_READY_TIMEOUT_S": "1800",
+            },
             id="llm",
         ),
         pytest.param(

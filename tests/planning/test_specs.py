@@ -87,6 +87,7 @@ def test_operator_prevails() -> None:
     assert made == {
         "CUDA_DEVICE_ORDER": "FASTEST_FIRST",
         "VLLM_DO_NOT_TRACK": "0",
+        "VLLM_ENGINE_READY_TIMEOUT_S": "1800",
         "VLLM_NO_USAGE_STATS": "1",
     }
 
