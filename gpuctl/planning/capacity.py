@@ -1,14 +1,17 @@
 """
 Does it fit: replicas in, mistakes and warnings about host RAM, VRAM and ports out.
 
-Only VRAM that the profile states is counted; a replica that states none is not judged.
+A replica of whose VRAM nothing is known is not counted, and said to be unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from gpuctl.model import GIB, GpuIdentity, Profile, Replica
+from gpuctl.model import GIB, GpuIdentity, Profile, Replica, VramPlan
+from gpuctl.planning.advice import Other, overfull, smaller
+from gpuctl.planning.memory import Sized
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.planning.placement import label
 
@@ -42,34 +45,103 @@ def check_host_memory(
 
 def check_vram(
     replicas: tuple[Replica, ...],
+    sized: Mapping[str, Sized],
     gpus: Iterable[GpuIdentity],
     headroom_bytes: int,
     mistakes: Mistakes,
 ) -> None:
-    """Sum the VRAM that the profile states on each GPU against what the GPU has to give."""
-    for gpu in gpus:
-        shares = {r.name: vram_share(r) for r in replicas if gpu in r.gpus}
-        stated = {name: share for name, share in shares.items() if share is not None}
-        budget = vram_budget(gpu, headroom_bytes)
-        if budget is None or sum(stated.values()) <= budget:
+    """Sum what is planned on each GPU against what the GPU has to give; *sized* by replica."""
+    rooms = [Room.of(gpu, replicas, headroom_bytes) for gpu in gpus]
+    for room in rooms:
+        if room.free_bytes is None or room.free_bytes >= 0:
             continue
-        parts = ", ".join(f"{name} {gib(share)}" for name, share in stated.items())
+        parts = ", ".join(f"{name} {gib(share)}" for name, share in room.planned.items())
+        on_it = [sized[name] for name in room.planned if name in sized]
+        others = [
+            Other(label=label(other.gpu), free_bytes=other.free_bytes)
+            for other in rooms
+            if other is not room and other.free_bytes is not None and not other.unknown
+        ]
+        hints = overfull(on_it, room.budget_bytes or 0, others)
         mistakes.host(
-            f"{label(gpu)}: {gib(sum(stated.values()))} of VRAM planned ({parts}), "
-            f"{gib(budget)} to give ({gib(headroom_bytes)} of headroom kept)",
-            "move a workload to another GPU, or choose a smaller model or context",
+            f"{label(room.gpu)}: {gib(room.planned_bytes)} of VRAM planned ({parts}), "
+            f"{gib(room.budget_bytes or 0)} to give ({_kept(room, headroom_bytes)})",
+            "\n".join(hints),
         )
 
 
+def check_claims(sized: Iterable[Sized], mistakes: Mistakes) -> None:
+    """Find engines whose share of a GPU does not hold the weights and one request."""
+    for one in sized:
+        vram = one.vram
+        if vram is None or vram.least_bytes is None or vram.least_bytes <= vram.total_bytes:
+            continue
+        # All but the claim itself: the sum of what must fit into it.
+        inside = (line for line in vram.lines if line.label != "KV cache")
+        parts = ", ".join(f"{line.label} {gib(line.amount_bytes)}" for line in inside)
+        request = vram.least_bytes - (vram.weights_bytes or 0) - (vram.overhead_bytes or 0)
+        hints = list(smaller(one, _holds)) or ["choose a smaller model, or more GPUs for it"]
+        mistakes.host(
+            f"workloads.{one.workload.name}: {one.replica} needs {gib(vram.least_bytes)} ({parts}, "
+            f"the KV cache of one request {gib(request)}), and claims {gib(vram.total_bytes)}",
+            "\n".join(hints),
+        )
+
+
+def _holds(found: VramPlan) -> bool:
+    return found.least_bytes is None or found.least_bytes <= found.total_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """One GPU: what it has to give, and what is planned on it."""
+
+    gpu: GpuIdentity
+    budget_bytes: int | None  # without headroom and strangers; None: its size is not known
+    planned: Mapping[str, int]  # by replica, of this GPU alone
+    unknown: tuple[str, ...] = ()  # replicas on it of which nothing is known
+
+    @classmethod
+    def of(cls, gpu: GpuIdentity, replicas: Iterable[Replica], headroom_bytes: int) -> Room:
+        shares = {r.name: vram_share(r) for r in replicas if gpu in r.gpus}
+        return cls(
+            gpu=gpu,
+            budget_bytes=vram_budget(gpu, headroom_bytes),
+            planned={name: share for name, share in shares.items() if share is not None},
+            unknown=tuple(name for name, share in shares.items() if share is None),
+        )
+
+    @property
+    def planned_bytes(self) -> int:
+        return sum(self.planned.values())
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What is left after what is known of; below zero where that does not fit."""
+        return None if self.budget_bytes is None else self.budget_bytes - self.planned_bytes
+
+
+def _kept(room: Room, headroom_bytes: int) -> str:
+    kept = f"{gib(headroom_bytes)} of headroom kept"
+    foreign = room.gpu.foreign_bytes
+    if not foreign:
+        return kept
+    return f"{kept}, {gib(foreign)} held by {', '.join(room.gpu.foreign) or 'others'}"
+
+
 def vram_budget(gpu: GpuIdentity, headroom_bytes: int) -> int | None:
-    """Return the bytes of a GPU that replicas may take, `None` when its size is unknown."""
+    """
+    Return the bytes of a GPU that replicas may take, `None` when its size is unknown.
+
+    Neither the headroom is theirs, nor what strangers held when the host was looked at.
+    """
     if gpu.memory_total_bytes is None:
         return None
-    return max(0, gpu.memory_total_bytes - headroom_bytes)
+    return max(0, gpu.memory_total_bytes - headroom_bytes - (gpu.foreign_bytes or 0))
 
 
 def vram_share(replica: Replica) -> int | None:
-    """Return the bytes it is planned to take of each of its GPUs, `None` when not stated."""
+    """Return the bytes it is planned to take of each of its GPUs, `None` when not known."""
     if replica.vram_bytes is None or not replica.gpus:
         return None
     return -(-replica.vram_bytes // len(replica.gpus))

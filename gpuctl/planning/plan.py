@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from gpuctl.errors import PlanRefused
@@ -26,9 +26,9 @@ from gpuctl.model import (
     WorkloadPlan,
 )
 from gpuctl.planning import specs, variants
-from gpuctl.planning.capacity import check_host_memory, check_ports, check_vram
+from gpuctl.planning.capacity import check_claims, check_host_memory, check_ports, check_vram
 from gpuctl.planning.fit import check_image
-from gpuctl.planning.memory import vram_plan
+from gpuctl.planning.memory import Sized, sized, vram_plan
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.planning.placement import Group, Placement
 from gpuctl.planning.tuning import tuned
@@ -70,7 +70,7 @@ def plan(
     homes = {w.name: placement.place(w) for w in profile.workloads}
     replicas = tuple(r for w in profile.workloads for r in planner.replicas(w, homes[w.name]))
     workloads = tuple(planner.workload(w, homes[w.name]) for w in profile.workloads)
-    _check_fit(profile, inventory, replicas, mistakes)
+    _check_fit(profile, inventory, replicas, planner.sized, mistakes)
     return Plan(
         profile=profile.host.name,
         watchdog=profile.watchdog,
@@ -86,12 +86,17 @@ def plan(
 
 
 def _check_fit(
-    profile: Profile, inventory: Inventory, replicas: tuple[Replica, ...], mistakes: Mistakes
+    profile: Profile,
+    inventory: Inventory,
+    replicas: tuple[Replica, ...],
+    sized: Mapping[str, Sized],
+    mistakes: Mistakes,
 ) -> None:
     """Find what the replicas take of the host together and it cannot give."""
     check_ports(profile, replicas, mistakes)
     check_host_memory(replicas, inventory.memory_total_bytes, mistakes)
-    check_vram(replicas, inventory.gpus, profile.host.vram_headroom_bytes, mistakes)
+    check_claims(sized.values(), mistakes)
+    check_vram(replicas, sized, inventory.gpus, profile.host.vram_headroom_bytes, mistakes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,7 @@ class _Planner:
     aliases: Mapping[str, tuple[str, ...]]
     mistakes: Mistakes
     known: Known
+    sized: dict[str, Sized] = field(default_factory=dict)  # by replica, as each is planned
 
     def replicas(self, workload: Workload, homes: tuple[Group, ...]) -> Iterator[Replica]:
         """
@@ -191,7 +197,9 @@ class _Planner:
             return None
         workload, chosen = tuned(workload, slot, engine)
         check_image(workload, slot, engine, self.mistakes)
-        vram = vram_plan(workload, slot, engine, self._known(written, place))
+        one = sized(name, workload, slot, engine, self._known(written, place))
+        # A rehearsal of the CPU comes later, and is not what runs.
+        vram = self.sized.setdefault(name, one).vram if slot.gpus else None
         launch = engine.launch(workload, slot)
         watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
         spec = specs.container_spec(workload, slot, launch, watchdog)
