@@ -7,11 +7,16 @@ https://docs.vllm.ai/en/latest/usage/metrics/
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, cast
 
+from gpuctl import caches, questions
+from gpuctl.engines.vllm import images
+from gpuctl.engines.vllm import options as of_vllm
+from gpuctl.engines.vllm.fit import fit
+from gpuctl.engines.vllm.options import Options
+from gpuctl.engines.vllm.stages import explain, stage
+from gpuctl.engines.vllm.tuning import NCCL_ENVIRONMENT, tune
 from gpuctl.exposition import Sample, samples, total, whole
 from gpuctl.model import GIB, EngineStats, ProbeSpec, Workload
 from gpuctl.plugin import Engine, Launch, Slot
@@ -34,35 +39,9 @@ _KV = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")  # the second: b
 _SLEEP = "vllm:engine_sleep_state"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """`[workloads.<name>.options]`; `None` leaves vLLM's own default."""
-
-    gpu_memory_utilization: float = 0.9  # of the GPU's whole memory, weights and KV cache together
-    max_num_seqs: int | None = None  # None: the workload's `parallel`
-    max_num_batched_tokens: int | None = None
-    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None
-    quantization: str | None = None
-    kv_cache_dtype: str | None = None
-    enable_prefix_caching: bool | None = None
-    enable_chunked_prefill: bool | None = None
-    enforce_eager: bool = False  # no CUDA graphs: less memory, slower
-    served_model_name: str | None = None  # in its responses; None: the workload's name
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(
-                f"gpu_memory_utilization: {self.gpu_memory_utilization} is not in (0, 1]"
-            )
-        for name in ("max_num_seqs", "max_num_batched_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: {value} is not 1 or more")
-
-
 def launch(workload: Workload, slot: Slot) -> Launch:
     """Return the arguments of `vllm serve`, which is the image's entrypoint."""
-    options = Options(**cast(dict[str, Any], dict(workload.options)))
+    options = of_vllm.of(workload)
     on_host = workload.network == "host"
     port = slot.port if on_host else CONTAINER_PORT
     slots = options.max_num_seqs or workload.parallel
@@ -73,18 +52,41 @@ def launch(workload: Workload, slot: Slot) -> Launch:
             *("--host", "127.0.0.1" if on_host else "0.0.0.0", "--port", str(port)),
             *("--served-model-name", *_names(workload, options)),
             *_sizes(workload, slot, options, slots),
+            *_attention(workload, options),
             *_switch("prefix-caching", options.enable_prefix_caching),
             *_switch("chunked-prefill", options.enable_chunked_prefill),
             *(("--enforce-eager",) if options.enforce_eager else ()),
+            *_offloading(options),
             # Else the probes' own lines would push the evidence out of the last 200.
             *("--disable-access-log-for-endpoints", "/health,/metrics"),
             *workload.args,
         ),
-        environment={"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"},
+        environment=_environment(workload, slot, options),
         container_port=port,
         shm_bytes=SHM_GROUP_BYTES if len(slot.gpus) > 1 else SHM_BYTES,
         slots=slots,
+        mounts=caches.mounts(caches.kept(workload, slot, of_vllm.caches(workload))),
     )
+
+
+def _environment(workload: Workload, slot: Slot, options: Options) -> dict[str, str]:
+    found = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        # It gives its own engine 600 s; how long a start may take is the watchdog's to say.
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(math.ceil(slot.startup_limit_seconds)),
+    }
+    if len(slot.gpus) > 1:
+        found |= NCCL_ENVIRONMENT
+    if options.attention_backend and not _has_attention_flag(workload):
+        found["VLLM_ATTENTION_BACKEND"] = options.attention_backend
+    return found
+
+
+def _has_attention_flag(workload: Workload) -> bool:
+    """Whether this vLLM chooses attention by a flag; one of an unknown version is taken as new."""
+    version = images.version(workload.image)
+    return version is None or version >= images.FLAG_VERSION
 
 
 def _names(workload: Workload, options: Options) -> tuple[str, ...]:
@@ -105,9 +107,24 @@ def _sizes(workload: Workload, slot: Slot, options: Options, slots: int) -> tupl
         ("--dtype", options.dtype),
         ("--quantization", options.quantization),
         ("--kv-cache-dtype", options.kv_cache_dtype),
+        ("--speculative-config", options.speculative_config),
     )
     given = ((flag, str(value)) for flag, value in flags if value is not None)
     return tuple(part for pair in given for part in pair)
+
+
+def _attention(workload: Workload, options: Options) -> tuple[str, ...]:
+    if options.attention_backend is None or not _has_attention_flag(workload):
+        return ()
+    return ("--attention-backend", options.attention_backend)
+
+
+def _offloading(options: Options) -> tuple[str, ...]:
+    """Return where KV blocks go that the GPU has no room for: swap space, as it is called today."""
+    if options.kv_offloading_gib is None:
+        return ()
+    size = f"{options.kv_offloading_gib:g}"
+    return ("--kv-offloading-backend", "native", "--kv-offloading-size", size)
 
 
 def _switch(name: str, value: bool | None) -> tuple[str, ...]:
@@ -123,19 +140,13 @@ def probe(workload: Workload, slot: Slot) -> ProbeSpec:
     It refuses connections until the engine is ready, and /health is 503 only when the engine is
     dead: a hung GPU still says 200, so the counters and the canary tell.
     """
-    chat = workload.kind == "chat"
-    return ProbeSpec(
+    spec = ProbeSpec(
         port=slot.port,
         health_path="/health",
         metrics_path="/metrics",
         key_file=workload.secrets.get("VLLM_API_KEY"),
-        canary_path="/v1/completions" if chat else None,
-        canary_body=json.dumps(
-            {"model": workload.name, "prompt": "1", "max_tokens": 1, "temperature": 0}
-        )
-        if chat
-        else "",
     )
+    return questions.added(spec, kind=workload.kind, model=workload.name)
 
 
 def stats(text: str) -> EngineStats:
@@ -163,12 +174,19 @@ def _sleeping(found: Iterable[Sample]) -> bool | None:
     return any(s.value == 1 and s.labels.get("sleep_state") != "awake" for s in states)
 
 
+__all__ = ["ENGINE", "Options"]
+
 ENGINE = Engine(
     name="vllm",
     options=Options,
     launch=launch,
     probe=probe,
     stats=stats,
+    tune=tune,
+    fit=fit,
+    stage=stage,
+    explain=explain,
+    needs_gpu=True,
     groups=True,
     owns=frozenset(
         {

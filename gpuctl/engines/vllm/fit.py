@@ -1,0 +1,97 @@
+"""Whether vLLM's image, with these options, runs on these cards under this driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpuctl import cards, cuda
+from gpuctl.engines.vllm import images
+from gpuctl.engines.vllm.options import Options, of
+from gpuctl.model import GpuIdentity, Workload
+from gpuctl.plugin import Slot, Unfit
+
+#: Source: https://docs.vllm.ai/en/latest/getting_started/installation/gpu/, "Requirements".
+LEAST_CAPABILITY = (7, 5)
+
+LLAMA_CPP = 'use engine = "llama.cpp" with image = "ghcr.io/ggml-org/llama.cpp:server-cuda"'
+
+#: Weights unpacked by Marlin's kernels, which know Turing since 0.15; its hardware table of 0.14
+#: begins with Ampere. Source: https://docs.vllm.ai/en/v0.14.0/features/quantization/ and, for
+#: today, https://docs.vllm.ai/en/v0.32.0/features/quantization/llm_compressor/fp8/.
+_MARLIN = frozenset({"fp8", "awq_marlin", "gptq_marlin"})
+_MARLIN_ON_TURING = (0, 15)
+
+#: An fp8 KV cache needs an attention backend that reads it: FlashInfer begins with Ampere.
+#: Source: https://docs.vllm.ai/en/v0.32.0/design/attention_backends/.
+FP8_KV_CAPABILITY = (8, 0)
+
+
+#: How long vLLM lets running requests go on after SIGTERM, in seconds; 0 if left out.
+SHUTDOWN_FLAG = "--shutdown-timeout"
+
+
+def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
+    """Yield what cannot run; the engine's own floor comes alone, as nothing else helps then."""
+    build = images.build(workload.image)
+    yield from _shutdown(workload, slot)
+    if not slot.gpus:
+        yield from _on_cpu(workload, build)
+        return
+    weak = cards.weakest(slot.gpus)
+    found = cards.capability(weak)
+    if found is not None and found < LEAST_CAPABILITY:
+        what = f"vLLM needs compute capability {cards.written(LEAST_CAPABILITY)} or more, and this"
+        yield Unfit(key="engine", what=f"{what} is {cards.shown(weak)}", hint=LLAMA_CPP)
+        return
+    forward = workload.environment.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
+    instead = cuda.Instead(
+        cuda_12=images.with_cuda_12(workload.image),
+        cpu="vllm/vllm-openai-cpu:latest-x86_64",
+        forward=forward,
+    )
+    yield from cuda.unfit(workload.image, build, slot, instead)
+    if found is not None:
+        yield from _numbers(of(workload), weak, found, build.version if build else None)
+
+
+def _on_cpu(workload: Workload, build: cuda.Build | None) -> Iterator[Unfit]:
+    if build is not None and build.platform != "cpu":
+        yield Unfit(
+            key="image",
+            what=f"{workload.image} does not run on the CPU",
+            hint='use image = "vllm/vllm-openai-cpu:latest-x86_64"',
+        )
+
+
+def _shutdown(workload: Workload, slot: Slot) -> Iterator[Unfit]:
+    """Yield a wait on SIGTERM that the SIGKILL after it would cut off; by default it waits none."""
+    given = dict(zip(workload.args, workload.args[1:], strict=False))
+    given |= dict(argument.split("=", 1) for argument in workload.args if "=" in argument)
+    seconds = given.get(SHUTDOWN_FLAG, "")
+    if seconds.isdecimal() and int(seconds) >= slot.stop_grace_seconds:
+        what = f"{SHUTDOWN_FLAG} {seconds} is not below the {slot.stop_grace_seconds:g} s of"
+        yield Unfit(
+            key="args",
+            what=f"{what} stop_grace: it would be killed while it waits",
+            hint=f'write stop_grace = "{int(seconds) + 10}s", or a shorter {SHUTDOWN_FLAG}',
+        )
+
+
+def _numbers(
+    options: Options, gpu: GpuIdentity, found: cards.Capability, version: tuple[int, ...] | None
+) -> Iterator[Unfit]:
+    """Yield what the card cannot compute with."""
+    where = cards.shown(gpu)
+    if options.dtype == "bfloat16" and found < cards.BFLOAT16:
+        what = f"bfloat16 needs compute capability {cards.written(cards.BFLOAT16)}: {where}"
+        yield Unfit(key="options.dtype", what=what, hint='write dtype = "half"')
+    if (options.kv_cache_dtype or "").startswith("fp8") and found < FP8_KV_CAPABILITY:
+        what = f"no attention backend reads an fp8 KV cache on {where}"
+        hint = "take kv_cache_dtype out: the cache is then as wide as dtype"
+        yield Unfit(key="options.kv_cache_dtype", what=what, hint=hint)
+    old = version is not None and version < _MARLIN_ON_TURING
+    if old and options.quantization in _MARLIN and found < cards.BFLOAT16:
+        what = f"vLLM {cards.written(version or ())} runs {options.quantization} on compute"
+        what += f" capability 8.0 or more only: {where}"
+        hint = "use an image of vLLM 0.15 or newer, or a model in AWQ or GPTQ"
+        yield Unfit(key="options.quantization", what=what, hint=hint)

@@ -1,0 +1,91 @@
+"""vLLM's options as a profile writes them, and the caches it keeps between starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from gpuctl.caches import Cache
+from gpuctl.model import Workload
+
+#: Where the model's files are fetched to; a name on the hub, not a path, is looked up there.
+HUGGING_FACE = Cache(
+    volume="gpuctl-huggingface",
+    target="/root/.cache/huggingface",
+    variables=("HF_HOME", "HF_HUB_CACHE"),
+    why="the model is fetched once, not at every start",
+)
+#: What the image compiles at a first start. Source: https://docs.vllm.ai/en/latest/design/torch_compile/,
+#: https://triton-lang.org/main/programming-guide/chapter-3/debugging.html (TRITON_CACHE_DIR under
+#: ~/.triton) and the CUDA C++ programming guide, "CUDA Environment Variables".
+COMPILED = (
+    Cache(
+        volume="gpuctl-vllm",
+        target="/root/.cache/vllm",
+        variables=("VLLM_CACHE_ROOT",),
+        why="torch.compile's results: a restart does not compile again",
+    ),
+    Cache(
+        volume="gpuctl-triton",
+        target="/root/.triton",
+        variables=("TRITON_CACHE_DIR", "TRITON_HOME"),
+        why="Triton's kernels: a restart does not compile again",
+    ),
+    Cache(
+        volume="gpuctl-cuda",
+        target="/root/.nv/ComputeCache",
+        variables=("CUDA_CACHE_PATH",),
+        why="what the driver compiles for the card",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`[workloads.<name>.options]`; `None` leaves what suits the card, else vLLM's own default."""
+
+    gpu_memory_utilization: float = 0.9  # of the GPU's whole memory, weights and KV cache together
+    max_num_seqs: int | None = None  # None: the workload's `parallel`
+    max_num_batched_tokens: int | None = None
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None
+    quantization: str | None = None
+    kv_cache_dtype: str | None = None
+    attention_backend: str | None = None  # TRITON_ATTN, FLASH_ATTN, FLASHINFER …
+    enable_prefix_caching: bool | None = None
+    enable_chunked_prefill: bool | None = None
+    enforce_eager: bool = False  # no CUDA graphs: less memory, slower
+    speculative_config: str | None = None  # JSON, as `--speculative-config` takes it
+    kv_offloading_gib: float | None = None  # host RAM for KV blocks, over all GPUs of the replica
+    served_model_name: str | None = None  # in its responses; None: the workload's name
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization: {self.gpu_memory_utilization} is not in (0, 1]"
+            )
+        for name in ("max_num_seqs", "max_num_batched_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: {value} is not 1 or more")
+        if self.kv_offloading_gib is not None and not self.kv_offloading_gib > 0:
+            raise ValueError(f"kv_offloading_gib: {self.kv_offloading_gib} is not above 0")
+        if self.speculative_config is not None and not _is_object(self.speculative_config):
+            raise ValueError("speculative_config: it is not a JSON object")
+
+
+def of(workload: Workload) -> Options:
+    """Return a workload's options, which were checked when the profile was read."""
+    return Options(**cast(dict[str, Any], dict(workload.options)))
+
+
+def caches(workload: Workload) -> tuple[Cache, ...]:
+    """Return what it fetches and compiles; a model that is a path is not fetched."""
+    return COMPILED if workload.model.startswith("/") else (HUGGING_FACE, *COMPILED)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
