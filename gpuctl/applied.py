@@ -10,103 +10,14 @@ from __future__ import annotations
 import functools
 import json
 import types
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gpuctl.errors import ProfileError, StoreError
-from gpuctl.model import GpuIdentity, Profile, WatchdogSettings
-from gpuctl.quantities import parse_seconds
+from gpuctl.errors import StoreError
+from gpuctl.model import GpuIdentity, Profile
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """An environment variable that stands above a number of the profile."""
-
-    variable: str
-    field: str  # of WatchdogSettings
-    read: Callable[[object], float]
-
-
-#: The names that the shell watchdogs gpuctl replaces are configured by.
-OVERRIDES = (
-    Override(variable="POLL_INTERVAL", field="interval_seconds", read=parse_seconds),
-    Override(variable="HEALTH_CHECK_TIMEOUT", field="health_timeout_seconds", read=parse_seconds),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """A profile as it will run."""
-
-    profile: Profile
-    overrides: Mapping[str, str] = field(default_factory=dict)  # variable → its text, where set
-
-
-def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
-    """
-    Return the profile with the environment's overrides in it; a variable that is "" is not set.
-
-    Raises:
-        ProfileError: a variable is not what it should be; all of them are named.
-    """
-    overrides = {o.variable: environment[o.variable] for o in OVERRIDES if _is_set(o, environment)}
-    numbers: dict[str, float] = {}
-    mistakes: list[tuple[str, str]] = []
-    for override in OVERRIDES:
-        if override.variable not in overrides:
-            continue
-        try:
-            numbers[override.field] = override.read(_number(overrides[override.variable]))
-        except ValueError as error:
-            what, _, hint = str(error).rpartition("; ")
-            mistakes.append((f"environment: {override.variable}: {what}", hint))
-    watchdog = replace(profile.watchdog, **numbers)  # type: ignore[arg-type]  # names are fields
-    if overrides and not mistakes:
-        names = " and ".join(overrides)
-        mistakes += [(f"environment: {names}: {what}", hint) for _, what, hint in doubts(watchdog)]
-    if mistakes:
-        raise ProfileError(tuple(mistakes))
-    return Applied(profile=replace(profile, watchdog=watchdog), overrides=overrides)
-
-
-#: Keys of which each begins where the one before it ends.
-_RISING = (
-    (
-        *("pressure_normal_ratio", "pressure_high_ratio"),
-        *("pressure_critical_ratio", "pressure_full_ratio"),
-    ),
-    ("heat_warning_celsius", "heat_throttling_celsius", "heat_critical_celsius"),
-    ("utilization_low_ratio", "utilization_target_ratio", "utilization_high_ratio"),
-)
-
-
-def doubts(watchdog: WatchdogSettings) -> tuple[tuple[str, str, str], ...]:
-    """Return what cannot work together, as (key in `[watchdog]`, what is wrong, hint)."""
-    found: list[tuple[str, str, str]] = []
-    interval, timeout = watchdog.interval_seconds, watchdog.health_timeout_seconds
-    if interval <= 0:
-        found.append(("interval", "0 is not an interval", 'the usual one is "5s"'))
-    if timeout <= 0:
-        found.append(("health_timeout", "0 is not a time-out", 'the usual one is "5s"'))
-    if interval >= watchdog.tick_gap_seconds:
-        gap = f"{watchdog.tick_gap_seconds:g}s"
-        what = f"{interval:g}s reaches tick_gap ({gap}): every failure streak would be forgotten"
-        found.append(("interval", what, "set tick_gap to several intervals"))
-    if watchdog.startup_limit_seconds < watchdog.startup_seconds:
-        limit, startup = f"{watchdog.startup_limit_seconds:g}s", f"{watchdog.startup_seconds:g}s"
-        what = f"{limit} is less than startup ({startup})"
-        found.append(("startup_limit", what, "set it to startup or more"))
-    for keys in _RISING:
-        for below, key in pairwise(keys):
-            least, value = getattr(watchdog, below), getattr(watchdog, key)
-            if value is not None and value <= least:
-                what = f"{value:g} does not lie above {below} ({least:g})"
-                found.append((key, what, f"set it to more than {below}"))
-    return tuple(found)
 
 
 def dump(
@@ -259,15 +170,3 @@ def _frozen(value: Any) -> Any:
 
 def _required(item: Any) -> bool:
     return item.default is MISSING and item.default_factory is MISSING
-
-
-def _is_set(override: Override, environment: Mapping[str, str]) -> bool:
-    return bool(environment.get(override.variable))
-
-
-def _number(text: str) -> object:
-    """Return digits as the number they are: `POLL_INTERVAL=5` has always meant seconds."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

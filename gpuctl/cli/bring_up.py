@@ -50,9 +50,8 @@ def apply(session: Session, profile: Profile, gpus: tuple[GpuIdentity, ...] = ()
     """Write the applied profile: whole or not at all, readable by its owner only."""
     from gpuctl import applied
 
-    overrides = applied.apply(profile, session.environment).overrides
     text = applied.dump(
-        profile, source=profile.source, overrides=overrides, at=session.now(), gpus=gpus
+        profile, source=profile.source, overrides=profile.overrides, at=session.now(), gpus=gpus
     )
     path = session.own.applied
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -89,13 +89,14 @@ def setting(session: Session, supervised: str) -> Setting:
     Raises:
         GpuctlError: its replicas belong in another runtime than the one *supervised* here.
     """
-    from gpuctl.applied import apply, load, load_gpus
+    from gpuctl.applied import load, load_gpus
     from gpuctl.daemon import Setting
+    from gpuctl.overrides import apply_watchdog
     from gpuctl.planning import plan
     from gpuctl.plugin import load_engines
 
     text = choose.applied_text(session)
-    profile = apply(compose.settled(session, load(text)), session.environment).profile
+    profile = apply_watchdog(compose.settled(session, load(text)), session.environment)
     found = compose.inventory(session, profile, gpus=False)
     if found.runtime != supervised:
         raise GpuctlError(

@@ -220,3 +220,5 @@ class Profile:
     workloads: tuple[Workload, ...] = ()  # in the file's order
     gateway: GatewaySettings | None = None
     source: str = ""  # the file it was read from, for messages
+    #: Variables of the environment that stand above what was written, with their text.
+    overrides: Mapping[str, str] = field(default_factory=dict)

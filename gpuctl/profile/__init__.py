@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from gpuctl.applied import apply
 from gpuctl.errors import ProfileError
 from gpuctl.model import (
     GatewaySettings,
@@ -28,6 +27,7 @@ from gpuctl.model import (
     WatchdogSettings,
     Workload,
 )
+from gpuctl.overrides import apply
 from gpuctl.profile import files, rules, tables, written
 from gpuctl.profile.files import find, shipped, warnings
 from gpuctl.profile.lines import Path, locate, with_lines

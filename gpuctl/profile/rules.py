@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
-from gpuctl.applied import doubts
 from gpuctl.model import (
     GatewaySettings,
     GpuName,
@@ -23,6 +22,7 @@ from gpuctl.model import (
     WatchdogSettings,
     Workload,
 )
+from gpuctl.overrides import doubts
 from gpuctl.profile.lines import Path
 from gpuctl.profile.mistakes import Mistake, nearest
 from gpuctl.quantities import format_bytes, show
