@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from gpuctl import masking
-from gpuctl.model import Action, Drain, GpuIdentity, Plan, Replica, Start
-from gpuctl.planning.capacity import vram_budget, vram_share
+from gpuctl.model import Action, Drain, GpuIdentity, Plan, Replica, Start, VramPlan
+from gpuctl.planning.capacity import Room
 
 SCHEMA = 1
 
@@ -42,30 +42,50 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "environment": masking.environment(spec.environment)
         | dict.fromkeys(spec.secrets, masking.MASK),
         "memory_bytes": spec.memory_bytes,
-        "vram": {
-            "weights_bytes": None,
-            "kv_bytes": None,
-            "overhead_bytes": None,
-            "total_bytes": replica.vram_bytes,
-            "source": None if replica.vram_bytes is None else "profile",
-        },
+        "vram": _vram(replica),
+        "tuned": [
+            {"key": t.key, "value": t.value, "why": t.why, "by_operator": t.by_operator}
+            for t in replica.tuned
+        ],
         "digest": replica.digest,
     }
 
 
+def _vram(replica: Replica) -> dict[str, Any]:
+    """Return the sum of one replica; its lines add up to the total, but for a stated one."""
+    vram = replica.vram
+    if vram is None:
+        vram = VramPlan(total_bytes=0, source="")
+    return {
+        "weights_bytes": vram.weights_bytes,
+        "kv_bytes": vram.kv_bytes,
+        "overhead_bytes": vram.overhead_bytes,
+        "total_bytes": replica.vram_bytes,
+        "source": vram.source or None,
+        "least_bytes": vram.least_bytes,
+        "lines": [
+            {"label": line.label, "amount_bytes": line.amount_bytes, "why": line.why}
+            for line in vram.lines
+        ],
+        "notes": list(vram.notes),
+    }
+
+
 def _gpu(gpu: GpuIdentity, plan: Plan) -> dict[str, Any]:
-    shares = [vram_share(replica) for replica in plan.replicas if gpu in replica.gpus]
-    budget = vram_budget(gpu, plan.vram_headroom_bytes)
-    known = [share for share in shares if share is not None]
-    # One replica that states nothing makes the sum unknown.
-    planned = sum(known) if len(known) == len(shares) else None
+    room = Room.of(gpu, plan.replicas, plan.vram_headroom_bytes)
+    # One replica of which nothing is known makes the sum unknown.
+    known = not room.unknown
     return {
         "index": gpu.index,
         "uuid": gpu.uuid,
         "name": gpu.name,
-        "budget_bytes": budget,
-        "planned_bytes": planned,
-        "free_bytes": None if budget is None or planned is None else budget - planned,
+        "total_bytes": gpu.memory_total_bytes,
+        "headroom_bytes": plan.vram_headroom_bytes,
+        "foreign_bytes": gpu.foreign_bytes,
+        "foreign": list(gpu.foreign),
+        "budget_bytes": room.budget_bytes,
+        "planned_bytes": room.planned_bytes if known else None,
+        "free_bytes": room.free_bytes if known else None,
     }
 
 

@@ -80,7 +80,8 @@ def vram_plan(workload: Workload, slot: Slot, engine: Engine, known: Known) -> V
 
 def measure_key(workload: Workload, slot: Slot) -> str:
     """Return what a measurement is stored under: all that changes what the replica takes."""
-    options = json.dumps(workload.options, sort_keys=True, default=str, separators=(",", ":"))
+    given = {name: value for name, value in workload.options.items() if value is not None}
+    options = json.dumps(given, sort_keys=True, default=str, separators=(",", ":"))
     arguments = "\0".join((*workload.command, *workload.args))
     # Arguments may hold a key, and what an Event is stored under is shown.
     digest = hashlib.sha256(arguments.encode()).hexdigest()[:8] if arguments else ""
@@ -89,7 +90,7 @@ def measure_key(workload: Workload, slot: Slot) -> str:
         workload.model,
         workload.image,
         f"{workload.context or 'default'}x{workload.parallel}",
-        options if workload.options else "",
+        options if given else "",
         digest,
         f"{len(slot.gpus)}x {slot.gpus[0].name}".strip(),
     )

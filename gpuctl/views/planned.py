@@ -1,4 +1,4 @@
-"""`plan` for people: which replica on which GPU, what it takes, and the sums of VRAM and RAM."""
+"""`plan` for people: which replica on which GPU, the sums of VRAM and RAM, what was chosen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gpuctl.model import Action, Inventory, Plan, Replica, Stop
-from gpuctl.planning.capacity import vram_budget, vram_share
-from gpuctl.views import words
+from gpuctl.views import sums, words
 from gpuctl.views.tables import Columns
 
 
@@ -22,11 +21,12 @@ def planned(plan: Plan, inventory: Inventory) -> Group:
     for replica in plan.replicas:
         made.add_row(*_row(replica))
     parts: list[RenderableType] = [made, Text()]
+    if any(replica.vram is not None for replica in plan.replicas):
+        parts += [sums.replicas(plan), Text()]
     if plan.gpus:
-        sums = Columns("gpu>", "name", "planned>", "of>", "replicas", spare=("name",))
-        for row in gpus(plan):
-            sums.add_row(*row)
-        parts += [sums, Text()]
+        parts += [sums.gpus(plan), sums.legend(), *map(Text, sums.strangers(plan)), Text()]
+    if (chosen := sums.settings(plan)) is not None:
+        parts += [chosen, Text()]
     parts.append(Text(ram(plan, inventory)))
     parts += [Text(f"missing: gpu {name}", style="red") for name in plan.missing_gpus]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
@@ -57,22 +57,6 @@ def ram(plan: Plan, inventory: Inventory) -> str:
     if inventory.memory_total_bytes is not None:
         total += f" of {words.size(inventory.memory_total_bytes)}"
     return f"{total} ({unlimited} without a limit)" if unlimited else total
-
-
-def gpus(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """Yield one row a GPU: what is planned on it, of what it has to give, and for whom."""
-    for gpu in plan.gpus:
-        on_it = [replica for replica in plan.replicas if gpu in replica.gpus]
-        shares = [vram_share(replica) for replica in on_it]
-        known = [share for share in shares if share is not None]
-        yield (
-            str(gpu.index),
-            gpu.name,
-            # One replica that states nothing makes the sum unknown.
-            words.size(sum(known)) if len(known) == len(shares) else "not stated",
-            words.size(vram_budget(gpu, plan.vram_headroom_bytes)),
-            ", ".join(r.name for r in on_it) or ("reserve" if gpu in plan.reserve else words.NONE),
-        )
 
 
 def _row(replica: Replica) -> tuple[str, ...]:
