@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from gpuctl.model import EngineStats, ProbeReading, ProbeResult
-from gpuctl.answers import fold
+from gpuctl.answers import fold, patient, telling, warmed
+from gpuctl.model import EngineStats, Outcome, ProbeReading, ProbeResult, ProbeSpec, Replica
 from tests import make
 from tests.make import NOW
 from tests.probing_bench import CHAT
@@ -107,3 +110,88 @@ def test_a_gap_or_another_container_starts_afresh(
     """What was remembered of another life of the replica says nothing of this one."""
     before = make.probe(canary_failures=2)
     assert answered(before, NOW + seconds, container=container).canary_failures == kept
+
+
+MUTE = replace(CHAT, probe=ProbeSpec(port=8081, health_path="/v1/models", mute_at_work=True))
+
+
+def mute(
+    outcome: Outcome, before: ProbeReading | None = None, at: float = NOW, took: float = 5.0
+) -> ProbeReading:
+    result = ProbeResult(outcome=outcome, latency_seconds=took)
+    return fold(before, MUTE, "c1", result, None, at)
+
+
+def test_an_engine_that_answers_nothing_at_work_is_busy_when_it_is_late() -> None:
+    """Its answer says that it rests; a late one that it is at a request, since it last rested."""
+    rests = mute("ok")
+    assert (rests.in_flight, rests.moving_at, rests.stats_late) == (0, NOW, False)
+    busy = mute("timeout", rests, NOW + 5)
+    assert (busy.in_flight, busy.moving_at, busy.stats_late) == (1, NOW, True)
+    rests = mute("ok", busy, NOW + 12)
+    assert (rests.in_flight, rests.moving_at, rests.slowest_seconds) == (0, NOW + 12, 0.0)
+    assert mute("refused", rests, NOW + 13).in_flight is None
+
+
+def test_a_question_that_took_long_is_no_gap() -> None:
+    """What is known outlives a question that waited for minutes, and no longer."""
+    late = mute("timeout", mute("ok"), NOW + 5, took=120.0)
+    assert mute("timeout", late, NOW + 5 + 150).moving_at == NOW
+    assert mute("timeout", late, NOW + 5 + 151).moving_at == NOW + 5 + 151
+
+
+@pytest.mark.parametrize(
+    ("replica", "before", "seconds"),
+    [
+        pytest.param(MUTE, None, 5.0, id="the first"),
+        pytest.param(MUTE, mute("ok"), 5.0, id="after an answer"),
+        pytest.param(MUTE, mute("timeout", took=5.0), 10.0, id="twice the time"),
+        pytest.param(MUTE, mute("timeout", took=80.0), 120.0, id="as long as a standstill"),
+        pytest.param(MUTE, mute("timeout", took=0.0), 5.0, id="never less"),
+        pytest.param(CHAT, mute("timeout"), 5.0, id="an engine that answers at work"),
+        pytest.param(
+            MUTE, replace(mute("timeout"), container="c0"), 5.0, id="of another container"
+        ),
+    ],
+)
+def test_patience(replica: Replica, before: ProbeReading | None, seconds: float) -> None:
+    """A question that was late is asked again with twice its time: it waits for its turn."""
+    assert patient(replica, "c1", before).timeout_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("answered", "told"),
+    [
+        pytest.param(OK, (1, 0, "before"), id="answered"),
+        pytest.param(
+            ProbeResult(outcome="dead", status=500, detail="HTTP 500"), (0, 3, "HTTP 500"), id="500"
+        ),
+        pytest.param(ProbeResult(outcome="reset"), (0, 3, "reset"), id="without words"),
+        pytest.param(
+            ProbeResult(outcome="error", status=401), (2, 2, "before"), id="it wants a key"
+        ),
+    ],
+)
+def test_a_warm_up_request(answered: ProbeResult, told: tuple[int, int, str]) -> None:
+    """An answer counts for it, and ends what failed before; without its key it cannot be asked."""
+    before = make.probe(warmup_failures=2, warmup_detail="before")
+    after = warmed(before, answered, 2, NOW + 9)
+    assert (after.warmed, after.warmup_failures, after.warmup_detail) == told
+    assert after.boot_seconds == NOW + 9
+
+
+@pytest.mark.parametrize(
+    ("now", "tells"),
+    [
+        pytest.param({}, False, id="the same again"),
+        pytest.param({"warmed": 1}, True, id="warmer"),
+        pytest.param({"warmup_failures": 1}, True, id="not warmed"),
+        pytest.param({"canary_failures": 1}, True, id="no canary"),
+        pytest.param({"outcome": "timeout"}, True, id="another outcome"),
+        pytest.param({"container": "c2"}, True, id="another container"),
+    ],
+)
+def test_the_loop_is_woken_by_what_is_new(now: dict[str, Any], tells: bool) -> None:
+    """A change, or one failure more, is looked at at once."""
+    assert telling(make.probe(), make.probe(**now)) is tells
+    assert telling(None, make.probe(**now))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gpuctl.history import History
-from gpuctl.model import Condition, Snapshot
-from gpuctl.transitions import changes
+from gpuctl.model import Condition, LoadReading, ProbeSpec, Snapshot
+from gpuctl.transitions import changes, transitions
 from tests import make
 from tests.make import NOW
 from tests.transitions_bench import DEAD, RUNNING, answering, one, stopped, told
@@ -52,6 +52,35 @@ def test_the_first_answer_makes_it_ready() -> None:
     loading = answering(probes=[make.probe(outcome="loading")])
     assert told(loading, make.history(make.started())) == []
     assert told(RUNNING, make.history(make.started())) == []
+
+
+def test_it_is_ready_when_it_is_warmed_up() -> None:
+    """It answers, and is not ready before it has answered as many small requests as it must."""
+    asked = ProbeSpec(port=8081, health_path="/health", warmup_path="/x", warmup_requests=2)
+    warm = make.replica(probe=asked)
+    past = make.history(make.started(at=NOW - 42))
+    cold = answering(probes=[make.probe(warmed=1)])
+    assert transitions(make.plan(warm), cold, {}, past) == ()
+    (event,) = transitions(make.plan(warm), answering(probes=[make.probe(warmed=2)]), {}, past)
+    assert (event.kind, event.evidence) == (
+        "ready",
+        {"container": "c1", "seconds": 42.0, "warmup_requests": 2},
+    )
+
+
+def test_the_stages_of_a_load_are_told_with_it() -> None:
+    """What its log told on the way, in seconds since its start; not what another's told."""
+    reached = {"weights_loaded": NOW - 30, "graphs_ready": NOW - 2}
+    past = make.history(make.started(at=NOW - 42))
+
+    def loads(container: str, reached: dict[str, float]) -> Any:
+        load = LoadReading(replica="chat-0", container=container, reached=reached)
+        return one(answering(loads={"chat-0": load}), past).evidence
+
+    told = {"container": "c1", "seconds": 42.0}
+    assert loads("c1", reached) == told | {"stages": {"weights_loaded": 12.0, "graphs_ready": 40.0}}
+    assert loads("c0", reached) == told
+    assert loads("c1", {}) == told
 
 
 SETTLED = make.history(make.served(at=NOW - 60))

@@ -84,7 +84,7 @@ def _loading(
         "held_bytes": grown_bytes,
         "grown_boot_seconds": grown_at,
         "answer": probe.detail or probe.outcome if probe else "none yet",
-        "stage": load.stage if load is not None else "",
+        "stage": load.stage if load is not None and load.container == container.id else "",
     }
     settings = replica.watchdog
     stands_still = now - grown_at >= _STANDSTILL_RATIO * settings.startup_seconds

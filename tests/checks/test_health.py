@@ -8,7 +8,7 @@ import pytest
 
 from gpuctl.checks.health import CHECK
 from gpuctl.history import History
-from gpuctl.model import ProbeReading, Verdict
+from gpuctl.model import LoadReading, ProbeReading, ProbeSpec, Verdict
 from tests import make
 from tests.make import NOW
 
@@ -51,6 +51,63 @@ def test_time_outs_with_nothing_moving() -> None:
         "restart",
     )
     assert (verdict.patience_readings, verdict.patience_seconds) == (6, 120.0)
+
+
+def test_a_time_out_of_an_engine_that_answers_nothing_at_work() -> None:
+    """It is busy, however long it takes: whether it gets on is another check's to say."""
+    mute = make.replica(probe=ProbeSpec(port=8081, health_path="/v1/models", mute_at_work=True))
+    late = make.probe(outcome="timeout", moving_at=NOW - 500)
+    now = make.snapshot(make.container(), probes=[late])
+    (verdict,) = CHECK.run(make.scene(now, mute, past=READY))
+    assert (verdict.state, verdict.reason) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    ("warmed", "failures", "age", "told"),
+    [
+        pytest.param(0, 0, 100, ("ok", "", "none"), id="under way"),
+        pytest.param(1, 1, 100, ("degraded", "warmup_failed", "none"), id="failed once"),
+        pytest.param(1, 3, 100, ("failed", "warmup_failed", "restart"), id="failed too often"),
+        pytest.param(1, 1, 1800, ("failed", "warmup_failed", "restart"), id="no time is left"),
+        pytest.param(2, 0, 100, ("ok", "", "none"), id="done"),
+    ],
+)
+def test_warm_up(warmed: int, failures: int, age: int, told: tuple[str, str, str]) -> None:
+    """A few tries of a warm-up may fail; more of them, or the end of the time, are a failure."""
+    asked = ProbeSpec(port=8081, health_path="/health", warmup_path="/x", warmup_requests=2)
+    probe = make.probe(warmed=warmed, warmup_failures=failures, warmup_detail="HTTP 500")
+    now = make.snapshot(make.container(), probes=[probe])
+    past = make.history(make.started(at=NOW - age))
+    (verdict,) = CHECK.run(make.scene(now, make.replica(probe=asked), past=past))
+    assert (verdict.state, verdict.reason, verdict.remedy) == told
+    assert verdict.evidence.get("tries", 0) == failures
+
+
+@pytest.mark.parametrize(
+    ("container", "reached_at", "state"),
+    [
+        pytest.param("c1", NOW - 30, "ok", id="a stage just now"),
+        pytest.param("c1", NOW - 60, "failed", id="a stage long ago"),
+        pytest.param("c0", NOW - 30, "failed", id="a stage of another container"),
+    ],
+)
+def test_a_stage_is_progress(container: str, reached_at: float, state: str) -> None:
+    """A load whose memory stands still gets on when its log tells of a further stage."""
+    load = LoadReading(
+        replica="chat-0", container=container, reached={"weights_loaded": reached_at}
+    )
+    refused = make.probe(outcome="refused", detail="connection refused")
+    now = make.snapshot(make.container(), probes=[refused], loads={"chat-0": load})
+    before = make.condition(
+        check="health",
+        evidence={"container": "c1", "held_bytes": 0, "grown_boot_seconds": NOW - 200},
+    )
+    past = make.history(make.started(at=NOW - 600))
+    (verdict,) = CHECK.run(make.scene(now, past=past, before=[before]))
+    assert (verdict.state, verdict.evidence["stage"]) == (
+        state,
+        "weights_loaded" if container == "c1" else "",
+    )
 
 
 def test_time_outs_while_it_moves() -> None:

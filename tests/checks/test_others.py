@@ -126,6 +126,26 @@ def test_a_long_batch_is_told_from_a_standstill(
     assert Standing(**probe).failed_after(share) == seconds
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "seconds"),
+    [
+        pytest.param((), 0.0, 120, id="at rest"),
+        pytest.param((), 1.0, 1800, id="a core"),
+        pytest.param((), None, 1800, id="processor time not told"),
+        pytest.param((0,), 1.0, 1800, id="a core, and a gpu"),
+    ],
+)
+def test_an_engine_without_counters_is_at_work_for_a_whole_answer(
+    gpus: tuple[int, ...], share: float | None, seconds: float
+) -> None:
+    """Where nothing tells tokens apart, one at work has the time of the longest answer."""
+    standing = Standing(*gpus, **LATE)
+    standing.replica = replace(
+        standing.replica, probe=replace(standing.replica.probe, mute_at_work=True)
+    )
+    assert standing.failed_after(share) == seconds
+
+
 def test_with_a_gpu_processor_time_is_believed_for_less() -> None:
     """A thread that waits for a hung GPU spins, and no batch there takes six minutes."""
     assert Standing(0, **LATE).failed_after(1.0) == 360
