@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuctl import applied
-from gpuctl.errors import ProfileError, StoreError
+from gpuctl.errors import StoreError
 from gpuctl.model import (
     DockerHealth,
     ExpectedGpus,
@@ -166,59 +166,8 @@ def test_a_tuple_of_fixed_length_keeps_its_length() -> None:
         applied.decode(tuple[int, str], [1], "pair")
 
 
-def test_overrides_of_the_environment_are_resolved_and_recorded() -> None:
-    """A number is seconds, as it always was in those variables; "" is not set."""
-    environment = {"POLL_INTERVAL": "2", "HEALTH_CHECK_TIMEOUT": "500ms", "OTHER": "x"}
-    assert applied.apply(PROFILE, environment) == applied.Applied(
-        profile=replace(
-            PROFILE, watchdog=WatchdogSettings(interval_seconds=2, health_timeout_seconds=0.5)
-        ),
-        overrides={"POLL_INTERVAL": "2", "HEALTH_CHECK_TIMEOUT": "500ms"},
-    )
-    assert applied.apply(PROFILE, {"POLL_INTERVAL": ""}) == applied.Applied(profile=PROFILE)
-
-
-@pytest.mark.parametrize(
-    ("environment", "mistakes"),
-    [
-        pytest.param(
-            {"POLL_INTERVAL": "soon", "HEALTH_CHECK_TIMEOUT": "-1"},
-            (
-                'environment: POLL_INTERVAL: "soon" is not a duration',
-                "environment: HEALTH_CHECK_TIMEOUT: -1.0 is negative",
-            ),
-            id="no-durations",
-        ),
-        pytest.param(
-            {"POLL_INTERVAL": "60"},
-            (
-                "environment: POLL_INTERVAL: 60s reaches tick_gap (30s): every failure streak would"
-                " be forgotten",
-            ),
-            id="above-the-tick-gap",
-        ),
-        pytest.param(
-            {"POLL_INTERVAL": "0", "HEALTH_CHECK_TIMEOUT": "0"},
-            (
-                "environment: POLL_INTERVAL and HEALTH_CHECK_TIMEOUT: 0 is not an interval",
-                "environment: POLL_INTERVAL and HEALTH_CHECK_TIMEOUT: 0 is not a time-out",
-            ),
-            id="zero",
-        ),
-    ],
-)
-def test_an_override_that_is_none_is_refused(
-    environment: dict[str, str], mistakes: tuple[str, ...]
-) -> None:
-    """All of them are told at once, by the variable's name."""
-    with pytest.raises(ProfileError) as caught:
-        applied.apply(PROFILE, environment)
-    assert tuple(message for message, _ in caught.value.mistakes) == mistakes
-    assert all(hint for _, hint in caught.value.mistakes)
-
-
 def test_importing_it_costs_nothing_heavy() -> None:
     """The daemon starts without a TOML reader, a validator or a terminal library."""
     heavy = "{'pydantic', 'tomlkit', 'typer', 'rich'}"
-    program = f"import sys, gpuctl.applied; assert not {heavy} & set(sys.modules)"
+    program = f"import sys, gpuctl.applied, gpuctl.overrides; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

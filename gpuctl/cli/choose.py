@@ -30,7 +30,19 @@ def load(session: Session, name: str) -> Profile:
     path = profile.find(name)
     for message, hint in profile.warnings(path):
         session.say(f"warning: {message}\nhint: {hint}")
-    return profile.load(path, environment=session.environment, engines=load_engines())
+    return _overridden(session, profile.load(path, engines=load_engines()))
+
+
+def _overridden(session: Session, profile: Profile) -> Profile:
+    """Return a profile with the environment's overrides in it, and tell of those that change it."""
+    from gpuctl import overrides
+
+    found = overrides.apply(profile, session.environment)
+    for message, hint in overrides.notes(profile, session.environment):
+        session.say(f"warning: {message}" + (f"\nhint: {hint}" if hint else ""))
+    for variable, text in found.overrides.items():
+        session.say(f"environment: {variable}={text} stands above the profile")
+    return found.profile
 
 
 def chosen(session: Session, name: str | None) -> Profile:
@@ -40,7 +52,7 @@ def chosen(session: Session, name: str | None) -> Profile:
     if name is not None:
         return load(session, name)
     if os.path.exists(session.own.applied):
-        return applied(session)
+        return _overridden(session, applied(session))
     return load(session, default(session))
 
 
