@@ -1,4 +1,4 @@
-"""`why`, `events`, `logs`: what happened, and why."""
+"""`why`, `events`, `logs`, `doctor`: what happened and why, and what is wrong with the host."""
 
 from __future__ import annotations
 
@@ -60,4 +60,21 @@ def logs(
         output.current(context.obj, replica, tail, follow=follow)
 
 
-COMMANDS = (why, events, logs)
+def doctor(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Argument(metavar="PROFILE", help="Judged with it: a file, or a shipped name."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a document for scripts.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show also the checks that do not apply here.")
+    ] = False,
+) -> None:
+    """Say what is wrong with this host and how to mend it; exit code 3 if something fails."""
+    from gpuctl.cli import doctor as looking
+
+    raise typer.Exit(looking.command(context.obj, profile, as_json=json, everything=everything))
+
+
+COMMANDS = (why, events, logs, doctor)

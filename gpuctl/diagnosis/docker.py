@@ -16,19 +16,22 @@ _FILE = "/etc/docker/daemon.json"
 def engine(facts: Facts) -> Iterator[Finding]:
     """Judge whether it answers; where the profile wants processes, nobody asks."""
     found = facts.docker
-    if facts.wanted is not None and facts.wanted.runtime == "process":
+    profile = facts.wanted.profile if facts.wanted else None
+    # A profile that leaves its runtime open gets processes where no engine answers.
+    wrong = fail if profile is not None and profile.host.runtime == "docker" else warn
+    if profile is not None and profile.host.runtime == "process":
         yield skip("engine", "replicas run as processes of this host")
     elif not isinstance(found, Unread):
         kind = ", rootless" if found.rootless else ""
         yield ok("engine", f"Docker {found.version}, API {found.api_version}{kind}")
     elif found.reason == "no_permission":
         fix = "sudo usermod -aG docker $USER, then log in again; or use sudo"
-        yield fail("engine", "docker_denied", found.message, fix)
+        yield wrong("engine", "docker_denied", found.message, fix)
     elif found.reason == "no_answer":
-        yield fail("engine", "docker_silent", found.message, "sudo systemctl restart docker")
+        yield wrong("engine", "docker_silent", found.message, "sudo systemctl restart docker")
     elif found.reason == "absent":
         fix = "sudo systemctl start docker; without Docker, replicas run as processes"
-        yield fail("engine", "docker_absent", found.message, fix)
+        yield wrong("engine", "docker_absent", found.message, fix)
     else:
         yield skip("engine", found.message, found.reason, found.hint)
 

@@ -52,7 +52,7 @@ def ports(found: tuple[PortFacts, ...], facts: Facts) -> Iterator[Finding]:
         yield skip("ports", "no profile, so no ports")
     elif all(port.state != "taken" for port in found):
         ours = sum(port.state == "ours" for port in found)
-        yield ok("ports", f"{len(found)} ports: {len(found) - ours} free, {ours} held by replicas")
+        yield ok("ports", f"{len(found) - ours} free, {ours} held by replicas")
 
 
 def memory(system: SystemFacts, facts: Facts) -> Iterator[Finding]:
