@@ -79,11 +79,11 @@ def sequences(gpu: GpuIdentity) -> tuple[int, str] | None:
     known = card(gpu)
     if known is not None:
         size = f" of {vram(gpu)}" if known.name == "A100" and gpu.memory_total_bytes else ""
-        return known.sequences, f"what a {known.name}{size} keeps up with"
+        return known.sequences, f"what {known.name} cards{size} keep up with"
     if gpu.memory_total_bytes is None:
         return None
     count = next(count for least, count in _BY_VRAM if gpu.memory_total_bytes >= least)
-    return count, f"{shown(gpu)} is not listed: by its {vram(gpu)} of VRAM"
+    return count, f"{shown(gpu)} is not a card gpuctl knows: by its {vram(gpu)} of VRAM"
 
 
 def is_geforce(gpu: GpuIdentity) -> bool:
@@ -92,12 +92,10 @@ def is_geforce(gpu: GpuIdentity) -> bool:
 
 
 def shown(gpu: GpuIdentity) -> str:
-    """Return how a message names a GPU: `GPU 0 (P106-100, compute capability 6.1)`."""
+    """Return how a message names a card: `P106-100 (compute capability 6.1)`, else `GPU 0`."""
+    name = gpu.name.removeprefix("NVIDIA ") or f"GPU {gpu.index}"
     found = capability(gpu)
-    name = gpu.name.removeprefix("NVIDIA ")
-    facts = (name, f"compute capability {written(found)}" if found else "")
-    inside = ", ".join(fact for fact in facts if fact)
-    return f"GPU {gpu.index}" + (f" ({inside})" if inside else "")
+    return f"{name} (compute capability {written(found)})" if found else name
 
 
 def vram(gpu: GpuIdentity) -> str:

@@ -115,9 +115,13 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
     simulated = _simulated(session) if session.simulate else None
     host = simulated.host if simulated else _host(session, "")
     wanted = gpus and (profile is None or _wants_gpus(profile))
+    found = read_gpus(session) if wanted else ()
+    facts = next((gpu.facts for gpu in found if gpu.facts is not None), None)
     return Inventory(
-        gpus=tuple(_identity(gpu) for gpu in read_gpus(session)) if wanted else (),
+        gpus=tuple(_identity(gpu) for gpu in found),
         memory_total_bytes=host.read().memory_total_bytes,
+        driver_version=facts.driver_version if facts is not None else None,
+        cuda_version=facts.cuda_version if facts is not None else None,
         cpus=simulated.cpus if simulated else os.cpu_count() or 1,
         runtime=kind(session, profile),
         python=sys.executable,
