@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuctl.adapters.http import HttpProber
-from gpuctl.model import ProbeSpec
+from gpuctl.model import ProbeResult, ProbeSpec
 from tests.adapters.http_bench import (
     LATE_SECONDS,
     METRICS,
@@ -263,6 +263,50 @@ def test_every_question_shows_the_engines_key(
 def test_a_canary_that_is_not_let_in_tells_nothing(serve: Serve, status: str) -> None:
     """A key that is missing or wrong is no fault of the engine's."""
     assert HttpProber().canary(spec(serve(says(answer(status, b"no"))))) is None
+
+
+def test_a_late_canary_of_an_engine_that_is_mute_at_work_tells_nothing(serve: Serve) -> None:
+    """It may stand behind somebody's request; that of another engine would have been answered."""
+    prober = HttpProber(canary_seconds=LATE_SECONDS)
+    asked = spec(serve(silent), timeout_seconds=LATE_SECONDS)
+    assert prober.canary(replace(asked, mute_at_work=True)) is None
+    assert prober.canary(asked) is False
+    refused = replace(spec(serve(says(answer("500 Oops")))), mute_at_work=True)
+    assert prober.canary(refused) is False
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "status", "detail"),
+    [
+        pytest.param(says(answer("200 OK", b"{}")), "ok", 200, "", id="answered"),
+        pytest.param(
+            says(answer("400 Bad", b"no template")), "error", 400, "HTTP 400 no template", id="400"
+        ),
+        pytest.param(says(answer("500 Oops")), "dead", 500, "HTTP 500", id="500"),
+        pytest.param(silent, "timeout", None, "no answer within 0.3 s", id="late"),
+    ],
+)
+def test_a_warm_up_request(
+    serve: Serve, script: Script, outcome: str, status: int | None, detail: str
+) -> None:
+    """It is posted as the engine wants it, and has its own deadline."""
+    asked: list[bytes] = []
+
+    def recorded(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        script(connection, request)
+
+    warm = replace(spec(serve(recorded)), warmup_path="/v1/embeddings", warmup_body='{"input": 1}')
+    found = HttpProber().warm_up(warm, LATE_SECONDS)
+    assert (found.outcome, found.status, found.detail) == (outcome, status, detail)
+    assert asked[0].startswith(b"POST /v1/embeddings HTTP/1.1\r\n")
+    assert asked[0].endswith(b'\r\n\r\n{"input": 1}')
+
+
+def test_an_engine_without_a_warm_up_is_warm() -> None:
+    """Where nothing can be asked, nothing is waited for."""
+    found = HttpProber().warm_up(ProbeSpec(port=1, health_path="/health"), 1.0)
+    assert found == ProbeResult(outcome="ok")
 
 
 def test_a_canary_waits_longer_than_a_health_check(serve: Serve, clock: Clock) -> None:

@@ -69,6 +69,15 @@ def test_stalled_is_ok_without_tokens(stage: Stage) -> None:
     assert not stage.prober.canary(probe())
 
 
+def test_a_warm_up_is_answered_by_an_engine_with_tokens(stage: Stage) -> None:
+    """One that loads is not warmed up yet, and one that is stalled never."""
+    assert stage.prober.warm_up(probe(), 1.0).outcome == "refused"
+    stage.loaded()
+    assert stage.prober.warm_up(probe(), 1.0).outcome == "ok"
+    stage.file.fault("chat-0", "stalled")
+    assert stage.prober.warm_up(probe(), 1.0).outcome == "timeout"
+
+
 def test_slow_load_takes_its_own_time(stage: Stage) -> None:
     """The load of that replica lasts as long as its fault says."""
     stage.file.fault("chat-0", "slow_load:30")

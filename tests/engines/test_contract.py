@@ -50,7 +50,7 @@ workloads = st.builds(
 
 def test_the_engines() -> None:
     """The shipped engines are found by name."""
-    assert {"llama.cpp", "vllm", "container"} <= set(ENGINES)
+    assert {"llama.cpp", "llama-cpp-python", "vllm", "container"} <= set(ENGINES)
 
 
 @every_engine
@@ -103,6 +103,9 @@ def asks_the_replica(probe: ProbeSpec, slot: Slot) -> None:
     if probe.canary_path is not None:
         assert probe.canary_path.startswith("/")
         assert json.loads(probe.canary_body)["max_tokens"] == 1
+    if probe.warmup_path is not None:
+        assert probe.warmup_path.startswith("/")
+        assert json.loads(probe.warmup_body)["model"]
 
 
 @every_engine
