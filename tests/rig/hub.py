@@ -191,9 +191,10 @@ class _Store(_Handler):
             self.answer(416, {"Content-Range": f"bytes */{len(content)}"})
             return
         part = content[begin:]
-        headers = {"ETag": etag, "Content-Length": str(len(part)), **fault.headers}
+        headers = {"ETag": etag, "Content-Length": str(len(part))}
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        headers |= fault.headers
         self.answer(206 if begin else 200, headers, part[: fault.cut_after])
         if fault.cut_after is not None:
             self.close_connection = True

@@ -62,10 +62,10 @@ class Answer:
             return etag
         return str(self.response.headers.get("Last-Modified", ""))
 
-    def chunks(self, size_bytes: int) -> Iterator[bytes]:
-        """Yield the content as it comes. Raises `TryAgain` when it breaks off."""
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content as it comes, held back for nothing. Raises `TryAgain` where it ends."""
         try:
-            yield from self.response.iter_bytes(size_bytes)
+            yield from self.response.iter_bytes()
         except httpx.RequestError as error:
             raise TryAgain(_words(error)) from error
 

@@ -67,7 +67,8 @@ def local_source(model: str) -> LocalSource | None:
     organization, _, rest = model.partition("/")
     name, _, path = rest.partition("/")
     repository = f"{organization}/{name}"
-    if not path or not _REPOSITORY.fullmatch(repository) or ".." in model.split("/"):
+    match = _REPOSITORY.fullmatch(repository)
+    if not path or match is None or match["quantization"] or ".." in model.split("/"):
         return None
     return LocalSource(repository=repository, path=path)
 

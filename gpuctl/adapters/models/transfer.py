@@ -21,7 +21,6 @@ from gpuctl.errors import GpuctlError
 #: Bytes of the file that are here, and all of them, `None` where the server does not tell.
 Report = Callable[[int, int | None], None]
 
-_CHUNK_BYTES = 1 << 20
 #: In a row without one byte more; with the pauses between, about a minute.
 _FAILURES = 6
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -94,7 +93,7 @@ class Transfer:
                 failures = 1 if partial.size_bytes > before else failures + 1
                 if failures == _FAILURES:
                     raise failed.final(wanted.name, partial.size_bytes) from failed
-                pause = min(_LONGEST_PAUSE_SECONDS, failed.pause_seconds or 2.0**failures / 2)
+                pause = min(_LONGEST_PAUSE_SECONDS, failed.pause_seconds or 2.0 ** (failures - 1))
                 self.say(f"{wanted.name}: {failed}; again in {pause:g} s")
                 self.sleep(pause)
 
@@ -127,7 +126,7 @@ class Transfer:
             if total is not None:
                 space.require(wanted.target.parent, total - offset, self.free)
             report(offset, total)
-            for chunk in answer.chunks(_CHUNK_BYTES):
+            for chunk in answer.chunks():
                 partial.write(chunk)
                 offset += len(chunk)
                 for digest in digests.values():

@@ -1,0 +1,370 @@
+"""One file over HTTP, from a real server on loopback that does what servers do."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gpuctl.adapters.models.partial import held, incomplete
+from gpuctl.adapters.models.transfer import Fetched, Transfer, Wanted
+from gpuctl.errors import GpuctlError, NotFound
+from tests.rig import hub as rig
+from tests.rig.hub import FakeHub, Fault
+
+CONTENT = bytes(range(256)) * 40_000  # 10 MB: several chunks
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+CUT = 6_000_000
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with rig.running() as served:
+        served.repositories["o/n"] = {"m.gguf": CONTENT, "small.json": b"{}", "empty": b""}
+        yield served
+
+
+class Bench:
+    """A transfer whose pauses take no time, and what it said."""
+
+    def __init__(self, hub: FakeHub, place: Path, free_bytes: int = 1 << 40) -> None:
+        self.hub, self.place = hub, place
+        self.said: list[str] = []
+        self.slept: list[float] = []
+        self.reports: list[tuple[int, int | None]] = []
+        self.free_bytes = free_bytes
+
+    def wanted(self, path: str = "m.gguf", **fields: Any) -> Wanted:
+        address = f"{self.hub.store}/o/n/{path}"
+        return replace(Wanted(name=path, address=address, target=self.place / path), **fields)
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        with httpx.Client() as client:
+            transfer = Transfer(
+                client=client,
+                say=self.said.append,
+                sleep=self.slept.append,
+                free=lambda _: self.free_bytes,
+            )
+            return transfer.fetch(wanted, lambda *report: self.reports.append(report))
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.place.iterdir())
+
+
+@pytest.fixture
+def bench(hub: FakeHub, tmp_path: Path) -> Bench:
+    return Bench(hub, tmp_path / "models")
+
+
+def test_a_file_is_fetched_and_checked(bench: Bench) -> None:
+    """It lies under its name, alone; the progress goes from nothing to all of it."""
+    wanted = bench.wanted(size_bytes=len(CONTENT), sha256=SHA256)
+    assert bench.fetch(wanted) == Fetched(
+        target=wanted.target, verified="verified: SHA-256", sha256=SHA256
+    )
+    assert wanted.target.read_bytes() == CONTENT
+    assert bench.left() == ["m.gguf"]
+    assert bench.reports[0] == (0, len(CONTENT))
+    assert bench.reports[-1] == (len(CONTENT), len(CONTENT))
+    assert wanted.target.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_what_is_there_is_not_asked_for(bench: Bench) -> None:
+    """A file of the right size is taken as it is; one of unknown size by its sum."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf").write_bytes(CONTENT)
+    there = Fetched(target=bench.place / "m.gguf", verified="there already")
+    assert bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256)) == there
+    assert bench.fetch(bench.wanted(sha256=SHA256)) == there
+    assert bench.fetch(bench.wanted()) == there
+    assert bench.hub.asked == []
+
+
+def test_a_file_of_another_size_is_replaced(bench: Bench) -> None:
+    """An older revision, or one that somebody cut: it stays until the new one is whole."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf").write_bytes(b"old")
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+
+
+def test_a_git_blob_id_is_a_checksum_too(bench: Bench) -> None:
+    """A small file has no SHA-256 at the hub."""
+    wanted = bench.wanted("small.json", size_bytes=2, blob_id=rig.blob_id(b"{}"))
+    assert bench.fetch(wanted).verified == "verified: git blob id"
+
+
+def test_without_a_checksum_it_says_so(bench: Bench) -> None:
+    """And tells the sum, to be compared by hand."""
+    assert bench.fetch(bench.wanted()).verified == (
+        f"not verified: no checksum was given; its SHA-256 is {SHA256}"
+    )
+
+
+def test_an_empty_file_is_a_file(bench: Bench) -> None:
+    wanted = bench.wanted("empty", size_bytes=0, blob_id=rig.blob_id(b""))
+    assert bench.fetch(wanted).target.read_bytes() == b""
+
+
+def test_a_connection_that_is_cut_is_resumed(bench: Bench) -> None:
+    """The rest is asked for, of the same version, and what came is not asked for again."""
+    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT)]
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    first, second = bench.hub.downloads("m.gguf")
+    assert "range" not in first
+    assert (second["range"], second["if-range"]) == (f"bytes={CUT}-", f'"{SHA256}"')
+    assert bench.slept == [1.0]
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+
+
+def test_an_interruption_is_resumed_by_the_next_process(bench: Bench) -> None:
+    """What came before is kept under the name of what is not whole, and summed from the disk."""
+    wanted = bench.wanted(size_bytes=len(CONTENT), sha256=SHA256)
+
+    def interrupt(done: int, _: int | None) -> None:
+        if done >= CUT:
+            raise KeyboardInterrupt
+
+    with httpx.Client() as client:
+        transfer = Transfer(client=client, say=bench.said.append)
+        with pytest.raises(KeyboardInterrupt):
+            transfer.fetch(wanted, interrupt)
+    kept = incomplete(wanted.target).stat().st_size
+    assert bench.left() == ["m.gguf.incomplete", "m.gguf.incomplete.etag"]
+
+    assert bench.fetch(wanted).verified == "verified: SHA-256"
+    assert bench.hub.downloads("m.gguf")[-1]["range"] == f"bytes={kept}-"
+    assert kept >= CUT
+    assert bench.left() == ["m.gguf"]
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(bench: Bench) -> None:
+    """If-Range: the server sends all of the new version, and nothing of two is mixed."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf.incomplete").write_bytes(b"old" * 1000)
+    (bench.place / "m.gguf.incomplete.etag").write_text('"another"')
+    bench.fetch(bench.wanted())
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_sends_all_of_it_again(bench: Bench) -> None:
+    """The answer 200 to a part is the whole."""
+    bench.hub.ranges = False
+    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT)]
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+
+
+def test_without_version_and_checksum_nothing_is_resumed(bench: Bench) -> None:
+    """Nobody could tell whether the two ends belong together."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf.incomplete").write_bytes(b"who knows")
+    bench.fetch(bench.wanted())
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+    assert "range" not in bench.hub.downloads("m.gguf")[0]
+
+
+@pytest.mark.parametrize(
+    "size_bytes", [pytest.param(len(CONTENT), id="size known"), pytest.param(None, id="unknown")]
+)
+def test_more_than_there_can_be_is_begun_anew(bench: Bench, size_bytes: int | None) -> None:
+    """A partial file that is longer than the whole is another's."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT + b"x")
+    bench.fetch(bench.wanted(size_bytes=size_bytes, sha256=SHA256))
+    assert (bench.place / "m.gguf").read_bytes() == CONTENT
+
+
+def test_a_whole_partial_file_needs_no_request(bench: Bench) -> None:
+    """It was interrupted between the last byte and its name."""
+    bench.place.mkdir()
+    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT)
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert bench.hub.asked == []
+    assert bench.left() == ["m.gguf"]
+
+
+def test_another_content_is_refused_and_removed(bench: Bench) -> None:
+    """Neither the name nor what came is left behind: the next pull begins anew."""
+    bench.hub.faults["m.gguf"] = [Fault(instead=b"x" * len(CONTENT))]
+    with pytest.raises(GpuctlError, match="is not the file that was published: its checksum"):
+        bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert bench.left() == []
+
+
+def test_another_size_than_promised_is_refused(bench: Bench) -> None:
+    """Before its body is taken."""
+    with pytest.raises(GpuctlError, match="the server has 10,240,000 bytes of it, and 5 were"):
+        bench.fetch(bench.wanted(size_bytes=5, sha256=SHA256))
+    assert bench.left() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "slept"),
+    [
+        pytest.param(Fault(status=500), [1.0], id="500"),
+        pytest.param(Fault(status=429, headers={"Retry-After": "7"}), [7.0], id="429, when"),
+        pytest.param(Fault(status=503, headers={"Retry-After": "9000"}), [30.0], id="not for ever"),
+        pytest.param(Fault(status=503, headers={"Retry-After": "soon"}), [1.0], id="no number"),
+    ],
+)
+def test_a_server_in_trouble_is_asked_again(bench: Bench, fault: Fault, slept: list[float]) -> None:
+    """After as long as it wants, within bounds."""
+    bench.hub.faults["m.gguf"] = [fault]
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert bench.slept == slept
+
+
+def test_in_the_end_it_gives_up(bench: Bench) -> None:
+    """Six failures in a row; what is here is kept and said."""
+    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT), *[Fault(status=500)] * 6]
+    with pytest.raises(GpuctlError) as raised:
+        bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert str(raised.value) == (
+        "cannot fetch m.gguf: the server answers 500 Internal Server Error"
+    )
+    assert raised.value.hint.endswith("it goes on where it ended, 6,000,000 bytes are here")
+    assert bench.slept == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert incomplete(bench.place / "m.gguf").stat().st_size == CUT
+
+
+def test_nobody_answers(bench: Bench) -> None:
+    """The error has the system's word, and no file is left behind."""
+    wanted = bench.wanted(address="http://127.0.0.1:9/m.gguf")
+    with pytest.raises(GpuctlError, match=r"cannot fetch m\.gguf: the connection failed: "):
+        bench.fetch(wanted)
+    assert bench.left() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (401, GpuctlError, "m.gguf: 127.0.0.1 answers 401 Unauthorized"),
+        (403, GpuctlError, "m.gguf: 127.0.0.1 answers 403 Forbidden"),
+        (404, NotFound, "m.gguf: 127.0.0.1 answers 404 Not Found"),
+        (410, NotFound, "m.gguf: 127.0.0.1 answers 410 Gone"),
+        (451, GpuctlError, "m.gguf: 127.0.0.1 answers 451 Unavailable For Legal Reasons"),
+    ],
+)
+def test_a_refusal_is_final(
+    bench: Bench, status: int, kind: type[GpuctlError], message: str
+) -> None:
+    """It is not asked again, and nothing is left behind."""
+    bench.hub.faults["m.gguf"] = [Fault(status=status)]
+    with pytest.raises(kind) as raised:
+        bench.fetch(bench.wanted(denied_hint="with a token"))
+    assert str(raised.value) == message
+    assert ("with a token" in raised.value.hint) == (status in (401, 403))
+    assert (bench.slept, bench.left()) == ([], [])
+
+
+def test_redirects_are_bounded(bench: Bench) -> None:
+    """A server that sends round in circles is left."""
+    round_again = Fault(status=302, headers={"Location": f"{bench.hub.store}/o/n/m.gguf"})
+    bench.hub.faults["m.gguf"] = [round_again] * 10
+    with pytest.raises(GpuctlError, match=r"m\.gguf: more than 5 redirects"):
+        bench.fetch(bench.wanted())
+    assert len(bench.hub.asked) == 6
+
+
+def test_a_redirect_into_the_clear_is_refused(bench: Bench) -> None:
+    """Https that ends in http could be read and altered on the way; the signature is not shown."""
+    clear = Fault(status=302, headers={"Location": "http://h.example/m.gguf?signature=s"})
+    bench.hub.faults["m.gguf"] = [clear]
+    with pytest.raises(GpuctlError) as raised:
+        bench.fetch(bench.wanted())
+    assert str(raised.value) == (
+        "m.gguf: the server sends to http://h.example/m.gguf, which is not https"
+    )
+
+
+def test_a_token_goes_to_its_own_host_alone(bench: Bench) -> None:
+    """The store that the hub redirects to does not see it."""
+    bench.fetch(
+        bench.wanted(
+            address=f"{bench.hub.endpoint}/o/n/resolve/{rig.COMMIT}/m.gguf",
+            headers={"Authorization": "Bearer hf_right"},
+        )
+    )
+    seen = [(asked.host, "authorization" in asked.headers) for asked in bench.hub.asked]
+    assert seen == [("hub", True), ("store", False)]
+
+
+def test_another_part_than_was_asked_for_is_refused(bench: Bench) -> None:
+    bench.place.mkdir()
+    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT[:CUT])
+    bench.hub.faults["m.gguf"] = [Fault(headers={"Content-Range": "bytes 0-9/10"})]
+    with pytest.raises(GpuctlError, match="another part than was asked for"):
+        bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+
+
+def test_no_room_is_known_before_the_body(hub: FakeHub, tmp_path: Path) -> None:
+    """Where the size was not known before, the server's word on it is."""
+    bench = Bench(hub, tmp_path / "models", free_bytes=1024**3)
+    with pytest.raises(GpuctlError, match=r"1 GiB free, 9\.8 MiB to fetch"):
+        bench.fetch(bench.wanted())
+    assert bench.left() == []
+
+
+def test_a_directory_that_cannot_be_is_named(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    bench = Bench(hub, tmp_path / "file")
+    with pytest.raises(GpuctlError, match=r"cannot store m\.gguf in .*/file: ") as raised:
+        bench.fetch(bench.wanted())
+    assert raised.value.hint == "name another directory with --to"
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "make room on its disk and run the same again: what is there is kept"),
+        (errno.EROFS, "use sudo, or `sudo install -d -o $USER {}`, or another directory with --to"),
+    ],
+)
+def test_a_disk_that_refuses_has_a_next_step(bench: Bench, number: int, hint: str) -> None:
+    """Told as it happens: here, by what reports the progress."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with httpx.Client() as client, pytest.raises(GpuctlError) as raised:
+        Transfer(client=client, say=bench.said.append).fetch(bench.wanted(), fail)
+    assert raised.value.hint == hint.format(bench.place)
+
+
+def test_two_pulls_of_one_file_fetch_it_once(bench: Bench) -> None:
+    """The second waits for the first, and finds the file there."""
+    wanted = bench.wanted(size_bytes=len(CONTENT), sha256=SHA256)
+    bench.place.mkdir()
+    waits = threading.Event()
+    results: list[Fetched] = []
+
+    def second() -> None:
+        with httpx.Client() as client:
+            transfer = Transfer(client=client, say=lambda _: waits.set())
+            results.append(transfer.fetch(wanted, lambda *_: None))
+
+    with held(wanted.target, waits.set) as partial:
+        other = threading.Thread(target=second)
+        other.start()
+        assert waits.wait(10)
+        partial.write(CONTENT)
+        partial.finish()
+    other.join(10)
+    assert results == [Fetched(target=wanted.target, verified="there already")]
+    assert (bench.hub.asked, bench.left()) == ([], ["m.gguf"])
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
