@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpuctl import host_state
 from gpuctl.adapters.nvml import NvmlGpus
-from gpuctl.model import GpuReading
+from gpuctl.host_state import GpuState, HostState
+from gpuctl.model import GpuProcess, GpuReading
 from tests.rig.nvml import FakeNvml
 
 GIB = 1024**3
+#: Fields of a host's card that a reading has in another shape.
+TOLD_OTHERWISE = frozenset({"processes", "facts", "health", "lost"})
 
 
 class Clock:
@@ -42,4 +47,22 @@ def nvml(fake: FakeNvml, clock: Clock) -> Iterator[NvmlGpus]:
 
 
 def timeless(reading: GpuReading) -> GpuReading:
-    return replace(reading, at=0.0, boot_seconds=0.0)
+    health = reading.health and replace(reading.health, boot_seconds=0.0)
+    return replace(reading, health=health, at=0.0, boot_seconds=0.0)
+
+
+def expected(host: HostState, gpu: GpuState) -> GpuReading:
+    """Return what a healthy card of that state reads as, at no time."""
+    same = (each.name for each in dataclasses.fields(gpu))
+    return GpuReading(
+        **{name: getattr(gpu, name) for name in same if name not in TOLD_OTHERWISE},
+        memory_used_bytes=gpu.memory_used_bytes,
+        processes=tuple(
+            GpuProcess(pid=process.pid, used_bytes=process.used_bytes)
+            for process in gpu.processes or ()
+        ),
+        facts=host_state.facts(host, gpu),
+        health=host_state.health(gpu, 0.0),
+        at=0.0,
+        boot_seconds=0.0,
+    )

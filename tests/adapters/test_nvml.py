@@ -16,7 +16,7 @@ import pytest
 from gpuctl.adapters.nvml import gpus
 from gpuctl.adapters.nvml.process import ChildProcess
 from gpuctl.errors import GpuUnavailable
-from gpuctl.model import GpuProcess, GpuReading
+from gpuctl.model import GpuFacts, GpuHealth, GpuPeer, GpuProcess, GpuReading
 from tests.rig.nvml.played import Played
 from tests.rig.processes import lives
 
@@ -33,13 +33,29 @@ CARD: dict[str, Any] = {
     "memory_used": 300,
     "memory_reserved": 20,
     "utilization": 29,
+    "memory_utilization": 7,
     "temperature": 61,
+    "memory_temperature": 88,
     "power": 119_750,
     "power_limit": 120_000,
     "sm_clock": 1709,
+    "memory_clock": 4004,
+    "fan": 57,
+    "performance_state": 2,
     "throttle_reasons": 0x44,
     "processes": [[17, 300], [18, None]],
+    "facts": {
+        "driver_version": "580.95.05",
+        "cuda_version": [13, 0],
+        "peers": [{"uuid": "GPU-1", "path": "nvlink", "p2p": True}],
+    },
+    "health": {"pcie_generation": 3, "boot_seconds": 1.5},
 }
+FACTS = GpuFacts(
+    driver_version="580.95.05",
+    cuda_version=(13, 0),
+    peers=(GpuPeer(uuid="GPU-1", path="nvlink", p2p=True),),
+)
 READING = GpuReading(
     index=0,
     uuid="GPU-0",
@@ -48,14 +64,21 @@ READING = GpuReading(
     memory_used_bytes=300,
     memory_reserved_bytes=20,
     utilization_ratio=0.29,
+    memory_utilization_ratio=0.07,
     temperature_celsius=61.0,
+    memory_temperature_celsius=88.0,
     power_watts=119.75,
     power_limit_watts=120.0,
     sm_clock_hertz=1.709e9,
+    memory_clock_hertz=4.004e9,
+    fan_ratio=0.57,
+    performance_state=2,
     throttle_reasons=("sw_power_cap", "hw_thermal"),
     compute_capability=(8, 6),
     pci_bus_id="00000000:0a:00.0",
     processes=(GpuProcess(pid=17, used_bytes=300), GpuProcess(pid=18)),
+    facts=FACTS,
+    health=GpuHealth(pcie_generation=3, boot_seconds=1.5),
     at=1.0,
     boot_seconds=2.0,
 )
@@ -98,8 +121,10 @@ def test_readings_are_in_base_units(play: Play) -> None:
 
 def test_what_a_card_lacks_is_none(play: Play) -> None:
     """A card that reports nothing but its name has a reading of that."""
-    bare = {name: None for name in CARD} | {"index": 0, "uuid": "GPU-0", "name": "card"}
-    expected = GpuReading(index=0, uuid="GPU-0", name="card", at=1.0, boot_seconds=2.0)
+    told = {"index": 0, "uuid": "GPU-0", "name": "card"}
+    asked = {"facts": {"cuda_version": None, "peers": None}, "health": {}}
+    bare = dict.fromkeys(CARD) | told | asked
+    expected = GpuReading(**told, facts=GpuFacts(), health=GpuHealth(), at=1.0, boot_seconds=2.0)
     assert play((answer(bare),)).read() == (expected,)
 
 
@@ -122,6 +147,7 @@ def test_a_lost_card_keeps_its_identity_and_nothing_else(play: Play) -> None:
             memory_total_bytes=1000,
             compute_capability=(8, 6),
             pci_bus_id="00000000:0a:00.0",
+            facts=FACTS,
             at=1.0,
             boot_seconds=2.0,
         ),
@@ -184,6 +210,7 @@ def test_a_child_that_never_answers_is_not_started_in_a_row(play: Play) -> None:
         pytest.param("[]", id="no-object"),
         pytest.param("{}", id="no-gpus"),
         pytest.param('{"gpus": [{"index": 0}], "at": 1, "boot_seconds": 2}', id="half-a-gpu"),
+        pytest.param(answer(CARD | {"health": {"mood": 1}}), id="no-health"),
         pytest.param("endless", id="endless"),
     ],
 )

@@ -93,7 +93,7 @@ def test_two_hundred_reads_leave_nothing_behind(nvml: NvmlGpus) -> None:
 
 def altered(fake: FakeNvml, how: str) -> NvmlGpus:
     """A reader whose child runs this line of Python before it begins."""
-    code = f"import os; from gpuctl.adapters.nvml import child; {how}; child.main()"
+    code = f"import os; from gpuctl.adapters.nvml.child import loop; {how}; loop.main()"
     # The package under test, wherever the child is started.
     environment = fake.environment() | {"PYTHONPATH": str(Path(gpuctl.__file__).parents[1])}
     return NvmlGpus(environment=environment, command=(sys.executable, "-c", code))
@@ -101,7 +101,7 @@ def altered(fake: FakeNvml, how: str) -> NvmlGpus:
 
 def test_with_a_card_lost_the_child_is_renewed_in_time(fake: FakeNvml) -> None:
     """A card that is back is seen by a new initialisation only, so one takes place now and then."""
-    gpus = altered(fake, "child._LOST_SECONDS = 0.0")
+    gpus = altered(fake, "loop._LOST_SECONDS = 0.0")
     try:
         assert len(gpus.read()) == 8
         first = gpus.child_pid
@@ -119,8 +119,8 @@ def test_what_the_library_prints_is_no_answer(fake: FakeNvml) -> None:
     """A driver that writes to standard output does not break the conversation."""
     gpus = altered(
         fake,
-        "init = child.pynvml.nvmlInit;"
-        "child.pynvml.nvmlInit = lambda: os.write(1, b'noise') and init()",
+        "init = loop.pynvml.nvmlInit;"
+        "loop.pynvml.nvmlInit = lambda: os.write(1, b'noise') and init()",
     )
     try:
         assert len(gpus.read()) == 8

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gpuctl import host_state
 from gpuctl.adapters.nvml import NvmlGpus
 from gpuctl.host_state import THROTTLE_REASONS, GpuState, ProcessState
-from gpuctl.model import GpuProcess, GpuReading
-from tests.adapters.nvml_bench import GIB, clock, fake, nvml, timeless
+from gpuctl.model import GpuFacts, GpuHealth, GpuProcess, GpuReading
+from tests.adapters.nvml_bench import GIB, clock, expected, fake, nvml, timeless
 from tests.rig.nvml import FakeNvml
 
 __all__ = ["clock", "fake", "nvml"]
@@ -20,30 +24,30 @@ __all__ = ["clock", "fake", "nvml"]
 pytestmark = pytest.mark.nvml
 
 
-def expected(gpu: GpuState) -> GpuReading:
-    """What a healthy card of that state reads as."""
-    return GpuReading(
-        index=gpu.index,
-        uuid=gpu.uuid,
-        name=gpu.name,
-        memory_total_bytes=gpu.memory_total_bytes,
-        memory_used_bytes=gpu.memory_used_bytes,
-        memory_reserved_bytes=gpu.memory_reserved_bytes,
-        utilization_ratio=gpu.utilization_ratio,
-        temperature_celsius=gpu.temperature_celsius,
-        power_watts=gpu.power_watts,
-        power_limit_watts=gpu.power_limit_watts,
-        sm_clock_hertz=gpu.sm_clock_hertz,
-        throttle_reasons=gpu.throttle_reasons,
-        compute_capability=gpu.compute_capability,
-        pci_bus_id=gpu.pci_bus_id,
-        processes=tuple(
-            GpuProcess(pid=process.pid, used_bytes=process.used_bytes)
-            for process in gpu.processes or ()
-        ),
-        at=0.0,
-        boot_seconds=0.0,
-    )
+#: What no shipped card has, each number another.
+SICK: dict[str, Any] = {
+    "ecc_corrected_volatile": 3,
+    "ecc_uncorrected_volatile": 4,
+    "ecc_corrected_aggregate": 2**40,
+    "ecc_uncorrected_aggregate": 6,
+    "remapped_rows_correctable": 7,
+    "remapped_rows_uncorrectable": 8,
+    "remapped_rows_pending": True,
+    "remapped_rows_failure": False,
+    "retired_pages_pending": True,
+    "pcie_generation": 2,
+    "pcie_width": 4,
+    "pcie_replays": 17,
+    "recovery_action": "drain_and_reset",
+    "energy_joules": 123_456_789.125,
+    "serial": "0420218012345",
+    "architecture": "turing",
+    "minor_number": 31,
+    "numa_node": 70,
+    "mig_enabled": True,
+    "ecc_enabled": True,
+    "memory_temperature_max_celsius": 105,
+}
 
 
 @pytest.mark.parametrize("host", ["p106x8", "a100x8", "a6000x2", "rtx3090"])
@@ -53,7 +57,7 @@ def test_every_field_of_every_shipped_host_is_read_to_the_byte(host: str, tmp_pa
     gpus = NvmlGpus(environment=fake.environment())
     try:
         idle = [timeless(gpu) for gpu in gpus.read()]
-        assert idle == [expected(gpu) for gpu in fake.host.gpus]
+        assert idle == [expected(fake.host, gpu) for gpu in fake.host.gpus]
         fake.set(
             0,
             utilization_ratio=0.97,
@@ -61,11 +65,18 @@ def test_every_field_of_every_shipped_host_is_read_to_the_byte(host: str, tmp_pa
             power_watts=119.123,
             power_limit_watts=110.5,
             sm_clock_hertz=1.709e9,
+            memory_clock_hertz=4.004e9,
+            memory_utilization_ratio=0.57,
+            memory_temperature_celsius=104,
+            fan_ratio=0.29,
+            performance_state=2,
             throttle_reasons=THROTTLE_REASONS,
+            **SICK,
         )
         fake.set_processes(0, {os.getpid(): 4_861_203_456, os.getppid(): None})
+        gpus.close()  # what is read once, or was not supported, is asked by the next child
         loaded = [timeless(gpu) for gpu in gpus.read()]
-        assert loaded == [expected(gpu) for gpu in fake.host.gpus]
+        assert loaded == [expected(fake.host, gpu) for gpu in fake.host.gpus]
     finally:
         gpus.close()
 
@@ -85,8 +96,17 @@ def test_what_a_card_does_not_support_is_none(fake: FakeNvml, nvml: NvmlGpus) ->
     changes = {name: getattr(bare, name) for name in GpuState.__slots__ if name != "index"}
     fake.set(0, **changes)
     read = [timeless(gpu) for gpu in nvml.read()]
-    assert read[0] == GpuReading(index=0, uuid="GPU-bare", name="bare", at=0.0, boot_seconds=0.0)
-    assert read[1] == expected(fake.host.gpus[1])
+    driver = GpuFacts(driver_version="535.247.01", cuda_version=(12, 2))
+    assert read[0] == GpuReading(
+        index=0,
+        uuid="GPU-bare",
+        name="bare",
+        facts=replace(driver, peers=host_state.facts(fake.host, fake.host.gpus[0]).peers),
+        health=GpuHealth(),
+        at=0.0,
+        boot_seconds=0.0,
+    )
+    assert read[1] == expected(fake.host, fake.host.gpus[1])
 
 
 def test_an_old_driver_counts_its_reserve_as_used(fake: FakeNvml, nvml: NvmlGpus) -> None:
@@ -130,3 +150,73 @@ def test_more_processes_than_a_guess_would_hold_are_all_read(
     processes = nvml.read()[3].processes
     assert processes is not None
     assert [process.used_bytes for process in processes] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param("nvmlDeviceGetMemoryInfo_v2", id="memory-before-r510"),
+        pytest.param("nvmlDeviceGetComputeRunningProcesses_v3", id="processes-before-r510"),
+        pytest.param("nvmlDeviceGetCurrentClocksEventReasons", id="reasons-before-r535"),
+    ],
+)
+def test_an_old_driver_is_asked_by_its_own_names(
+    fake: FakeNvml, nvml: NvmlGpus, function: str
+) -> None:
+    """A function that the library lacks has an elder that tells the same."""
+    fake.lack(function)
+    fake.set(0, memory_reserved_bytes=0, throttle_reasons=("sw_thermal",))
+    fake.set_processes(0, {os.getpid(): GIB})
+    gpu = nvml.read()[0]
+    assert (gpu.memory_used_bytes, gpu.throttle_reasons, gpu.processes) == (
+        GIB,
+        ("sw_thermal",),
+        (GpuProcess(pid=os.getpid(), used_bytes=GIB),),
+    )
+
+
+def test_a_driver_that_lacks_most_functions_is_read_for_the_others(
+    fake: FakeNvml, nvml: NvmlGpus
+) -> None:
+    """Whatever is missing is None, asked for once by each card, and hides nothing else."""
+    lacking = (
+        "nvmlDeviceGetFieldValues",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlEventSetCreate",
+    )
+    for function in lacking:
+        fake.lack(function)
+    nvml.read()
+    gpu = nvml.read()[3]
+    assert gpu.facts is not None
+    assert (gpu.temperature_celsius, gpu.facts.driver_version, gpu.facts.cuda_version) == (
+        34.0,
+        "535.247.01",
+        None,
+    )
+    # Two ids asked for apart: what is read each time, and what is read each minute.
+    assert [fake.called(function) for function in lacking] == [8, 1, 1]
+
+
+def test_limits_told_as_margins_are_read_as_temperatures(tmp_path: Path) -> None:
+    """Cards from Ada on tell how far they are from a limit, not where it is."""
+    fake = FakeNvml("rtx3090", tmp_path)
+    fake.set(0, architecture="ada", temperature_celsius=51)
+    with closing(NvmlGpus(environment=fake.environment())) as gpus:
+        facts = gpus.read()[0].facts
+    assert facts == host_state.facts(fake.host, fake.host.gpus[0])
+
+
+def test_the_tiers_of_what_is_read(fake: FakeNvml, nvml: NvmlGpus) -> None:
+    """Who a card is is asked once, what ages by the minute, the rest each time."""
+    for _ in range(3):
+        nvml.read()
+    assert [
+        fake.called(function)
+        for function in (
+            "nvmlDeviceGetTemperature",
+            "nvmlDeviceGetCurrPcieLinkWidth",
+            "nvmlDeviceGetName",
+            "nvmlDeviceGetTopologyCommonAncestor",
+        )
+    ] == [24, 8, 8, 56]

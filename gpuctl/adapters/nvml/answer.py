@@ -1,13 +1,17 @@
-"""The child's answer, in NVML's units, as GPU readings in base units."""
+"""What the child says, as GPU readings in base units and as Xids."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from gpuctl.host_state import THROTTLE_REASONS
-from gpuctl.model import GpuProcess, GpuReading
+from gpuctl.model import GpuFacts, GpuHealth, GpuPeer, GpuProcess, GpuReading, Xid
+
+#: How a line begins that answers no question.
+XID = '{"xid"'
 
 
 def readings(
@@ -26,11 +30,30 @@ def readings(
     )
 
 
+def xid(line: str, known: Mapping[int, GpuReading]) -> Xid:
+    """
+    Return what a line that begins with `XID` tells.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no line of the child's.
+    """
+    told = json.loads(line)["xid"]
+    buses = {gpu.uuid: gpu.pci_bus_id for gpu in known.values()}
+    return Xid(
+        number=int(told["number"]),
+        gpu=str(told["gpu"]),
+        pci_bus_id=buses.get(told["gpu"]),
+        source="nvml",
+        at=float(told["at"]),
+        boot_seconds=float(told["boot_seconds"]),
+    )
+
+
 def _gpu(answer: Mapping[str, Any], document: Mapping[str, Any]) -> GpuReading:
     """
     Return one card.
 
-    Source: `child` cites the NVML function and the nvidia-smi field of each.
+    Source: the modules of `child` cite the NVML function and the nvidia-smi field of each.
     """
     at, boot_seconds = float(document["at"]), float(document["boot_seconds"])
     index = int(answer["index"])
@@ -51,14 +74,21 @@ def _gpu(answer: Mapping[str, Any], document: Mapping[str, Any]) -> GpuReading:
         memory_used_bytes=answer["memory_used"],
         memory_reserved_bytes=answer["memory_reserved"],
         utilization_ratio=_over(answer["utilization"], 100),
+        memory_utilization_ratio=_over(answer["memory_utilization"], 100),
         temperature_celsius=_over(answer["temperature"], 1),
+        memory_temperature_celsius=_over(answer["memory_temperature"], 1),
         power_watts=_over(answer["power"], 1000),
         power_limit_watts=_over(answer["power_limit"], 1000),
-        sm_clock_hertz=None if answer["sm_clock"] is None else answer["sm_clock"] * 1e6,
+        sm_clock_hertz=_megahertz(answer["sm_clock"]),
+        memory_clock_hertz=_megahertz(answer["memory_clock"]),
+        fan_ratio=_over(answer["fan"], 100),
+        performance_state=answer["performance_state"],
         throttle_reasons=_reasons(answer["throttle_reasons"]),
         compute_capability=_pair(answer["compute_capability"]),
         pci_bus_id=_bus(answer["pci_bus_id"]),
         processes=_processes(answer["processes"]),
+        facts=_facts(answer["facts"]),
+        health=GpuHealth(**answer["health"]),
         at=at,
         boot_seconds=boot_seconds,
     )
@@ -76,7 +106,23 @@ def _lost(gpu: GpuReading, known: GpuReading | None, present: set[str]) -> GpuRe
         memory_total_bytes=known.memory_total_bytes,
         compute_capability=known.compute_capability,
         pci_bus_id=known.pci_bus_id,
+        facts=known.facts,
     )
+
+
+def _facts(told: Mapping[str, Any]) -> GpuFacts:
+    peers = told["peers"]
+    return GpuFacts(
+        **{
+            **told,
+            "cuda_version": _pair(told["cuda_version"]),
+            "peers": None if peers is None else tuple(GpuPeer(**peer) for peer in peers),
+        }
+    )
+
+
+def _megahertz(value: int | None) -> float | None:
+    return None if value is None else value * 1e6
 
 
 def _over(value: float | None, divisor: int) -> float | None:

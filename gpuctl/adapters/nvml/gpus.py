@@ -2,7 +2,8 @@
 Who asks the child, how long it is waited for, and what becomes of one that hangs.
 
 A sick GPU hangs NVML in the kernel, where nothing can be killed: a child that does not answer is
-abandoned, at most one at a time, and another is tried after a while. The daemon lives on.
+abandoned, at most one at a time, and another is tried after a while. The daemon lives on. Where an
+Xid says that it will hang (`distrust`), nothing is asked until a fresh child has answered in time.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import json
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from gpuctl.adapters.nvml.answer import readings
+from gpuctl.adapters.nvml.answer import XID, readings, xid
 from gpuctl.adapters.nvml.process import ChildProcess
 from gpuctl.errors import GpuUnavailable
-from gpuctl.model import GpuReading
+from gpuctl.model import GpuReading, Xid
 from gpuctl.quantities import format_seconds
 
 #: Without nvidia-persistenced the first touch initialises every card anew, for seconds each: a new
@@ -29,10 +32,22 @@ _ABSENT_SECONDS = 60.0
 _BROKEN_SECONDS = 10.0
 #: SIGKILL ends a process in milliseconds, unless it is in the kernel.
 _END_SECONDS = 0.5
+#: NVML is trusted again when a fresh child answers within this: a reading takes milliseconds, also
+#: the first one while the engines keep their cards initialised.
+_PROBE_SECONDS = 5.0
+#: When that is tried: after the Xid, after the first that did not answer, and after any later one.
+_PROBES_AFTER_SECONDS = (5.0, 60.0, 300.0)
+#: Xids kept until they are asked for.
+_XIDS_KEPT = 256
 
 #: The driver's control device: there when the kernel module is.
 _CONTROL = Path("/dev/nvidiactl")
-_CHILD = Path(__file__).with_name("child.py")
+#: The child's own modules are of the same gpuctl as these, wherever it is imported from.
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    "from gpuctl.adapters.nvml.child.loop import main; main()"
+)
+_ROOT = Path(__file__).parents[3]
 
 # Source: nvml.h, nvmlReturn_t.
 _LIBRARY_NOT_FOUND = 12
@@ -50,6 +65,7 @@ _WORDS: Mapping[int, tuple[str, str]] = {
 }
 _BROKEN_HINT = "see what `nvidia-smi` and `dmesg` say"
 _HUNG_HINT = "look for NVRM and Xid in `dmesg`; a GPU that hangs its driver needs a reboot"
+_DISTRUST_HINT = "a new process tries after 5 s, 60 s, then each 300 s; see NVRM and Xid in `dmesg`"
 _START_HINT = "cards initialised anew take seconds each; nvidia-persistenced keeps them ready"
 
 
@@ -74,8 +90,8 @@ class NvmlGpus:
     ) -> None:
         self._environment, self._clock = environment, clock
         self._deadline_seconds, self._retry_seconds = deadline_seconds, retry_seconds
-        # -P: neither the directory it is started in nor its own is a place to import from.
-        self._command = command or (python, "-P", str(_CHILD))
+        # -P: the directory it is started in is no place to import from.
+        self._command = command or (python, "-P", "-c", _CHILD, str(_ROOT))
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
         self._abandoned: ChildProcess | None = None
@@ -87,6 +103,10 @@ class NvmlGpus:
         self._again = float("-inf")  # not before this; until then `_refusal`, or no GPU
         self._refusal: tuple[str, str] | None = None
         self._known: dict[int, GpuReading] = {}  # by index, as last read
+        self._xids: deque[Xid] = deque(maxlen=_XIDS_KEPT)
+        self._distrusted: str | None = None  # why nothing is asked
+        self._probes = 0  # made since
+        self._probe_at = 0.0  # the next one
 
     @property
     def child_pid(self) -> int | None:
@@ -104,6 +124,8 @@ class NvmlGpus:
             GpuUnavailable: no answer within the deadline, or NVML failed.
         """
         with self._lock:
+            if self._distrusted is not None:
+                return self._understood(self._probed(self._distrusted))
             if self._child is None:
                 if self._abandoned is not None and self._abandoned.ended():
                     self._abandoned = None
@@ -114,6 +136,33 @@ class NvmlGpus:
                         raise GpuUnavailable(*self._refusal)
                     return ()
             return self._understood(self._exchange())
+
+    def xids(self) -> tuple[Xid, ...]:
+        """Return the Xids told since the last call, oldest first; never waits."""
+        # Whoever holds the lock reads what the child says, and takes these aside.
+        if self._lock.acquire(blocking=False):
+            try:
+                for line in self._child.unasked(XID) if self._child else ():
+                    self._take(line)
+            finally:
+                self._lock.release()
+        told: list[Xid] = []
+        with suppress(IndexError):
+            while True:
+                told.append(self._xids.popleft())
+        return tuple(told)
+
+    def distrust(self, reason: str) -> None:
+        """
+        Ask NVML nothing more until a fresh child has answered in time; *reason* is told meanwhile.
+
+        It waits for a reading that is under way, which has its deadline.
+        """
+        with self._lock:
+            if self._distrusted is None:
+                self._distrusted, self._probes = reason, 0
+                self._probe_at = self._clock() + _PROBES_AFTER_SECONDS[0]
+                self._drop()
 
     def close(self) -> None:
         """End the child."""
@@ -141,10 +190,47 @@ class NvmlGpus:
         if self._asked is None:
             child.ask()
             self._asked = self._clock()
-        line = child.answer(self._deadline_seconds)
+        line = self._line(child, self._deadline_seconds)
         if line is None:
             raise self._silent(self._asked)
         self._asked, self._answered, self._hangs = None, True, 0
+        return line
+
+    def _line(self, child: ChildProcess, seconds: float) -> str | None:
+        """Return the answer to what was asked; what is told beside it is taken aside."""
+        until = time.monotonic() + seconds
+        while True:
+            line = child.answer(max(0.0, until - time.monotonic()))
+            if line is None or not line.startswith(XID):
+                return line
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        # A line that makes no sense tells of no Xid; an answer that makes none ends the child.
+        with suppress(ValueError, KeyError, TypeError):
+            self._xids.append(xid(line, self._known))
+
+    def _probed(self, reason: str) -> str:
+        """Return the answer of a fresh child, if it is time for one and it answers in time."""
+        refusal = GpuUnavailable(f"NVML: not asked since {reason}", _DISTRUST_HINT)
+        if self._clock() < self._probe_at:
+            raise refusal
+        if self._abandoned is not None and not self._abandoned.ended():
+            raise refusal  # in the kernel still, a second one would join it
+        self._abandoned = None
+        self._probes += 1
+        line = None
+        with suppress(OSError, EOFError):
+            self._child = ChildProcess(self._command, self._environment)
+            self._started = self._clock()
+            self._child.ask()
+            line = self._line(self._child, _PROBE_SECONDS)
+        if line is None:
+            self._drop()
+            after = _PROBES_AFTER_SECONDS[min(self._probes, len(_PROBES_AFTER_SECONDS) - 1)]
+            self._probe_at = self._clock() + after
+            raise refusal
+        self._distrusted, self._asked, self._answered, self._hangs = None, None, True, 0
         return line
 
     def _silent(self, asked: float) -> GpuUnavailable:

@@ -62,6 +62,21 @@ class ChildProcess:
         line, _, self._received = self._received.partition(b"\n")
         return line.decode("utf-8", "replace")
 
+    def unasked(self, beginning: str) -> tuple[str, ...]:
+        """Return the lines with that beginning that came before any other; never waits."""
+        ready = select.poll()
+        ready.register(self._answers, select.POLLIN)
+        while ready.poll(0) and len(self._received) <= _MOST_BYTES:
+            content = os.read(self._answers.fileno(), 65536)
+            if not content:
+                break  # it has ended, which is for whoever asks next to find
+            self._received += content
+        lines = []
+        while self._received.startswith(beginning.encode()) and b"\n" in self._received:
+            line, _, self._received = self._received.partition(b"\n")
+            lines.append(line.decode("utf-8", "replace"))
+        return tuple(lines)
+
     def kill(self) -> None:
         """Close the pipes and ask the kernel to end it; never waits."""
         with suppress(OSError):

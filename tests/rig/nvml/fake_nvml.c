@@ -567,11 +567,19 @@ int nvmlEventSetCreate(void **set) {
     *set = &sets[made++];
     return OK;
 }
+int nvmlDeviceGetSupportedEventTypes(void *device, unsigned long long *types) {
+    gpu_t *gpu;
+    int code = find(__func__, device, &gpu);
+    if (code) return code;
+    if (!gpu->reports_events) return NOT_SUPPORTED;
+    *types = 8;  /* nvmlEventTypeXidCriticalError */
+    return OK;
+}
 int nvmlDeviceRegisterEvents(void *device, unsigned long long types, void *set) {
     gpu_t *gpu;
     int code = find(__func__, device, &gpu);
     if (code) return code;
-    if (!gpu->reports_events || !(types & 8)) return NOT_SUPPORTED;
+    if (!gpu->reports_events || types != 8) return NOT_SUPPORTED;
     set_t *own = set;
     if (own->cards == MAX_GPUS) return UNKNOWN;
     strcpy(own->uuid[own->cards++], gpu->uuid);
