@@ -121,7 +121,7 @@ def test_readings_are_in_base_units(play: Play) -> None:
 
 def test_what_a_card_lacks_is_none(play: Play) -> None:
     """A card that reports nothing but its name has a reading of that."""
-    told = {"index": 0, "uuid": "GPU-0", "name": "card"}
+    told: dict[str, Any] = {"index": 0, "uuid": "GPU-0", "name": "card"}
     asked = {"facts": {"cuda_version": None, "peers": None}, "health": {}}
     bare = dict.fromkeys(CARD) | told | asked
     expected = GpuReading(**told, facts=GpuFacts(), health=GpuHealth(), at=1.0, boot_seconds=2.0)
