@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from gpuctl.diagnosis.facts import Facts, ServiceFacts, SystemFacts, Unread
 from gpuctl.diagnosis.finding import Finding, Group, fail, needing, ok, skip, warn
 
-#: Of the units: `RuntimeDirectoryPreserve=yes`, `SystemCallFilter` groups they name. Source:
-#: NEWS of systemd 235 and 240.
-_LEAST_SYSTEMD = 240
+#: `ProtectKernelLogs=` is the newest setting of the unit's. Source: NEWS of systemd 244.
+_LEAST_SYSTEMD = 244
 
 
 def daemon(service: ServiceFacts, facts: Facts) -> Iterator[Finding]:
@@ -65,7 +64,7 @@ def systemd(system: SystemFacts, facts: Facts) -> Iterator[Finding]:
     if version is None:
         yield skip("systemd", "it does not run this host")
     elif version < _LEAST_SYSTEMD:
-        message = f"version {version}: the units need {_LEAST_SYSTEMD}"
+        message = f"version {version} ignores settings of the unit that came by {_LEAST_SYSTEMD}"
         yield warn("systemd", "systemd_old", message, "upgrade the distribution")
     else:
         yield ok("systemd", f"version {version}")
