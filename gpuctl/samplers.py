@@ -15,13 +15,11 @@ from gpuctl.errors import GpuctlError
 from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
-    GpuProcess,
-    GpuReading,
     RuntimeEvent,
     SourceError,
 )
 from gpuctl.observe import Latest
-from gpuctl.ports import Clock, Gateway, Gpus, Host, Runtime
+from gpuctl.ports import Clock, Gateway, Host, Runtime
 
 Wake = Callable[[str], None]
 
@@ -31,8 +29,6 @@ _TELLING = frozenset({"start", "die", "oom", "stop", "destroy", "pause", "unpaus
 _RECONNECT_SECONDS = 1.0
 #: A stream that broke off sooner was not followed at all.
 _FOLLOWED_SECONDS = 5.0
-#: A replica whose VRAM fell below this share of the last reading is looked at again at once.
-_SUSPICION_RATIO = 0.5
 
 
 class RuntimeSource:
@@ -79,7 +75,7 @@ class RuntimeSource:
     def _unread(self, message: str) -> None:
         with self._lock:
             self._unread_at = self._clock.boot_seconds()
-            _failed(self._latest, "runtime", message, self._clock, self._wake)
+            failed(self._latest, "runtime", message, self._clock, self._wake)
 
     def _back(self, began: float) -> bool:
         """Take an error back, unless the list that came through began before the latest failure."""
@@ -150,7 +146,7 @@ class RuntimeSource:
         self.sample()
         if not followed and "runtime" not in self._latest.errors:
             words = f"{words}; deaths are noticed at the interval"
-            _failed(self._latest, "events", words, self._clock, self._wake)
+            failed(self._latest, "events", words, self._clock, self._wake)
 
     def end(self) -> None:
         self._ended.set()
@@ -242,55 +238,6 @@ class RuntimeSource:
         return merged
 
 
-class GpuSource:
-    """The GPUs, with each process joined to the container it belongs to."""
-
-    def __init__(self, gpus: Gpus, host: Host, clock: Clock, latest: Latest, wake: Wake) -> None:
-        self._gpus, self._host, self._clock = gpus, host, clock
-        self._latest, self._wake = latest, wake
-        self._owners: dict[int, tuple[str | None, str | None]] = {}  # pid → container, name
-        self.hurried = False  # the loop waits for this reading
-
-    def sample(self) -> None:
-        hurried, self.hurried = self.hurried, False
-        began = self._clock.boot_seconds()
-        try:
-            read = self._gpus.read()
-        except GpuctlError as error:
-            _failed(self._latest, "gpus", error.message, self._clock, self._wake)
-            return
-        before = self._latest.gpus
-        first = self._latest.gpus_boot_seconds is None
-        self._latest.gpus = self._joined(read)
-        self._latest.gpus_boot_seconds = began
-        back = self._latest.errors.pop("gpus", None) is not None
-        if first or hurried or back or _suspicious(before, self._latest.gpus):
-            self._wake("gpus")
-
-    def _joined(self, read: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
-        pids = {process.pid for gpu in read for process in gpu.processes or ()}
-        # A pid listed before keeps its owner: a process that hangs on its way out may not tell it.
-        self._owners = {
-            pid: self._owners.get(pid) or (self._host.container_of(pid), self._host.name_of(pid))
-            for pid in pids
-        }
-        return tuple(
-            replace(gpu, processes=tuple(self._owned(process) for process in gpu.processes))
-            if gpu.processes is not None
-            else gpu
-            for gpu in read
-        )
-
-    def _owned(self, process: GpuProcess) -> GpuProcess:
-        container, name = self._owners[process.pid]
-        return replace(
-            process,
-            container=process.container or container,
-            name=process.name or name,
-            device_access=self._host.may_open_gpus(process.pid) if container else None,
-        )
-
-
 class HostSource:
     """The machine itself, and the gateway's file beside it."""
 
@@ -305,14 +252,15 @@ class HostSource:
             self._latest.host = self._host.read()
             self._latest.errors.pop("host", None)
         except GpuctlError as error:
-            _failed(self._latest, "host", error.message, self._clock, self._wake)
+            failed(self._latest, "host", error.message, self._clock, self._wake)
         self.sample_gateway()
 
     def sample_gateway(self) -> None:
         self._latest.gateway = self._gateway.read()
 
 
-def _failed(latest: Latest, source: str, message: str, clock: Clock, wake: Wake) -> None:
+def failed(latest: Latest, source: str, message: str, clock: Clock, wake: Wake) -> None:
+    """Put what is wrong with a source on the board; wake the loop where it was well before."""
     before = latest.errors.get(source)
     since = before.since_boot_seconds if before else clock.boot_seconds()
     latest.errors[source] = SourceError(message=message, since_boot_seconds=since)
@@ -330,21 +278,3 @@ def _essence(containers: Mapping[str, ContainerReading]) -> dict[str, tuple[obje
         id_: (reading.state, reading.pid, reading.name, reading.exit_code)
         for id_, reading in containers.items()
     }
-
-
-def _suspicious(before: tuple[GpuReading, ...], now: tuple[GpuReading, ...]) -> bool:
-    """True when a GPU was lost or came back, or a container holds much less than it did."""
-    if [(gpu.uuid, gpu.state) for gpu in before] != [(gpu.uuid, gpu.state) for gpu in now]:
-        return True
-    held = _held(now)
-    return any(held.get(key, 0) < _SUSPICION_RATIO * used for key, used in _held(before).items())
-
-
-def _held(gpus: tuple[GpuReading, ...]) -> dict[tuple[str, str], int]:
-    held: dict[tuple[str, str], int] = {}
-    for gpu in gpus:
-        for process in gpu.processes or ():
-            if process.container and process.used_bytes:
-                key = (gpu.uuid, process.container)
-                held[key] = held.get(key, 0) + process.used_bytes
-    return held

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from gpuctl.history import History
 from gpuctl.loading import LoadSource
 from gpuctl.model import Plan, Snapshot
+from gpuctl.gpu_sampler import GpuSource
 from gpuctl.observe import Latest
 from gpuctl.pacing import Sampler
 from gpuctl.plugin import load_engines
 from gpuctl.ports import World
 from gpuctl.probing import ProbeSource
-from gpuctl.samplers import GpuSource, HostSource, RuntimeSource
+from gpuctl.samplers import HostSource, RuntimeSource
 
 #: While a start waits for VRAM to be let go of, the GPUs are read this often and no more: each
 #: reading has the loop decide, and ask for the next one.

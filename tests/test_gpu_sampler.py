@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from gpuctl.errors import GpuctlError
+from gpuctl.gpu_sampler import GpuSource
 from gpuctl.model import GatewayReading, GpuProcess, GpuReading, HostReading
 from gpuctl.observe import Latest
-from gpuctl.samplers import GpuSource, HostSource
+from gpuctl.samplers import HostSource
 from tests import make
 from tests.fakes import FakeWorld
 
