@@ -15,9 +15,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpuctl.errors import StoreError
-from gpuctl.model import GpuIdentity, Profile
+from gpuctl.model import GpuIdentity, Known, ModelFacts, Profile
 
 SCHEMA = 1
+_NOTHING_KNOWN = Known()
 
 
 def dump(
@@ -27,13 +28,15 @@ def dump(
     overrides: Mapping[str, str],
     at: float,
     gpus: tuple[GpuIdentity, ...] = (),
+    known: Known = _NOTHING_KNOWN,
 ) -> str:
     """
     Return the applied profile as JSON; the same arguments give the same bytes.
 
     *source* is the file it was read from, *at* is in Unix seconds. *gpus* are those of the host
     when it was applied: what an index means holds until the next `up`, also when a GPU falls off
-    the bus or a reboot numbers them anew.
+    the bus or a reboot numbers them anew. *known* is what was planned with: a daemon reads no model
+    files, and plans the same.
     """
     document = {
         "schema": SCHEMA,
@@ -41,6 +44,8 @@ def dump(
         "source": source,
         "overrides": dict(overrides),
         "gpus": encode(gpus),
+        "facts": encode(known.facts),
+        "measured": encode(known.measured),
         "profile": encode(profile),
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
@@ -63,12 +68,20 @@ def load_gpus(text: str) -> tuple[GpuIdentity, ...]:
     return tuple(_read(text, "gpus", tuple[GpuIdentity, ...]))
 
 
-def _read(text: str, key: str, hint: Any) -> Any:
+def load_known(text: str) -> Known:
+    """Return what was known of the models when the profile was applied. Raises `StoreError`."""
+    return Known(
+        facts=_read(text, "facts", Mapping[str, ModelFacts], {}),
+        measured=_read(text, "measured", Mapping[str, int], {}),
+    )
+
+
+def _read(text: str, key: str, hint: Any, default: Any = None) -> Any:
     try:
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise _Mismatch(f"its schema is not {SCHEMA}")
-        return decode(hint, document.get(key), key)
+        return decode(hint, document.get(key, default), key)
     except (ValueError, RecursionError) as error:
         next_step = "run `gpuctl up` with the profile again"
         raise StoreError(f"the applied profile cannot be read: {error}", next_step) from error

@@ -8,12 +8,22 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose, elsewhere, follow, outcome, planned, preflight
+from gpuctl.cli import (
+    background,
+    choose,
+    compose,
+    elsewhere,
+    follow,
+    knowledge,
+    outcome,
+    planned,
+    preflight,
+)
 from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
 
 if TYPE_CHECKING:
-    from gpuctl.model import GpuIdentity, Plan, Profile
+    from gpuctl.model import GpuIdentity, Known, Plan, Profile
     from gpuctl.model.status import Status
 
 #: A daemon listens a second after its start; NVML on eight cards may take ten.
@@ -31,14 +41,15 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
     session = elsewhere.refuse_system(session)
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
-    plan, inventory = planned.made(session, profile)
+    models = knowledge.known(session, profile)
+    plan, inventory = planned.made(session, profile, models)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
     background.prepare(session.own)
     with closing(compose.runtime(session, profile)) as runtime:
         preflight.check(session, profile, plan, runtime)
         preflight.pull(session, plan, runtime)
-    apply(session, profile, inventory.gpus)
+    apply(session, profile, inventory.gpus, models)
     guard, known = supervise(session)
     if not wait:
         session.say("supervision has begun; `gpuctl status` shows how far it is")
@@ -46,12 +57,23 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
     return ready(session, plan, guard, known, timeout)
 
 
-def apply(session: Session, profile: Profile, gpus: tuple[GpuIdentity, ...] = ()) -> None:
+def apply(
+    session: Session,
+    profile: Profile,
+    gpus: tuple[GpuIdentity, ...] = (),
+    known: Known | None = None,
+) -> None:
     """Write the applied profile: whole or not at all, readable by its owner only."""
     from gpuctl import applied
+    from gpuctl.model import Known
 
     text = applied.dump(
-        profile, source=profile.source, overrides=profile.overrides, at=session.now(), gpus=gpus
+        profile,
+        source=profile.source,
+        overrides=profile.overrides,
+        at=session.now(),
+        gpus=gpus,
+        known=Known() if known is None else known,
     )
     path = session.own.applied
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

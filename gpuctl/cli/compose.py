@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,9 +117,10 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
     host = simulated.host if simulated else _host(session, "")
     wanted = gpus and (profile is None or _wants_gpus(profile))
     found = read_gpus(session) if wanted else ()
+    ours = _ours(session, profile, found)
     facts = next((gpu.facts for gpu in found if gpu.facts is not None), None)
     return Inventory(
-        gpus=tuple(_identity(gpu) for gpu in found),
+        gpus=tuple(_identity(gpu, ours) for gpu in found),
         memory_total_bytes=host.read().memory_total_bytes,
         driver_version=facts.driver_version if facts is not None else None,
         cuda_version=facts.cuda_version if facts is not None else None,
@@ -241,8 +243,34 @@ def _wants_gpus(profile: Profile) -> bool:
     return bool(profile.host.gpus) or any(w.gpus != "none" for w in profile.workloads)
 
 
-def _identity(gpu: GpuReading) -> GpuIdentity:
+def _ours(
+    session: Session, profile: Profile | None, readings: Sequence[GpuReading]
+) -> frozenset[str | int] | None:
+    """
+    Return the containers of ours, by their ids and first processes, to tell strangers from them.
+
+    `None` where the runtime cannot be asked: then nobody is known to be a stranger.
+    """
+    if profile is None or not any(gpu.processes for gpu in readings):
+        return None
+    try:
+        with closing(runtime(session, profile)) as found:
+            containers = found.list()
+    except RuntimeUnavailable:
+        return None
+    pids = (container.pid for container in containers if container.pid is not None)
+    return frozenset((*(container.id for container in containers), *pids))
+
+
+def _identity(gpu: GpuReading, ours: frozenset[str | int] | None) -> GpuIdentity:
     from gpuctl.model import GpuIdentity
+
+    strangers = [
+        process
+        for process in gpu.processes or ()
+        if ours is not None and process.container not in ours and process.pid not in ours
+    ]
+    known = [process.used_bytes for process in strangers if process.used_bytes is not None]
 
     return GpuIdentity(
         index=gpu.index,
@@ -250,4 +278,6 @@ def _identity(gpu: GpuReading) -> GpuIdentity:
         name=gpu.name,
         memory_total_bytes=gpu.memory_total_bytes,
         compute_capability=gpu.compute_capability,
+        foreign_bytes=sum(known) if known else None,
+        foreign=tuple(f"{p.name or 'a process'} (pid {p.pid})" for p in strangers),
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import ahead, choose, compose
+from gpuctl.cli import ahead, choose, compose, knowledge
 from gpuctl.cli.session import Session, display, show
 from gpuctl.errors import PlanRefused
 
 if TYPE_CHECKING:
-    from gpuctl.model import Action, Inventory, Plan, Profile
+    from gpuctl.model import Action, Inventory, Known, Plan, Profile
 
 
 def command(session: Session, name: str | None, *, as_json: bool) -> int:
@@ -46,14 +46,19 @@ def check(session: Session, name: str | None) -> None:
     session.say(f"{profile.source or profile.host.name}: fine: {fine}")
 
 
-def made(session: Session, profile: Profile) -> tuple[Plan, Inventory]:
-    """Return the plan of a profile on this host, and the host. Raises `PlanRefused`."""
+def made(session: Session, profile: Profile, known: Known | None = None) -> tuple[Plan, Inventory]:
+    """
+    Return the plan of a profile on this host, and the host.
+
+    *known* is what to plan with, which is found out where it is not given. Raises `PlanRefused`.
+    """
     from gpuctl.planning import plan
     from gpuctl.plugin import load_engines
 
     inventory = compose.inventory(session, profile)
+    found = knowledge.known(session, profile) if known is None else known
     try:
-        return plan(profile, inventory, load_engines(), strict=True), inventory
+        return plan(profile, inventory, load_engines(), strict=True, known=found), inventory
     except PlanRefused as refused:
         raise PlanRefused(_placed(profile, refused.message), refused.hint) from None
 
