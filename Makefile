@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
 PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/quantities.py,gpuctl/history/*,$\
-	gpuctl/answers.py,gpuctl/judge.py,gpuctl/decide.py,gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
-	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,gpuctl/sizing/*,$\
+	gpuctl/answers.py,gpuctl/judge.py,gpuctl/decide.py,$\
+	gpuctl/avoidance.py,gpuctl/failover.py,gpuctl/moments.py,gpuctl/moving.py,gpuctl/room.py,$\
+	gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
+	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,gpuctl/measuring.py,gpuctl/sizing/*,$\
 	gpuctl/forecast.py,gpuctl/heat.py,gpuctl/levels.py,gpuctl/line.py,gpuctl/peaks.py,$\
 	gpuctl/pressure.py,gpuctl/trends.py,gpuctl/xids.py
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from gpuctl import host_state
 from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.adapters.sqlite import SqliteStore
-from gpuctl.daemon import Daemon, Setting
+from gpuctl.arrangement import Setting
+from gpuctl.daemon import Daemon
 from gpuctl.host_state import GpuState, HostState
 from gpuctl.model import (
     GIB,
@@ -75,7 +76,9 @@ class Stage:
             clock=self.clock,
             gateway=FakeGateway(),
         )
-        setting = Setting(profile=Profile(host=HostSettings(name="benchmark")), plan=plan)
+        setting = Setting(
+            profile=Profile(host=HostSettings(name="benchmark")), plan=plan, arrange=lambda _: plan
+        )
         workers = {} if threads else {"hire": Inline}
         self.daemon = Daemon(world, lambda: setting, simulated=True, **workers)  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from gpuctl.errors import ContainerMissing, GpuctlError, NameTaken, StartRefused
+from gpuctl.leftovers import apart
 from gpuctl.model import ContainerReading, Drain, Evidence, Json, Start, Stop
 from gpuctl.orders import Order
 from gpuctl.ports import Runtime
@@ -229,9 +230,8 @@ class _Starting:
         if old is None or old.state not in ("running", "paused") or self._killed(old):
             return
         self.fenced.writing.disconnect(old.id)
-        ours = {gpu.uuid for gpu in self.replica.gpus}
-        if not ours or ours & set(old.gpus):
-            # Never two of one replica running in one place.
+        if not apart(self.replica, old):
+            # Never two of one replica running in one place, or on one port.
             self.fenced.writing.rename(old.id, self.replica.container_name)
             raise StartRefused(
                 f"the old container {old.id[:12]} of {self.replica.name} cannot be killed",

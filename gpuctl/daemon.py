@@ -14,22 +14,27 @@ import queue
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 
 import gpuctl
-from gpuctl.act import FaultPoint, Outcome
+from gpuctl.act import FaultPoint
+from gpuctl.arrangement import Arrangement, Setting
 from gpuctl.attempts import Attempts, Hire
 from gpuctl.decide import Decision, decide
 from gpuctl.errors import GpuctlError, StoreError
+from gpuctl.failover import failover
 from gpuctl.gates import Wait
 from gpuctl.guarded import guarded
+from gpuctl.inbox import Finished, Message, Request, received
 from gpuctl.intents import Body, intents
 from gpuctl.journal import Journal
 from gpuctl.judge import Conditions, judge
-from gpuctl.model import Drain, Event, EventKind, Evidence, Plan, Profile, Snapshot
+from gpuctl.measuring import measured
+from gpuctl.model import Drain, Event, EventKind, Evidence, Plan, Snapshot
+from gpuctl.moments import event
+from gpuctl.moving import Present
 from gpuctl.observe import Latest, observe
 from gpuctl.orders import Order, attempt, order
 from gpuctl.peaks import Peaks
@@ -38,7 +43,8 @@ from gpuctl.ports import World
 from gpuctl.publishing import Publisher
 from gpuctl.sources import Sources
 from gpuctl.timing import gpus_wanted, next_tick
-from gpuctl.transitions import changes, event, transitions
+from gpuctl.transitions import changes, transitions
+from gpuctl.trends import Trends
 from gpuctl.workers import Workers
 
 log = logging.getLogger("gpuctl")
@@ -56,33 +62,8 @@ _STALE_INTERVALS = 3
 _ANSWER_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What the daemon works on: the applied profile and the plan made from it."""
-
-    profile: Profile
-    plan: Plan
-
-
 Load = Callable[[], Setting]
 Notify = Callable[[str], None]  # "READY=1", "WATCHDOG=1" …, to systemd
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
-    """An intent from the control socket, with the place for its answer."""
-
-    body: Body
-    answer: Future[Body]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Finished:
-    attempt: str
-    outcome: Outcome
-
-
-_Message = str | _Request | _Finished
 
 
 class Daemon:
@@ -100,11 +81,12 @@ class Daemon:
     ) -> None:
         clock = world.clock
         self._world, self._load, self._notify = world, load, notify
-        self._setting = load()
+        self._arrangement = Arrangement(load())
         self._checks = load_checks()
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._conditions: Conditions = {}
         self._peaks = Peaks(since=clock.boot_seconds())
+        self._trends = Trends()
         self._last_tick: float | None = None
         self._next_tick = 0.0
         self._stopping = False
@@ -112,12 +94,12 @@ class Daemon:
         self.journal = Journal(world.store, clock)
         self._status = Publisher(world, self.journal, self.instance, simulated=simulated)
         self.latest = Latest()
-        interval = self._setting.plan.watchdog.interval_seconds
+        interval = self._arrangement.setting.plan.watchdog.interval_seconds
         self.sources = Sources(world, self.latest, self._inbox.put, interval)
         self._attempts = Attempts(
             world,
             self.journal,
-            finished=lambda id_, outcome: self._inbox.put(_Finished(attempt=id_, outcome=outcome)),
+            finished=lambda id_, outcome: self._inbox.put(Finished(attempt=id_, outcome=outcome)),
             refresh=self.sources.runtime.refresh,
             fault=fault,
             hire=hire,
@@ -164,7 +146,7 @@ class Daemon:
 
     def handle(self, body: Body) -> Body:
         """Answer one request of the control socket; called on its thread."""
-        request = _Request(body=body, answer=Future())
+        request = Request(body=body, answer=Future())
         self._inbox.put(request)
         return request.answer.result(timeout=_ANSWER_SECONDS)
 
@@ -181,7 +163,7 @@ class Daemon:
         process has come to, and another one does better. A full disk or an engine that is away is
         told, tried again, and would be no different for a new daemon.
         """
-        self._take_in(self._received(wait_seconds))
+        self._take_in(received(self._inbox, wait_seconds))
         self._next_tick = self._world.clock.boot_seconds() + _RETRY_SECONDS
         try:
             self.tick()
@@ -195,26 +177,40 @@ class Daemon:
     def tick(self) -> None:
         """One fold, and the only place where anything is decided."""
         began = time.perf_counter()
-        plan = self._setting.plan
+        plan = self._plan()
         self._attempts.commit(plan, self._board(plan))
         now = self._observed(plan)
-        scene = Scene(plan=plan, now=now, history=self.journal.history, before=self._conditions)
+        self._trends = self._trends.with_reading(plan, now)
+        scene = Scene(
+            plan=plan,
+            now=now,
+            history=self.journal.history,
+            before=self._conditions,
+            trends=self._trends,
+        )
         conditions = judge(self._checks, scene)
         self.journal.record(
             [
                 *transitions(plan, now, conditions, self.journal.history),
                 *changes(self._conditions, conditions, now),
+                *failover(plan, now, conditions, self.journal.history),
                 *self._hourly(now),
+                *self._measured(plan, now),
             ]
         )
         self._conditions = conditions
+        plan = self._plan()
         decision = decide(plan, now, conditions, self.journal.history, self.instance)
-        waits = self._act(decision, now)
+        waits = self._act(decision, plan, now)
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus()
-        gateway = self._setting.profile.gateway
-        self._status.publish(plan, gateway, now, conditions, waits, began)
+        gateway = self._arrangement.setting.profile.gateway
+        self._status.publish(plan, gateway, now, conditions, waits, self._trends, began)
         self._next_tick = next_tick(plan, now, conditions, self.journal.history, waits)
+
+    def _plan(self) -> Plan:
+        """Return the plan with what has moved by now."""
+        return self._arrangement.plan(self.journal.history.assignments)
 
     def _await_sources(self) -> None:
         """Wait until every source has spoken, so that the first Status is no guess."""
@@ -223,28 +219,18 @@ class Daemon:
             left = end - self._world.clock.boot_seconds()
             if left <= 0:
                 return
-            self._take_in(self._received(left))
+            self._take_in(received(self._inbox, left))
 
-    def _received(self, wait_seconds: float) -> list[_Message]:
-        """Return everything in the inbox, after waiting that long for the first message."""
-        messages: list[_Message] = []
-        try:
-            messages.append(self._inbox.get(timeout=wait_seconds))
-            while True:
-                messages.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return messages
-
-    def _take_in(self, messages: list[_Message]) -> None:
+    def _take_in(self, messages: list[Message]) -> None:
         """Heed each message, whatever becomes of the one before."""
         for message in messages:
             guarded("inbox", partial(self._heed, message))
 
-    def _heed(self, message: _Message) -> None:
+    def _heed(self, message: Message) -> None:
         match message:
-            case _Finished():
+            case Finished():
                 self._attempts.ended(message.attempt, message.outcome)
-            case _Request():
+            case Request():
                 self._answer(message)
             case "reload":
                 self._reload()
@@ -256,8 +242,9 @@ class Daemon:
             log.error("event=reload_failed error=%s", json.dumps(error.message))
 
     def _load_again(self) -> None:
-        self._setting = self._load()
-        self.sources.pace(self._setting.plan.watchdog.interval_seconds)
+        setting = self._load()
+        self._arrangement = Arrangement(setting)
+        self.sources.pace(setting.plan.watchdog.interval_seconds)
 
     def _observed(self, plan: Plan) -> Snapshot:
         boot, last = self._world.clock.boot_seconds(), self._last_tick
@@ -275,22 +262,33 @@ class Daemon:
         full, self._peaks = self._peaks.with_reading(now).taken(now)
         return tuple(event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.items())
 
-    def _answer(self, request: _Request) -> None:
+    def _measured(self, plan: Plan, now: Snapshot) -> Iterator[Event]:
+        for key, told in measured(plan, now, self.journal.history).items():
+            yield event(now, EventKind.MEASURED, key, "peak", told)
+
+    def _answer(self, request: Request) -> None:
         try:
             request.answer.set_result(self.intend(request.body))
         except GpuctlError as error:
             request.answer.set_result({"ok": False, "error": error.message, "hint": error.hint})
 
     def intend(self, body: Body) -> Body:
-        """Commit one request; it is acted on by the tick that follows. Raises `NotFound`."""
+        """Commit one request; it is acted on by the tick that follows. Raises `GpuctlError`."""
         if body["verb"] in ("up", "reload"):
             self._load_again()
-        stored = self.journal.record(intents(body, self._setting.plan, self.journal))
+        plan = self._plan()
+        present = Present(
+            plan=plan,
+            now=self._board(plan),
+            conditions=self._conditions,
+            history=self.journal.history,
+            arrange=self._arrangement.setting.arrange,
+        )
+        stored = self.journal.record(intents(body, present, self.journal))
         return {"ok": True, "event": stored[0].id}
 
-    def _act(self, decision: Decision, now: Snapshot) -> Mapping[str, Wait]:
+    def _act(self, decision: Decision, plan: Plan, now: Snapshot) -> Mapping[str, Wait]:
         """Commit what is decided, then begin it; return what the replicas wait for."""
-        plan = self._setting.plan
         if plan.watchdog.mode == "observe":
             return dict(decision.waits) | {
                 action.replica: Wait(reason=f"observe_only: {action.reason}")
@@ -306,16 +304,16 @@ class Daemon:
         seq = self._status.seq + 1
         self.journal.record([attempt(item, self.instance, now, seq) for item in orders])
         for item in orders:
-            self._begin(item)
+            self._begin(item, plan.watchdog.action_seconds)
         return decision.waits
 
-    def _begin(self, item: Order) -> None:
+    def _begin(self, item: Order, seconds: float) -> None:
         if isinstance(item.action, Drain):
             # Nothing to carry out: whether it is idle is what the next tick must know.
             self.sources.probes.hurry(item.action.replica)
             self._inbox.put("drain")
         else:
-            self._attempts.begin(item, self._setting.plan.watchdog.action_seconds)
+            self._attempts.begin(item, seconds)
 
 
 def _new_id() -> str:

@@ -6,14 +6,16 @@ One decision per replica, on the first rung that applies:
  0. the runtime could not be read → nothing
  1. an attempt is under way → nothing; one that a daemon before us left open is taken up again.
     A start that was so cut off, and the fetching of an image, are withdrawn if not wanted any more
- 2. a container was renamed aside → kill it if it still runs, remove it when it has ended
+ 2. a container was renamed aside → kill it if it still runs, remove it when it has ended; one
+    that will not die keeps its replica from its GPUs, and from its port where that is not freed
  3. not wanted and not running → nothing; after a `down`, remove what is left
  4. not running, and something speaks against a start → nothing (`waiting` says what)
  5. not running → Start; one that found its image missing is followed by the fetching of it,
     which is no load and holds up none, and then decided on anew
  6. running as wanted, or paused (an operator's doing, and the condition says so) → nothing
  7. it must go and is not draining → Drain (at most one voluntary per workload), or straight to 8
- 8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace. What is
+ 8. draining, and idle or past its deadline → Stop: terminate, then kill after the grace. What
+    does not die on a GPU that its replica has left is put aside by the start elsewhere. What is
     paused and not wanted has nothing to drain; if SIGTERM does not resume it, it gets no grace
 
 A container of a replica that is no longer in the plan goes the same way, and is then removed.
@@ -29,6 +31,8 @@ from gpuctl.history import Attempt, Failure, History, ReplicaHistory
 from gpuctl.leftovers import (
     ALIVE,
     ASIDE_SECONDS,
+    STUCK_SECONDS,
+    apart,
     stop,
     stranger,
     too_soon,
@@ -120,7 +124,8 @@ class _Deciding:
             return
         container = self.now.own(replica.name)
         if container is None or container.state not in ALIVE:
-            alive = [c for c in self.now.aside.get(replica.name, ()) if c.state in ALIVE]
+            there = self.now.aside.get(replica.name, ())
+            alive = [c for c in there if c.state in ALIVE and not apart(replica, c)]
             if alive:  # 2, and it would not die: never two of one replica
                 self.waits[replica.name] = Wait(
                     reason="old_container_runs", evidence={"container": alive[0].id}
@@ -147,6 +152,8 @@ class _Deciding:
         match attempt.action:
             case "fetch":
                 self._fetching(name, attempt, left_open)
+            case "start" if self._left_behind(name, attempt):
+                self._withdraw(name, attempt, self._unwanted(name) or "moved")
             case _ if not left_open:
                 return
             case "terminate" | "kill" | "remove" as step:
@@ -163,6 +170,11 @@ class _Deciding:
                     self._withdraw(name, attempt, unwanted)
                     return
                 yield Start(replica=name, reason=attempt.reason, attempt=attempt.id)
+
+    def _left_behind(self, name: str, attempt: Attempt) -> bool:
+        """True for a start on its way to where its replica is not wanted any more."""
+        history = self.history.replica(name)
+        return history.moved is not None and history.moved_at > attempt.at
 
     def _fetching(self, name: str, attempt: Attempt, left_open: bool) -> None:
         """Wait for an image, unless nobody does any more or the daemon that fetched it ended."""
@@ -192,8 +204,11 @@ class _Deciding:
             return "not_in_profile"
         if not desired(self.history, replica, running=False):
             intent = self.history.wanted(replica.name, replica.workload)
+            if replica.surplus:
+                return "scaled"
             return intent.verb if intent is not None else "events_lost"
-        return "gpu_avoided" if self.gates.avoids(replica) else ""
+        wait = self.gates.avoids(replica)
+        return wait.reason if wait is not None else ""
 
     def _withdraw(self, name: str, attempt: Attempt, reason: str) -> None:
         self.withdrawn.append(Withdrawal(replica=name, attempt=attempt.id, reason=reason))
@@ -201,11 +216,13 @@ class _Deciding:
     def _left(
         self, replica: Replica, container: ContainerReading | None, history: ReplicaHistory
     ) -> Iterator[Action]:
-        """Rung 3: what a stopped replica leaves is kept for its log, unless it is taken down."""
+        """Rung 3: what a stopped replica leaves is kept for its log, unless it is to be gone."""
         intent = self.history.wanted(replica.name, replica.workload)
         down = intent is not None and intent.verb == "down"
-        if container is not None and container.state != "removed" and down:
-            yield Stop(replica=replica.name, container=container.id, reason="down", step="remove")
+        if container is None or container.state == "removed":
+            return
+        if down or replica.surplus:
+            yield stop(replica.name, container, "down" if down else "scaled", "remove")
 
     def _start(self, replica: Replica, history: ReplicaHistory) -> Iterator[Action]:
         image = replica.spec.image
@@ -236,6 +253,10 @@ class _Deciding:
     def _wanted_because(self, replica: Replica) -> str:
         intent = self.history.wanted(replica.name, replica.workload)
         renewal = self.history.renewed(replica.name, replica.workload)
+        known = self.history.replica(replica.name)
+        asked_at = max((i.at for i in (intent, renewal) if i is not None), default=0.0)
+        if known.moved is not None and known.moved_at >= asked_at:
+            return known.moved.reason
         if renewal is not None and (intent is None or renewal.order > intent.order):
             return "renew"
         return intent.verb if intent is not None else "wanted"
@@ -262,7 +283,7 @@ class _Deciding:
             if self._drained(replica, history):
                 yield stop(replica.name, container, reason, "terminate")  # 8
             return
-        if reason not in ("stop", "down"):
+        if reason not in ("stop", "down", "scaled"):
             if replica.workload in self.unsettled:
                 self.waits[replica.name] = Wait(reason="sibling_not_ready")
                 return
@@ -297,7 +318,7 @@ class _Deciding:
     def _killed(
         self, replica: Replica, container: ContainerReading, history: ReplicaHistory
     ) -> Iterator[Action]:
-        failed = history.failure is not None and history.failure.container == container.id
+        failed = not must_go(self.history, replica, container)[1]
         settings = replica.watchdog
         grace = settings.failed_grace_seconds if failed else settings.stop_grace_seconds
         if container.state == "paused":
@@ -306,6 +327,16 @@ class _Deciding:
         until = history.closed_at + ASIDE_SECONDS if tried else history.terminated_at + grace
         if self.now.boot_seconds >= until:
             yield stop(replica.name, container, "grace_over", "kill")
+        elif tried and self._moves_on(replica, container, history):
+            yield from self._start(replica, history)
+
+    def _moves_on(
+        self, replica: Replica, container: ContainerReading, history: ReplicaHistory
+    ) -> bool:
+        """True when it need not wait for the death of a container that will not die."""
+        stuck = self.now.boot_seconds >= history.closed_at + STUCK_SECONDS
+        wanted = desired(self.history, replica, running=False)
+        return stuck and wanted and apart(replica, container)
 
     def _unsettled(self, replica: Replica) -> bool:
         """True when a sibling's voluntary drain must wait for this one."""

@@ -7,14 +7,12 @@ count as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpuctl.avoidance import Conditions, avoided
 from gpuctl.history import History, ReplicaHistory
-from gpuctl.model import Condition, Evidence, Plan, Replica, Snapshot
+from gpuctl.model import Evidence, Plan, Replica, Snapshot
 from gpuctl.wanted import renewed_since
-
-Conditions = Mapping[tuple[str, str], Condition]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +32,7 @@ class StartGates:
         self.loading = sum(self._loads(replica) for replica in plan.replicas)
         self.last_start_at = history.last_start_at
         self.fault_starts = history.host_fault_starts
-        self.avoided = {
-            subject
-            for (_, subject), condition in conditions.items()
-            if condition.verdict.remedy == "avoid" and condition.due(now.boot_seconds)
-        }
+        self.avoided = avoided(conditions, now.boot_seconds)
 
     def began(self) -> None:
         """Count a start that this tick begins."""
@@ -59,8 +53,15 @@ class StartGates:
 
     def avoids(self, replica: Replica) -> Wait | None:
         """Return the wait for a GPU of the replica that nothing must be started on."""
-        avoided = [gpu.uuid for gpu in replica.gpus if gpu.uuid in self.avoided]
-        return Wait(reason="gpu_avoided", evidence={"gpu": avoided[0]}) if avoided else None
+        for gpu in replica.gpus:
+            cordon = self.history.gpu(gpu.uuid).cordon
+            if gpu.uuid in self.avoided:
+                told: Evidence = {"gpu": gpu.uuid, "because": self.avoided[gpu.uuid]}
+                return Wait(reason="gpu_avoided", evidence=told)
+            if cordon is not None:
+                told = {"gpu": gpu.uuid, "because": cordon.reason}
+                return Wait(reason="gpu_cordoned", evidence=told)
+        return None
 
     def _back_off(self, replica: Replica, history: ReplicaHistory) -> Wait | None:
         failure = history.failure
@@ -95,6 +96,9 @@ class StartGates:
         """The old process must have let go of its VRAM, and the GPUs must have been read since."""
         if "gpus" in self.now.errors or not replica.gpus or not history.container:
             return None
+        old = self.now.own(replica.name)
+        if old is not None and old.gpus and not {gpu.uuid for gpu in replica.gpus} & {*old.gpus}:
+            return None  # it was elsewhere
         gone_at = max(history.failure.at if history.failure else 0.0, history.closed_at)
         until = gone_at + replica.watchdog.vram_release_seconds
         open_until = until if self.now.boot_seconds < until else None

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 
-from gpuctl.model import GpuIdentity, GpuReading, Plan, Snapshot
-from gpuctl.model.status import GpuStatus
+from gpuctl import heat, pressure
+from gpuctl.history import GpuHistory, History
+from gpuctl.model import GpuIdentity, GpuReading, Plan, Snapshot, WatchdogSettings
+from gpuctl.model.status import (
+    ForecastStatus,
+    GpuHealthStatus,
+    GpuProcessStatus,
+    GpuStatus,
+    GpuWatched,
+    PressureStatus,
+    XidStatus,
+)
+from gpuctl.trends import GpuTrend, Trends
+
+_NOTHING = History()
+_NO_TRENDS = Trends()
+#: Processes listed of one GPU; a card that more share is told by its sum.
+_PROCESSES = 16
 
 
-def gpus(plan: Plan, now: Snapshot) -> list[GpuStatus]:
+def gpus(
+    plan: Plan,
+    now: Snapshot,
+    cordoned: Collection[str] = (),
+    history: History = _NOTHING,
+    trends: Trends = _NO_TRENDS,
+) -> list[GpuStatus]:
     """Return the GPUs by index; one that was planned with and is not listed any more is missing."""
     reserve = {gpu.uuid for gpu in plan.reserve}
-    found = [of_reading(gpu, reserve) for gpu in now.gpus.values()]
+    found = [
+        GpuStatus(
+            **of_reading(gpu, reserve, cordoned),
+            **_watched(gpu, trends.gpu(gpu.uuid), plan.watchdog),
+            xids=_xids(history.gpu(gpu.uuid), now),
+        )
+        for gpu in now.gpus.values()
+    ]
     if now.gpus_boot_seconds is None:
         return found
     read_at = now.at + now.gpus_boot_seconds - now.boot_seconds
@@ -32,9 +61,15 @@ def _missing(gpu: GpuIdentity, read_at: float) -> GpuStatus:
     return of_reading(reading)
 
 
-def of_reading(gpu: GpuReading, reserve: Container[str] = ()) -> GpuStatus:
-    """Return what the world may see of one GPU; *reserve* are the UUIDs of those kept back."""
-    state = "reserve" if gpu.state == "ok" and gpu.uuid in reserve else gpu.state
+def of_reading(
+    gpu: GpuReading, reserve: Container[str] = (), cordoned: Container[str] = ()
+) -> GpuStatus:
+    """Return what the world may see of one GPU; the others are UUIDs of those kept back."""
+    state: str = gpu.state
+    if state == "ok" and gpu.uuid in cordoned:
+        state = "cordoned"
+    elif state == "ok" and gpu.uuid in reserve:
+        state = "reserve"
     return GpuStatus(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -47,4 +82,94 @@ def of_reading(gpu: GpuReading, reserve: Container[str] = ()) -> GpuStatus:
         throttle_reasons=None if gpu.throttle_reasons is None else list(gpu.throttle_reasons),
         state=state,
         at=gpu.at,
+        power_limit_watts=gpu.power_limit_watts,
+        sm_clock_hertz=gpu.sm_clock_hertz,
+        memory_clock_hertz=gpu.memory_clock_hertz,
+        memory_temperature_celsius=gpu.memory_temperature_celsius,
+        fan_ratio=gpu.fan_ratio,
+        processes=_processes(gpu),
+        health=_health(gpu),
     )
+
+
+def now_only(gpu: GpuReading, settings: WatchdogSettings) -> GpuStatus:
+    """Return what one reading shows by itself, where no daemon has watched the GPU."""
+    trend = GpuTrend(pressure=pressure.pressure(gpu, settings), heat=heat.heat(gpu, settings))
+    return GpuStatus(**of_reading(gpu), **_watched(gpu, trend, settings))
+
+
+def _watched(gpu: GpuReading, trend: GpuTrend, settings: WatchdogSettings) -> GpuWatched:
+    foreseen = trend.forecast
+    return GpuWatched(
+        pressure=_pressure(gpu, trend.pressure, settings),
+        heat=trend.heat or None,
+        forecast=ForecastStatus(
+            unknown=foreseen.unknown,
+            level=foreseen.level,
+            seconds=round(foreseen.seconds),
+            least_seconds=round(foreseen.least_seconds),
+            most_seconds=round(foreseen.most_seconds),
+        ),
+        trend=trend.columns,
+    )
+
+
+def _pressure(gpu: GpuReading, level: str, settings: WatchdogSettings) -> PressureStatus | None:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    if not level or used is None or total is None:
+        return None
+    return PressureStatus(
+        level=level,
+        action=pressure.LEVELS[level].action,
+        room_bytes=pressure.room_bytes(level, used, total, settings),
+    )
+
+
+def _processes(gpu: GpuReading) -> list[GpuProcessStatus] | None:
+    """Return those that hold most, the largest first."""
+    if gpu.processes is None:
+        return None
+    held = sorted(gpu.processes, key=lambda process: -(process.used_bytes or 0))
+    return [
+        GpuProcessStatus(
+            pid=process.pid,
+            name=process.name,
+            vram_bytes=process.used_bytes,
+            container=process.container,
+        )
+        for process in held[:_PROCESSES]
+    ]
+
+
+def _health(gpu: GpuReading) -> GpuHealthStatus | None:
+    health = gpu.health
+    if health is None:
+        return None
+    return GpuHealthStatus(
+        ecc_corrected=health.ecc_corrected_volatile,
+        ecc_uncorrected=health.ecc_uncorrected_volatile,
+        remapped_rows=_sum(health.remapped_rows_correctable, health.remapped_rows_uncorrectable),
+        remapped_rows_pending=health.remapped_rows_pending,
+        remapped_rows_failure=health.remapped_rows_failure,
+        pcie_generation=health.pcie_generation,
+        pcie_width=health.pcie_width,
+        recovery_action=health.recovery_action,
+    )
+
+
+def _sum(*counts: int | None) -> int | None:
+    """Return the sum of the counts that are told, `None` where none is."""
+    told = [count for count in counts if count is not None]
+    return sum(told) if told else None
+
+
+def _xids(known: GpuHistory, now: Snapshot) -> list[XidStatus]:
+    """Return each Xid since an operator last found the GPU well, the latest first."""
+    found: dict[int, XidStatus] = {}
+    for record in reversed(known.xids):
+        if known.cleared_at is not None and record.at <= known.cleared_at:
+            break
+        at = now.at + record.at - now.boot_seconds
+        told = found.setdefault(record.number, XidStatus(number=record.number, count=0, at=at))
+        told["count"] += 1
+    return list(found.values())

@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import Literal
 
 from gpuctl.history import ReplicaHistory
-from gpuctl.model import ContainerReading, Plan, Snapshot, Stop
+from gpuctl.model import ContainerReading, Plan, Replica, Snapshot, Stop
+from gpuctl.wanted import placed
 
 Step = Literal["terminate", "kill", "remove"]
 
 ALIVE = ("running", "paused")
 #: A container aside that would not die or go is tried again this often.
 ASIDE_SECONDS = 60.0
+#: So long after SIGKILL a container that still runs is taken for one that will not die.
+STUCK_SECONDS = 5.0
 
 
 def stranger(name: str, plan: Plan, now: Snapshot, history: ReplicaHistory) -> Stop | None:
@@ -50,6 +53,17 @@ def whats_aside(name: str, plan: Plan, now: Snapshot, history: ReplicaHistory) -
     if tried and now.boot_seconds < history.closed_at + ASIDE_SECONDS:
         return None
     return stop(name, container, "replaced", step)
+
+
+def apart(replica: Replica, old: ContainerReading) -> bool:
+    """
+    Return whether a replica may start while an old container of it that will not die still runs.
+
+    Only on other GPUs, and where cutting it from its network frees its port: a process, or a
+    container on the host's own network, keeps that as long as it lives.
+    """
+    ours, theirs = {gpu.uuid for gpu in replica.gpus}, {*(old.gpus or placed(old, replica))}
+    return replica.spec.network != "host" and bool(ours | theirs) and not ours & theirs
 
 
 def too_soon(plan: Plan, now: Snapshot, history: ReplicaHistory) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gpuctl import gpu_status
+from gpuctl.avoidance import cordons
 from gpuctl.gates import Wait
+from gpuctl.heat import LEVELS
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Condition,
@@ -26,7 +28,8 @@ from gpuctl.model.status import (
     RouteReplica,
     Status,
 )
-from gpuctl.wanted import desired, outdated
+from gpuctl.trends import Trends
+from gpuctl.wanted import desired, outdated, placed
 
 Conditions = Mapping[tuple[str, str], Condition]
 
@@ -34,14 +37,19 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 #: Weight of a replica that serves but not as it should.
 _DEGRADED_WEIGHT = 0.5
+_NO_TRENDS = Trends()
 _WAITING: dict[str, Phase] = {
     "backoff": "backoff",
     "crash_loop": "backoff",
     "action_failed": "backoff",
     "host_fault": "backoff",
     "gpu_avoided": "failed",
+    "gpu_cordoned": "failed",
 }
-_CHECKS_OF_A_REPLICA = ("stopped", "vram", "health", "stalled")
+_CHECKS_OF_A_REPLICA = (
+    *("stopped", "vram", "health", "stalled"),
+    *("xid", "gpu_in_container", "vram_creep"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +72,11 @@ def status(
     waits: Mapping[str, Wait],
     before: Status | None,
     header: Header,
+    trends: Trends = _NO_TRENDS,
 ) -> Status:
     """Return the document of this tick; *before* tells since when a phase has held."""
     known = {row["name"]: row for row in before["replicas"]} if before else {}
-    fold = _Fold(now, conditions, history, waits)
+    fold = _Fold(plan, now, conditions, history, waits, trends)
     rows = [fold.row(replica, known.get(replica.name)) for replica in plan.replicas]
     return Status(
         schema=1,
@@ -80,7 +89,7 @@ def status(
         simulated=header.simulated,
         daemon=header.daemon,
         replicas=rows,
-        gpus=gpu_status.gpus(plan, now),
+        gpus=gpu_status.gpus(plan, now, cordons(history), history, trends),
         conditions=[
             _condition(condition)
             for condition in conditions.values()
@@ -98,12 +107,16 @@ class _Fold:
 
     def __init__(
         self,
+        plan: Plan,
         now: Snapshot,
         conditions: Conditions,
         history: History,
         waits: Mapping[str, Wait],
+        trends: Trends,
     ) -> None:
         self.now, self.conditions, self.history, self.waits = now, conditions, history, waits
+        self.trends = trends
+        self.indexes = {gpu.uuid: gpu.index for gpu in plan.gpus}
 
     def row(self, replica: Replica, before: ReplicaStatus | None) -> ReplicaStatus:
         history = self.history.replica(replica.name)
@@ -112,13 +125,15 @@ class _Fold:
         phase, reason = self.phase(replica)
         wait = self.waits.get(replica.name)
         uuids = tuple(gpu.uuid for gpu in replica.gpus)
+        if container is not None and running:
+            uuids = placed(container, replica)
         boot = self.now.boot_seconds
         return ReplicaStatus(
             name=replica.name,
             workload=replica.workload,
             engine=replica.engine,
             phase=phase,
-            gpus=[{"index": gpu.index, "uuid": gpu.uuid} for gpu in replica.gpus],
+            gpus=[{"index": self.indexes.get(uuid, -1), "uuid": uuid} for uuid in uuids],
             port=replica.spec.host_port,
             container=container.id if container is not None and running else None,
             since=self._since(phase, before, history),
@@ -132,6 +147,8 @@ class _Fold:
             if container is not None and running and uuids
             else None,
             outdated=running and outdated(replica, history),
+            moved=replica.moved.reason if replica.moved is not None else "",
+            on_cpu=replica.on_cpu,
             stage=self._stage(replica.name, container) if phase == "loading" else None,
         )
 
@@ -172,6 +189,8 @@ class _Fold:
 
     def _down(self, replica: Replica, history: ReplicaHistory) -> tuple[Phase, str]:
         if not desired(self.history, replica, running=False):
+            if replica.surplus:
+                return "stopped", "scaled"
             intent = self.history.wanted(replica.name, replica.workload)
             return "stopped", intent.verb if intent is not None else "events_lost"
         if history.attempt is not None and history.attempt.action == "start":
@@ -189,6 +208,8 @@ class _Fold:
     def _draining_because(self, history: ReplicaHistory) -> str:
         if history.failure is not None and history.failure.container == history.container:
             return history.failure.reason
+        if history.moved is not None:
+            return history.moved.reason
         return history.attempt.reason if history.attempt is not None else "stopping"
 
     def _worst(self, replica: Replica) -> str:
@@ -197,6 +218,9 @@ class _Fold:
             condition = self.conditions.get((check, replica.name))
             if condition is not None and condition.verdict.state in ("degraded", "failed"):
                 return condition.verdict.reason
+        elsewhere = self.conditions.get(("placement", replica.name))
+        if elsewhere is not None and elsewhere.verdict.reason == "on_cpu":
+            return "on_cpu"
         return ""
 
     def routable(self, replica: Replica, phase: Phase) -> bool:
@@ -220,6 +244,12 @@ class _Fold:
             return gateway.replicas[replica.name].in_flight
         probe = self.now.probes.get(replica.name)
         return probe.in_flight if probe is not None else None
+
+    def weight(self, replica: Replica, phase: Phase) -> float:
+        """Return its share among its siblings (0-1): less where it is not well, or its GPU hot."""
+        heat = (self.trends.gpu(gpu.uuid).heat for gpu in replica.gpus)
+        cool = min((LEVELS[level].weight for level in heat if level), default=1.0)
+        return cool * (_DEGRADED_WEIGHT if phase == "degraded" else 1.0)
 
     def drain_deadline(self, replica: Replica) -> float | None:
         history = self.history.replica(replica.name)
@@ -269,7 +299,7 @@ def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteRe
         container=row["container"],
         address=f"{replica.probe.host}:{replica.spec.host_port}",
         slots=replica.slots,
-        weight=_DEGRADED_WEIGHT if phase == "degraded" else 1.0,
+        weight=fold.weight(replica, phase),
         state="ready" if ready else "draining" if draining else "down",
         drain_deadline=fold.drain_deadline(replica) if draining else None,
         kv_ratio=stats.kv_ratio if stats is not None else None,

@@ -21,12 +21,15 @@ from gpuctl.model import (
     Replica,
     Snapshot,
 )
-from gpuctl.wanted import must_go
+from gpuctl.moments import event
+from gpuctl.wanted import must_go, placed
 
 Conditions = Mapping[tuple[str, str], Condition]
 
 #: The checks whose remedy for a replica is a restart, in the order in which they are asked.
-_FATAL = ("stopped", "vram", "health", "stalled")
+_FATAL = ("stopped", "vram", "health", "stalled", "xid")
+#: Those whose remedy can wait its turn: the replica still serves, so it is renewed after a drain.
+_RENEWING = ("gpu_in_container", "vram_creep")
 #: Failures held against what is adopted after the events were lost: its next start waits 40 s, as
 #: a budget that is not known must not be taken for a full one.
 _USED_FAILURES = 3
@@ -56,19 +59,6 @@ def changes(before: Conditions, after: Conditions, now: Snapshot) -> tuple[Event
         _changed(key, before.get(key), after.get(key), now)
         for key in {**before, **after}
         if key[0] != "stopped" and _bad(before.get(key)) != _bad(after.get(key))
-    )
-
-
-def event(now: Snapshot, kind: EventKind, subject: str, reason: str, evidence: Evidence) -> Event:
-    """Return an Event of this moment."""
-    return Event(
-        kind=kind,
-        subject=subject,
-        reason=reason,
-        evidence=evidence,
-        at=now.at,
-        boot_id=now.boot_id,
-        boot_seconds=now.boot_seconds,
     )
 
 
@@ -110,6 +100,7 @@ def _of_replica(
     if due is not None and not _counted(due, history):
         yield _failed(replica, now, due, past)
     elif container is not None and running:
+        yield from _renewing(replica, now, conditions, past)
         yield from _settling(replica, container, now, history)
 
 
@@ -121,8 +112,23 @@ def _wanted_again(replica: Replica, container: ContainerReading, past: History) 
     return not must_go(past, replica, container)[0]
 
 
-def _due(replica: Replica, now: Snapshot, conditions: Conditions) -> Condition | None:
-    for check in _FATAL:
+def _renewing(
+    replica: Replica, now: Snapshot, conditions: Conditions, past: History
+) -> Iterator[Event]:
+    """Ask for a new container in the place of one that serves, once."""
+    due = _due(replica, now, conditions, _RENEWING)
+    asked = past.renewed(replica.name, replica.workload)
+    if due is None or replica.watchdog.mode == "observe":
+        return
+    if asked is None or asked.at <= past.replica(replica.name).container_at:
+        told = {**due.verdict.evidence, "by": "gpuctl", "because": due.verdict.reason}
+        yield event(now, EventKind.INTENT, replica.name, "renew", told)
+
+
+def _due(
+    replica: Replica, now: Snapshot, conditions: Conditions, checks: tuple[str, ...] = _FATAL
+) -> Condition | None:
+    for check in checks:
         condition = conditions.get((check, replica.name))
         if condition is None or condition.verdict.remedy != "restart":
             continue
@@ -209,7 +215,7 @@ def _settling(
     read_at = now.gpus_boot_seconds or 0.0
     if not answers or read_at - history.ready_at < replica.watchdog.vram_settle_seconds:
         return
-    held = now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus))
+    held = now.vram_bytes(container, placed(container, replica))
     if held:
         settled: Evidence = {"container": container.id, "vram_bytes": held}
         yield event(now, EventKind.BASELINE, replica.name, "settled", settled)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuctl.daemon import Daemon, Setting
-from gpuctl.model import HostSettings, Plan, ProbeResult, Profile
+from gpuctl.arrangement import Setting
+from gpuctl.daemon import Daemon
+from gpuctl.model import Assignments, HostSettings, Plan, ProbeResult, Profile
 from tests import make
 from tests.fakes import FakeWorld, Inline
 
@@ -50,7 +51,12 @@ class Stage:
     def load(self) -> Setting:
         if self.unreadable is not None:
             raise self.unreadable
-        return Setting(profile=Profile(host=HostSettings(name="test")), plan=self.plan)
+        profile = Profile(host=HostSettings(name="test"))
+        return Setting(profile=profile, plan=self.plan, arrange=self.arrange)
+
+    def arrange(self, assignments: Assignments) -> Plan:
+        """Return the plan with what has moved; one made by hand stays as it is."""
+        return self.plan
 
     def notify(self, word: str) -> None:
         self.notices.append(word)

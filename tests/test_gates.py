@@ -31,9 +31,9 @@ def test_nothing_holds_a_first_start() -> None:
 
 def test_an_avoided_gpu_is_named() -> None:
     """A condition whose remedy is to avoid a GPU holds every start there, once it is due."""
-    avoid = make.condition("xid", "GPU-0", remedy="avoid")
+    avoid = make.condition("xid", "GPU-0", remedy="avoid", reason="xid_79")
     assert waiting(make.snapshot(), make.history(), avoid) == Wait(
-        reason="gpu_avoided", evidence={"gpu": "GPU-0"}
+        reason="gpu_avoided", evidence={"gpu": "GPU-0", "because": "xid_79"}
     )
     gates = StartGates(make.plan(), make.snapshot(), make.conditions(avoid), make.history())
     assert gates.avoids(make.replica(gpus=(1,))) is None

@@ -36,6 +36,8 @@ def test_a_row_tells_all_there_is_to_know() -> None:
         memory_bytes=9,
         vram_bytes=5,
         outdated=True,
+        moved="",
+        on_cpu=False,
         stage=None,
     )
 

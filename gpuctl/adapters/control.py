@@ -19,7 +19,10 @@ from typing import Any
 from gpuctl import paths
 from gpuctl.errors import DaemonDown, GpuctlError
 
-VERBS = ("run", "stop", "renew", "up", "down", "reload")
+VERBS = (
+    *("run", "stop", "renew", "up", "down", "reload"),
+    *("cordon", "uncordon", "scale", "failover"),
+)
 #: A request is a verb and a name: this is ample.
 _LINE_BYTES = 64 * 1024
 _SOCKET_MODE = 0o660

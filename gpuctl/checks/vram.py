@@ -13,6 +13,7 @@ from gpuctl.model import (
     Verdict,
 )
 from gpuctl.plugin import Check, Scene
+from gpuctl.wanted import placed
 
 #: Strict mode takes a second reading this long after the first (it is asked for at once).
 STRICT_SECONDS = 1.0
@@ -37,7 +38,7 @@ def _judge(replica: Replica, container: ContainerReading, baseline: int, scene: 
     now, settings = scene.now, replica.watchdog
     if "gpus" in now.errors:
         return _verdict(replica, scene, "unknown", "gpus_unread", {})
-    held = now.vram_bytes(container, tuple(gpu.uuid for gpu in replica.gpus))
+    held = now.vram_bytes(container, placed(container, replica))
     if held is None:
         return _verdict(replica, scene, "unknown", "vram_not_reported", {})
     evidence: Evidence = {

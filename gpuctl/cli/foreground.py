@@ -16,7 +16,8 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, RuntimeUnavailable
 
 if TYPE_CHECKING:
-    from gpuctl.daemon import Daemon, Setting
+    from gpuctl.arrangement import Setting
+    from gpuctl.daemon import Daemon
     from gpuctl.ports import World
 
 
@@ -82,15 +83,16 @@ def supervisor(
 
 def setting(session: Session, supervised: str) -> Setting:
     """
-    Return the applied profile, under this process's own environment, with its plan.
+    Return the applied profile, under this process's own environment, with what plans it.
 
     It is called on the thread that decides, and asks no runtime for anything.
 
     Raises:
         GpuctlError: its replicas belong in another runtime than the one *supervised* here.
     """
-    from gpuctl.applied import load, load_gpus
-    from gpuctl.daemon import Setting
+    from gpuctl.applied import load, load_gpus, load_known
+    from gpuctl.arrangement import Setting
+    from gpuctl.model import Assignments, Plan
     from gpuctl.overrides import apply_watchdog
     from gpuctl.planning import plan
     from gpuctl.plugin import load_engines
@@ -105,7 +107,13 @@ def setting(session: Session, supervised: str) -> Setting:
             "take down what runs with `gpuctl down`, end the daemon, then `gpuctl up PROFILE`",
         )
     inventory = replace(found, gpus=load_gpus(text))
-    return Setting(profile=profile, plan=plan(profile, inventory, load_engines(), strict=False))
+    engines, models = load_engines(), load_known(text)
+
+    def arrange(assignments: Assignments) -> Plan:
+        known = replace(models, assignments=assignments)
+        return plan(profile, inventory, engines, strict=False, known=known)
+
+    return Setting(profile=profile, plan=arrange(Assignments()), arrange=arrange)
 
 
 def _intend(world: World, verb: str) -> None:

@@ -16,6 +16,7 @@ from gpuctl.history.memory import (
     GpuHistory,
     History,
     IntentRecord,
+    OomRecord,
     ReplicaHistory,
     XidRecord,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "GpuHistory",
     "History",
     "IntentRecord",
+    "OomRecord",
     "ReplicaHistory",
     "XidRecord",
     "fold",

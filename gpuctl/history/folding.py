@@ -19,7 +19,7 @@ REMEMBERED = frozenset(
         EventKind.HOST_OK,
         EventKind.XID,
         EventKind.CORDONED,
-        EventKind.MOVED,
+        EventKind.MEASURED,
     }
 )
 
@@ -49,8 +49,10 @@ def fold(history: History, event: Event, at: float | None = None) -> History:
             return replace(history, host_fault_at=None, host_fault_starts=())
         case EventKind.XID | EventKind.CORDONED:
             return hosts.fold_gpu(history, event, at)
+        case EventKind.MEASURED:
+            return hosts.fold_measured(history, event)
         case EventKind.MOVED:
-            return hosts.fold_moved(history, event)
+            history = hosts.fold_moved(history, event)
         case EventKind.ATTEMPT if event.evidence.get("action") == "start":
             history = hosts.fold_start(history, at)
     change = CHANGES.get(event.kind)

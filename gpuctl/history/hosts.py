@@ -47,7 +47,15 @@ def fold_gpu(history: History, event: Event, at: float) -> History:
         case EventKind.CORDONED, reason:
             changed = replace(before, cordon=Cordon(reason=reason, at=at))
         case _, "cordon":
-            changed = replace(before, cordon=Cordon(reason="cordoned", at=at, by_operator=True))
+            uid = event.evidence.get("uid")
+            cordon = Cordon(
+                reason="cordoned",
+                at=at,
+                by_operator=True,
+                note=str(event.evidence.get("note", "")),
+                uid=uid if isinstance(uid, int) else None,
+            )
+            changed = replace(before, cordon=cordon)
         case _:
             changed = replace(before, cordon=None, cleared_at=at)
     return replace(history, gpus={**history.gpus, event.subject: changed})
@@ -64,6 +72,14 @@ def fold_moved(history: History, event: Event) -> History:
             voluntary=bool(event.evidence.get("voluntary")),
         )
     return replace(history, assignments=replace(history.assignments, moved=moved))
+
+
+def fold_measured(history: History, event: Event) -> History:
+    """The newest measurement of a model counts, whatever was measured before."""
+    held = event.evidence.get("vram_bytes")
+    if not isinstance(held, int):
+        return history
+    return replace(history, measured={**history.measured, event.subject: held})
 
 
 def _scaled(history: History, event: Event) -> History:

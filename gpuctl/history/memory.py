@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gpuctl.model import Assignments, Evidence
+from gpuctl.model import Assignment, Assignments, Evidence
 
 #: Starts remembered per replica: more than any budget counts in a day (8 and the tries of a loop).
 STARTS_KEPT = 128
 #: Xids remembered per GPU: a card that tells more than this in a month is sick by any of them.
 XIDS_KEPT = 64
+#: Ends for want of VRAM remembered per replica: two within half an hour are told.
+OOMS_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,14 @@ class Failure:
     count: int  # failures in a row, this one included; 0 for one that is not held against it
     container: str = ""
     evidence: Evidence = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OomRecord:
+    """A container that ended for want of VRAM, in its own words."""
+
+    at: float
+    line: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,10 @@ class ReplicaHistory:
     undone_at: float | None = None  # the same, if it ended badly
     undone_container: str = ""  # what that attempt was about
     undone_action: str = ""
+    ooms: tuple[OomRecord, ...] = ()  # oldest first
+    #: Where it was last moved to since its container was ordered; () is the CPU, or its own place.
+    moved: Assignment | None = None
+    moved_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +95,8 @@ class Cordon:
     reason: str  # cordoned: by an operator; else the reason of the condition it was avoided for
     at: float
     by_operator: bool = False
+    note: str = ""  # in the operator's words
+    uid: int | None = None  # of the operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +122,7 @@ class History:
     failovers: Mapping[str, tuple[IntentRecord, str]] = field(default_factory=dict)
     gpus: Mapping[str, GpuHistory] = field(default_factory=dict)  # by UUID
     assignments: Assignments = field(default_factory=Assignments)
+    measured: Mapping[str, int] = field(default_factory=dict)  # VRAM by `VramPlan.measure_key`
     host_fault_at: float | None = None  # starts are held since then
     host_fault_starts: tuple[float, ...] = ()  # probe starts made in it
     last_start_at: float | None = None  # of any replica
@@ -121,6 +138,11 @@ class History:
     def wanted(self, replica: str, workload: str) -> IntentRecord | None:
         """Return the latest intent that concerns a replica: its own, its workload's, everyone's."""
         return _latest(self.intents, replica, workload)
+
+    def failed_over(self, replica: str, workload: str) -> str:
+        """Return where an operator wants a replica: `cpu`, `gpu`, or "" for nothing said."""
+        found = [self.failovers[s] for s in (replica, workload, "") if s in self.failovers]
+        return max(found, key=lambda told: told[0].order)[1] if found else ""
 
     def renewed(self, replica: str, workload: str) -> IntentRecord | None:
         return _latest(self.renewals, replica, workload)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gpuctl.history import memory
-from gpuctl.history.memory import Attempt, Failure, ReplicaHistory
-from gpuctl.model import Event, EventKind
+from gpuctl.history.memory import Attempt, Failure, OomRecord, ReplicaHistory
+from gpuctl.model import Assignment, Event, EventKind
 
 
 def _fold_attempt(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
@@ -56,7 +56,10 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
     closed = replace(before, attempt=None, closed_at=at, undone_at=None)
     match attempt.action:
         case "start":
-            return _started(closed, container, at, str(event.evidence.get("spec_digest", "")))
+            digest = str(event.evidence.get("spec_digest", ""))
+            started = _started(closed, container, at, digest)
+            # Ordered before it was moved: it is where it should not be any more.
+            return started if before.moved_at > attempt.at else replace(started, moved=None)
         case "terminate":
             return replace(closed, terminated_container=container, terminated_at=at)
         case "kill":
@@ -125,6 +128,24 @@ def _fold_baseline(before: ReplicaHistory, event: Event, at: float) -> ReplicaHi
     return replace(before, baseline_bytes=int(number(event.evidence.get("vram_bytes"))))
 
 
+def _fold_moved(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
+    gpus = event.evidence.get("gpus")
+    moved = Assignment(
+        gpus=tuple(str(uuid) for uuid in gpus) if isinstance(gpus, tuple | list) else (),
+        reason=event.reason,
+        voluntary=bool(event.evidence.get("voluntary")),
+    )
+    return replace(before, moved=moved, moved_at=at)
+
+
+def _fold_cuda_oom(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
+    record = OomRecord(at=at, line=str(event.evidence.get("line", "")))
+    after = replace(before, ooms=(*before.ooms, record)[-memory.OOMS_KEPT :])
+    if before.failure is None or before.failure.container != event.evidence.get("container"):
+        return after
+    return replace(after, failure=replace(before.failure, reason=event.reason))
+
+
 CHANGES: Mapping[EventKind, Callable[[ReplicaHistory, Event, float], ReplicaHistory]] = {
     EventKind.ATTEMPT: _fold_attempt,
     EventKind.DONE: _fold_done,
@@ -133,6 +154,8 @@ CHANGES: Mapping[EventKind, Callable[[ReplicaHistory, Event, float], ReplicaHist
     EventKind.FAILED: _fold_failed,
     EventKind.READY: _fold_ready,
     EventKind.BASELINE: _fold_baseline,
+    EventKind.CUDA_OOM: _fold_cuda_oom,
+    EventKind.MOVED: _fold_moved,
 }
 
 
@@ -147,6 +170,9 @@ def _started(before: ReplicaHistory, container: str, at: float, spec_digest: str
         starts=before.starts,
         attempt=before.attempt,
         closed_at=before.closed_at,
+        ooms=before.ooms,
+        moved=before.moved,
+        moved_at=before.moved_at,
     )
 
 

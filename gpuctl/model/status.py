@@ -7,6 +7,7 @@ Plain dictionaries, so that a reader needs nothing but `json`. Scripts rely on t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 Phase = Literal[
@@ -47,9 +48,64 @@ class ReplicaStatus(TypedDict):
     #: While it loads, how far that has come: weights_loaded | graphs_ready | warmed_up, as far as
     #: its engine tells; else None.
     stage: NotRequired[str | None]
+    moved: NotRequired[str]  # why it is not where the profile puts it; "" if it is
+    on_cpu: NotRequired[bool]  # for want of a GPU: it serves, far more slowly
 
 
-class GpuStatus(TypedDict):
+class PressureStatus(TypedDict):
+    level: str  # low | normal | high | critical | full
+    action: str  # load_any | load_below_full | load_small | load_none | make_room
+    room_bytes: int  # what another model may take, by that
+
+
+class ForecastStatus(TypedDict):
+    """When the VRAM in use reaches its next level; all 0 where `unknown` says why it is not."""
+
+    #: too_few_samples | level_changed | steady | falling | too_far | full; "" where it is known
+    unknown: str
+    level: str  # critical | full
+    seconds: int  # from `at`
+    least_seconds: int
+    most_seconds: int
+
+
+class GpuProcessStatus(TypedDict):
+    pid: int
+    name: str | None
+    vram_bytes: int | None
+    container: str | None
+
+
+class GpuHealthStatus(TypedDict):
+    ecc_corrected: int | None  # since the driver was loaded
+    ecc_uncorrected: int | None
+    remapped_rows: int | None
+    remapped_rows_pending: bool | None
+    remapped_rows_failure: bool | None
+    pcie_generation: int | None
+    pcie_width: int | None
+    recovery_action: str | None
+
+
+class XidStatus(TypedDict):
+    number: int
+    count: int
+    at: float  # of the latest
+
+
+class GpuWatched(TypedDict):
+    """What is known of a GPU over time."""
+
+    pressure: NotRequired[PressureStatus | None]
+    heat: NotRequired[str | None]  # normal | warning | throttling | critical
+    forecast: NotRequired[ForecastStatus]
+    #: Up to 100 samples each, oldest first: `memory_mib`, `utilization_percent`, `celsius`,
+    #: `watts`; whole numbers.
+    trend: NotRequired[Mapping[str, Sequence[int | None]]]
+    xids: NotRequired[list[XidStatus]]  # since an operator last found it well
+
+
+class GpuStatus(GpuWatched):
     index: int
     uuid: str
     name: str
@@ -59,8 +115,15 @@ class GpuStatus(TypedDict):
     temperature_celsius: float | None
     power_watts: float | None
     throttle_reasons: list[str] | None
-    state: str  # ok | lost | missing | reserve
+    state: str  # ok | lost | missing | reserve | cordoned
     at: float
+    power_limit_watts: NotRequired[float | None]
+    sm_clock_hertz: NotRequired[float | None]
+    memory_clock_hertz: NotRequired[float | None]
+    memory_temperature_celsius: NotRequired[float | None]
+    fan_ratio: NotRequired[float | None]
+    processes: NotRequired[list[GpuProcessStatus] | None]  # the largest first
+    health: NotRequired[GpuHealthStatus | None]  # read every minute
 
 
 class ConditionStatus(TypedDict):

@@ -1,0 +1,47 @@
+"""The plan in force: the applied profile's, with what has moved since. The daemon asks each tick."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gpuctl.errors import PlanRefused
+from gpuctl.model import Assignments, Plan, Profile
+
+log = logging.getLogger("gpuctl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the daemon works on: the applied profile, and the plans that can be made from it."""
+
+    profile: Profile
+    plan: Plan  # as the profile has it
+    arrange: Callable[[Assignments], Plan]  # with what has moved since; raises `PlanRefused`
+
+
+class Arrangement:
+    """A Setting with its latest plan; one that is refused leaves the last good one in force."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._made_for: Assignments | None = None
+        self._plan = setting.plan
+
+    def plan(self, assignments: Assignments) -> Plan:
+        """Return the plan with these assignments, made anew when they are others than before."""
+        if assignments != self._made_for:
+            self._made_for = assignments
+            self._plan = self._arranged(assignments)
+        return self._plan
+
+    def _arranged(self, assignments: Assignments) -> Plan:
+        if assignments == Assignments():
+            return self.setting.plan
+        try:
+            return self.setting.arrange(assignments)
+        except PlanRefused as refused:
+            log.error("event=plan_refused error=%s", json.dumps(refused.message))
+            return replace(self._plan, refused=refused.message)

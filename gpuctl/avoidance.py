@@ -1,0 +1,42 @@
+"""Which GPUs nothing may be started on, and why: Conditions and History in. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gpuctl.history import Cordon, History
+from gpuctl.model import Condition
+
+Conditions = Mapping[tuple[str, str], Condition]
+
+#: A driver that has just been loaded may list its cards one by one: what is missing has to be so
+#: in two readings before anything moves away from it.
+_MISSING_READINGS = 2
+
+
+def avoided(conditions: Conditions, boot_seconds: float) -> Mapping[str, str]:
+    """Return by UUID the reason for which a GPU is to be avoided now."""
+    return {c.verdict.subject: c.verdict.reason for c in _due(conditions, boot_seconds)}
+
+
+def left(conditions: Conditions, boot_seconds: float) -> Mapping[str, str]:
+    """Return the same of those that replicas are moved away from: heat alone moves nothing."""
+    return {
+        condition.verdict.subject: condition.verdict.reason
+        for condition in _due(conditions, boot_seconds)
+        if condition.verdict.check != "thermal"
+        and (condition.verdict.reason != "gpu_missing" or condition.readings >= _MISSING_READINGS)
+    }
+
+
+def cordons(history: History) -> Mapping[str, Cordon]:
+    """Return the cordons in force, by UUID."""
+    return {uuid: gpu.cordon for uuid, gpu in history.gpus.items() if gpu.cordon is not None}
+
+
+def _due(conditions: Conditions, boot_seconds: float) -> tuple[Condition, ...]:
+    return tuple(
+        condition
+        for condition in conditions.values()
+        if condition.verdict.remedy == "avoid" and condition.due(boot_seconds)
+    )

@@ -1,0 +1,193 @@
+"""
+Which replicas go elsewhere now: Plan, Snapshot, Conditions and History in, Events out. PURE.
+
+The daemon records these before it decides, and plans anew. For each replica the first rung holds:
+
+ 1. nobody wants it → it stays; what `scale` takes away has its place until it is gone
+ 2. an operator's `failover cpu` holds, and its workload may → the CPU
+ 3. it is elsewhere, and its own GPUs are well again → there
+ 4. it is well where it is → it stays
+ 5. enough GPUs of the reserve are well and have room → there, as a whole
+ 6. its workload may, and nothing of it runs or its GPU has failed → the CPU
+ 7. it stays, and waits
+
+A GPU that a replica leaves because it failed is cordoned: it is used again when an operator says
+so. From one that an operator has cordoned replicas go in their own time, if there is a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpuctl.avoidance import Conditions, cordons, left
+from gpuctl.history import History
+from gpuctl.model import Event, EventKind, Json, Plan, Replica, Snapshot, WorkloadPlan
+from gpuctl.moments import event
+from gpuctl.room import Room, Wish, added, wish
+from gpuctl.wanted import desired
+
+_ALIVE = ("running", "paused")
+
+
+def failover(
+    plan: Plan, now: Snapshot, conditions: Conditions, history: History
+) -> tuple[Event, ...]:
+    """Return what is cordoned and what moves; nothing while the runtime is unread."""
+    if "runtime" in now.errors or now.runtime_boot_seconds is None:
+        return ()
+    if plan.watchdog.mode == "observe":
+        return ()
+    return tuple(_Moves(plan, now, conditions, history).events())
+
+
+def room(plan: Plan, now: Snapshot, conditions: Conditions, history: History) -> Room:
+    """Return the room there is on GPUs that are neither avoided nor cordoned."""
+    return Room(plan, now, {*left(conditions, now.boot_seconds), *cordons(history)})
+
+
+class _Moves:
+    """One tick's moves, each counted for those after it."""
+
+    def __init__(self, plan: Plan, now: Snapshot, conditions: Conditions, history: History) -> None:
+        self.plan, self.now, self.history = plan, now, history
+        self.failed = left(conditions, now.boot_seconds)
+        self.cordons = cordons(history)
+        self.room = room(plan, now, conditions, history)
+        self.workloads = {workload.name: workload for workload in plan.workloads}
+        self.cordoned: set[str] = set()  # by this tick
+
+    def events(self) -> Iterator[Event]:
+        for replica in self.plan.replicas:
+            yield from self._replica(replica, self.workloads.get(replica.workload))
+        for workload in self.plan.workloads:
+            yield from self._scaled(workload)
+        planned = {replica.name for replica in self.plan.replicas}
+        for name in sorted(self.history.assignments.moved.keys() - planned):
+            if name.rpartition("-")[0] not in self.workloads:
+                yield event(self.now, EventKind.MOVED, name, "not_in_profile", {"voluntary": True})
+
+    def _replica(self, replica: Replica, workload: WorkloadPlan | None) -> Iterator[Event]:
+        if replica.surplus:  # 1
+            if replica.moved is not None and self._gone(replica):
+                yield self._back(replica, "scaled")
+            return
+        if workload is None or not desired(self.history, replica, running=False):
+            return
+        if workload.fallback and self._emergency(replica):  # 2
+            if replica.gpus:
+                yield self._moved(replica, (), "failover_cpu", voluntary=True)
+            return
+        if replica.moved is not None and replica.home and self._homely(replica):  # 3
+            self.room.put(wish(replica, workload), [gpu.uuid for gpu in replica.home])
+            yield self._back(replica, "moved_back")
+            return
+        here = self._unfit(replica)
+        if (replica.gpus and not here) or not (replica.gpus or replica.on_cpu):  # 4
+            yield from self._hurried(replica)
+            return
+        yield from self._elsewhere(replica, workload, here)
+
+    def _elsewhere(
+        self, replica: Replica, workload: WorkloadPlan, here: dict[str, str]
+    ) -> Iterator[Event]:
+        """Rungs 5 and 6, for a replica on GPUs that are *here* unfit, or on the CPU."""
+        failed = [uuid for uuid in here if uuid in self.failed]
+        reason = next((here[uuid] for uuid in (*failed, *here)), "gpu_free")
+        wished = wish(replica, workload)
+        place = self.room.find(wished)
+        if place is None:
+            idle = self._container(replica) is None
+            if not (replica.gpus and workload.fallback and (failed or idle)):
+                return  # 7
+            place = ()
+        self.room.put(wished, place)
+        yield from self._cordon(failed)
+        yield self._moved(replica, place, reason, voluntary=not failed)
+
+    def _scaled(self, workload: WorkloadPlan) -> Iterator[Event]:
+        """Give what `scale` asks for a place, as far as there is one."""
+        there = {replica.name: replica for replica in self.plan.replicas}
+        for index in range(workload.replicas, workload.wanted):
+            wished = added(workload, index)
+            if wished.name in there or not within(workload, self.plan, wished.gpus):
+                continue
+            place = self.room.find(wished)
+            if place is not None:
+                self.room.put(wished, place)
+                yield scaled(self.now, wished, place)
+
+    def _homely(self, replica: Replica) -> bool:
+        """True when its own GPUs are read as well, and nothing speaks against them."""
+        read = "gpus" not in self.now.errors
+        return read and all(self.room.well(gpu.uuid) for gpu in replica.home)
+
+    def _unfit(self, replica: Replica) -> dict[str, str]:
+        """Return which of its GPUs it cannot stay on, and why."""
+        found = {g.uuid: self.failed[g.uuid] for g in replica.gpus if g.uuid in self.failed}
+        held = [g.uuid for g in replica.gpus if g.uuid in self.cordons and g.uuid not in found]
+        found |= {uuid: self.cordons[uuid].reason for uuid in held}
+        if found or replica.moved is None:
+            return found
+        homes = {g.uuid for r in self.plan.replicas if r.name != replica.name for g in r.home}
+        return {g.uuid: "profile_changed" for g in replica.gpus if g.uuid in homes}
+
+    def _hurried(self, replica: Replica) -> Iterator[Event]:
+        """What was to go in its own time has no time left when its GPU fails meanwhile."""
+        known, container = self.history.replica(replica.name), self._container(replica)
+        if container is None or known.moved is None or not known.moved.voluntary:
+            return
+        failed = [uuid for uuid in container if uuid in self.failed]
+        if not failed:
+            return
+        yield from self._cordon(failed)
+        if replica.moved is None:
+            yield self._back(replica, self.failed[failed[0]], voluntary=False)
+        else:
+            gpus = tuple(gpu.uuid for gpu in replica.gpus)
+            yield self._moved(replica, gpus, self.failed[failed[0]], voluntary=False)
+
+    def _container(self, replica: Replica) -> tuple[str, ...] | None:
+        """Return the GPUs of its running container, `None` without one."""
+        container = self.now.own(replica.name)
+        return container.gpus if container is not None and container.state in _ALIVE else None
+
+    def _gone(self, replica: Replica) -> bool:
+        container = self.now.own(replica.name)
+        under_way = self.history.replica(replica.name).attempt is not None
+        left_over = bool(self.now.aside.get(replica.name)) or under_way
+        return not left_over and (container is None or container.state == "removed")
+
+    def _emergency(self, replica: Replica) -> bool:
+        return self.history.failed_over(replica.name, replica.workload) == "cpu"
+
+    def _cordon(self, uuids: list[str]) -> Iterator[Event]:
+        for uuid in uuids:
+            if uuid not in self.cordons and uuid not in self.cordoned:
+                self.cordoned.add(uuid)
+                yield event(self.now, EventKind.CORDONED, uuid, self.failed[uuid], {})
+
+    def _moved(
+        self, replica: Replica, gpus: tuple[str, ...], reason: str, *, voluntary: bool
+    ) -> Event:
+        came = tuple(gpu.uuid for gpu in replica.gpus)
+        told: dict[str, Json] = {"gpus": gpus, "from": came, "voluntary": voluntary}
+        return event(self.now, EventKind.MOVED, replica.name, reason, told)
+
+    def _back(self, replica: Replica, reason: str, *, voluntary: bool = True) -> Event:
+        """Without `gpus`, it is where the profile puts it."""
+        home = tuple(gpu.uuid for gpu in replica.home)
+        came = tuple(gpu.uuid for gpu in replica.gpus)
+        told: dict[str, Json] = {"home": home, "from": came, "voluntary": voluntary}
+        return event(self.now, EventKind.MOVED, replica.name, reason, told)
+
+
+def scaled(now: Snapshot, wished: Wish, gpus: tuple[str, ...]) -> Event:
+    """Return the Event that gives one replica more its GPUs."""
+    told: dict[str, Json] = {"gpus": gpus, "from": (), "voluntary": True}
+    return event(now, EventKind.MOVED, wished.name, "scaled", told)
+
+
+def within(workload: WorkloadPlan, plan: Plan, more: int) -> bool:
+    """Return whether a workload may have so many GPUs more, by its `max_gpus`."""
+    taken = sum(len(replica.gpus) for replica in plan.replicas if replica.workload == workload.name)
+    return workload.max_gpus is None or taken + more <= workload.max_gpus

@@ -1,0 +1,177 @@
+"""
+`cordon`, `uncordon`, `scale`, `failover`: a request in, its Events out, or why not. PURE.
+
+`intents` calls it. What cannot be done is refused here, before anything is recorded: whoever asks
+is told at once and not by a condition later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from gpuctl.avoidance import Conditions
+from gpuctl.errors import GpuctlError, NotFound, UsageError
+from gpuctl.failover import room, scaled, within
+from gpuctl.history import History, fold
+from gpuctl.model import (
+    Assignments,
+    Event,
+    EventKind,
+    GpuIdentity,
+    Json,
+    Plan,
+    Snapshot,
+    WorkloadPlan,
+)
+from gpuctl.moments import event
+from gpuctl.room import Wish, added
+
+VERBS = ("cordon", "uncordon", "scale", "failover")
+#: Of a UUID that is given by its beginning: shorter ones are typing errors.
+_PREFIX_CHARACTERS = 4
+
+
+class NoRoom(GpuctlError):
+    """There is no GPU for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What a request is held against."""
+
+    plan: Plan
+    now: Snapshot
+    conditions: Conditions
+    history: History
+    arrange: Callable[[Assignments], Plan]
+
+    def after(self, events: list[Event]) -> Present:
+        """Return it as it would be after these Events. Raises `PlanRefused`."""
+        history = reduce(fold, events, self.history)
+        return replace(self, history=history, plan=self.arrange(history.assignments))
+
+
+def requested(
+    verb: str, subject: str, arguments: Mapping[str, object], who: Mapping[str, Json], at: Present
+) -> list[Event]:
+    """
+    Return the Events of one request, the operator's intent first.
+
+    Raises:
+        NotFound: there is no such GPU, replica or workload.
+        UsageError: it makes no sense.
+        NoRoom: there is no GPU for what `scale` would add.
+        PlanRefused: something else stands in its way, such as a port.
+    """
+    match verb:
+        case "scale":
+            return _scaled(arguments, who, at)
+        case "failover":
+            return [_failed_over(subject, str(arguments.get("to", "")), who, at)]
+    gpu = named(subject, at.plan)
+    told = dict(who)
+    if arguments.get("note"):
+        told["note"] = str(arguments["note"])
+    return [event(at.now, EventKind.INTENT, gpu.uuid, verb, told)]
+
+
+def named(name: str, plan: Plan) -> GpuIdentity:
+    """Return the GPU that an index, a UUID or its beginning means. Raises `NotFound`."""
+    by_index = [gpu for gpu in plan.gpus if name == str(gpu.index) and gpu.index >= 0]
+    by_uuid = [gpu for gpu in plan.gpus if name in (gpu.uuid, gpu.uuid.removeprefix("GPU-"))]
+    begun = [
+        gpu
+        for gpu in plan.gpus
+        if len(name.removeprefix("GPU-")) >= _PREFIX_CHARACTERS
+        and gpu.uuid.removeprefix("GPU-").startswith(name.removeprefix("GPU-"))
+    ]
+    found = by_index or by_uuid or begun
+    if len(found) == 1:
+        return found[0]
+    if found:
+        uuids = ", ".join(gpu.uuid for gpu in found)
+        raise NotFound(f"{name!r} is the beginning of several GPUs", f"write more of it: {uuids}")
+    there = ", ".join(str(gpu.index) for gpu in plan.gpus if gpu.index >= 0) or "none"
+    raise NotFound(f"no GPU is known by {name!r}", f"there are {there}; `gpuctl gpus` lists them")
+
+
+def _failed_over(subject: str, to: str, who: Mapping[str, Json], at: Present) -> Event:
+    if to not in ("cpu", "gpu"):
+        raise UsageError(f"failover goes to cpu or gpu, not {to!r}")
+    replicas = [r for r in at.plan.replicas if subject in ("", r.name, r.workload)]
+    if not replicas:
+        raise NotFound(
+            f"{subject!r} is no replica or workload of the profile {at.plan.profile!r}",
+            "`gpuctl status` lists them",
+        )
+    able = {workload.name for workload in at.plan.workloads if workload.fallback}
+    on_gpus = [r.workload for r in replicas if r.gpus or r.on_cpu]
+    unable = [name for name in dict.fromkeys(on_gpus) if name not in able]
+    if to == "cpu" and (unable or not on_gpus):
+        raise UsageError(*_cannot(unable, sorted(able & set(on_gpus))))
+    return event(at.now, EventKind.INTENT, subject, "failover", {**who, "to": to})
+
+
+def _cannot(unable: list[str], able: list[str]) -> tuple[str, str]:
+    if not unable:
+        return "it runs on the CPU already", "`gpuctl status` shows what runs where"
+    names = ", ".join(unable)
+    hint = 'add fallback = "cpu" to it in the profile, then `gpuctl up`'
+    if able:
+        hint = f"name one that may: {', '.join(f'`gpuctl failover cpu {n}`' for n in able)}"
+    return f"no fallback to the CPU: {names}", hint
+
+
+def _scaled(arguments: Mapping[str, object], who: Mapping[str, Json], at: Present) -> list[Event]:
+    counts = arguments.get("counts")
+    if not isinstance(counts, Mapping) or not counts:
+        raise UsageError("scale to how many?", "write `gpuctl scale NAME=2`")
+    workloads = {workload.name: workload for workload in at.plan.workloads}
+    events: list[Event] = []
+    present = at
+    for name, count in counts.items():
+        workload = workloads.get(str(name))
+        if workload is None:
+            known = ", ".join(workloads)
+            raise NotFound(f"no workload is named {name!r}", f"there are {known}")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            what = f"{name}={count}: not 1 or more"
+            raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
+        told = {**who, "replicas": count}
+        moves = _added(replace(workload, wanted=count), present)
+        more = [event(at.now, EventKind.INTENT, workload.name, "scale", told), *moves]
+        present = present.after(more)
+        events += more
+    return events
+
+
+def _added(workload: WorkloadPlan, at: Present) -> list[Event]:
+    """Return where each replica more goes. Raises `NoRoom`."""
+    there = {replica.name for replica in at.plan.replicas}
+    free = room(at.plan, at.now, at.conditions, at.history)
+    moves: list[Event] = []
+    wishes = (added(workload, index) for index in range(workload.replicas, workload.wanted))
+    for number, wished in enumerate(w for w in wishes if w.name not in there):
+        if not within(workload, at.plan, wished.gpus * (number + 1)):
+            raise UsageError(
+                f"{workload.name}: {workload.wanted} replicas would take more than its "
+                f"max_gpus ({workload.max_gpus})",
+                "raise max_gpus in the profile, then `gpuctl up`",
+            )
+        place = free.find(wished)
+        if place is None:
+            raise NoRoom(*_full(wished, at))
+        free.put(wished, place)
+        moves.append(scaled(at.now, wished, place))
+    return moves
+
+
+def _full(wished: Wish, at: Present) -> tuple[str, str]:
+    needs = "" if wished.need_bytes is None else f" with {wished.need_bytes / 2**30:.1f} GiB free"
+    gpus = "one GPU" if wished.gpus == 1 else f"{wished.gpus} GPUs"
+    hint = "`gpuctl gpus` shows what is on each; `gpuctl uncordon` gives one back"
+    if not at.plan.reserve:
+        hint = "keep some in reserve (host.reserve), or take a workload off one"
+    return f"no room for {wished.name}: it takes {gpus}{needs}, neither unused nor in reserve", hint

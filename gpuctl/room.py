@@ -1,0 +1,128 @@
+"""
+Which GPUs have room for a replica: the plan, the readings and what is barred in. PURE.
+
+`failover` and `gpuctl scale` ask it in turn and tell it whom they put where.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gpuctl.model import GpuIdentity, Plan, Replica, Snapshot, WorkloadPlan
+
+_ALIVE = ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A replica that looks for GPUs."""
+
+    name: str
+    gpus: int  # as many, and no fewer
+    need_bytes: int | None  # of each
+    home: tuple[GpuIdentity, ...] = ()
+    spare: bool = False  # it may have GPUs that the profile uses for nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tenant:
+    need_bytes: int | None
+    home: frozenset[str]
+
+
+def wish(replica: Replica, workload: WorkloadPlan) -> Wish:
+    """Return what a replica needs to move: as many GPUs as it has where it belongs."""
+    return Wish(
+        name=replica.name,
+        gpus=len(replica.home) or workload.scaled_gpus,
+        need_bytes=replica.gpu_need_bytes,
+        home=replica.home,
+        spare=not replica.home,
+    )
+
+
+def added(workload: WorkloadPlan, index: int) -> Wish:
+    """Return what one more replica of a workload needs."""
+    return Wish(
+        name=f"{workload.name}-{index}",
+        gpus=workload.scaled_gpus,
+        need_bytes=workload.scaled_need_bytes,
+        spare=True,
+    )
+
+
+class Room:
+    """The GPUs of a plan, with whom each has now and will have."""
+
+    def __init__(self, plan: Plan, now: Snapshot, barred: Collection[str]) -> None:
+        self._plan, self._now, self._barred = plan, now, barred
+        self._planned: defaultdict[str, dict[str, _Tenant]] = defaultdict(dict)
+        #: Where containers still run, wherever their replicas are planned.
+        self._running: defaultdict[str, dict[str, _Tenant]] = defaultdict(dict)
+        known = {replica.name: _tenant(replica) for replica in plan.replicas}
+        for replica in plan.replicas:
+            for gpu in replica.gpus:
+                self._planned[gpu.uuid][replica.name] = known[replica.name]
+        stranger = _Tenant(need_bytes=None, home=frozenset())
+        there = (*now.owned.values(), *(c for aside in now.aside.values() for c in aside))
+        for container in there:
+            for uuid in container.gpus if container.state in _ALIVE else ():
+                self._running[uuid][container.replica] = known.get(container.replica, stranger)
+
+    def find(self, wished: Wish) -> tuple[str, ...] | None:
+        """
+        Return the GPUs that a replica may have, by index; `None` when there are too few.
+
+        It moves whole: on as many of the reserve, or on fewer beside those of its own that are
+        well. What the profile uses for nothing comes before the reserve, for who may have it.
+        """
+        reserve = sorted(self._plan.reserve, key=lambda gpu: gpu.index)
+        pool = [*(self._spare() if wished.spare else ()), *reserve]
+        if wished.gpus > 1:
+            pool += wished.home
+        found = [gpu.uuid for gpu in pool if self._fits(gpu, wished)][: wished.gpus]
+        return tuple(found) if len(found) == wished.gpus else None
+
+    def put(self, wished: Wish, uuids: Collection[str]) -> None:
+        """Count a replica there from now on."""
+        for tenants in self._planned.values():
+            tenants.pop(wished.name, None)
+        tenant = _Tenant(need_bytes=wished.need_bytes, home=_uuids(wished.home))
+        for uuid in uuids:
+            self._planned[uuid][wished.name] = tenant
+
+    def well(self, uuid: str) -> bool:
+        """True when it was last read as well, and nothing bars it."""
+        reading = self._now.gpus.get(uuid)
+        return uuid not in self._barred and reading is not None and reading.state == "ok"
+
+    def _spare(self) -> list[GpuIdentity]:
+        taken = {gpu.uuid for replica in self._plan.replicas for gpu in replica.home}
+        taken |= _uuids(self._plan.reserve)
+        return sorted((g for g in self._plan.gpus if g.uuid not in taken), key=lambda g: g.index)
+
+    def _fits(self, gpu: GpuIdentity, wished: Wish) -> bool:
+        if not self.well(gpu.uuid):
+            return False
+        there = {**self._planned[gpu.uuid], **self._running[gpu.uuid]}
+        others = [tenant for name, tenant in there.items() if name != wished.name]
+        needs = [wished.need_bytes, *(tenant.need_bytes for tenant in others)]
+        known = [need for need in needs if need is not None]
+        if gpu.memory_total_bytes is not None and len(known) == len(needs):
+            return sum(known) <= gpu.memory_total_bytes - self._plan.vram_headroom_bytes
+        # Not known: those that shared a card of no more VRAM may share this one.
+        home = _uuids(wished.home)
+        if any(not home or tenant.home != home for tenant in others):
+            return False
+        least = min((g.memory_total_bytes or 0 for g in wished.home), default=0)
+        return (gpu.memory_total_bytes or 0) >= least
+
+
+def _tenant(replica: Replica) -> _Tenant:
+    return _Tenant(need_bytes=replica.gpu_need_bytes, home=_uuids(replica.home))
+
+
+def _uuids(gpus: Collection[GpuIdentity]) -> frozenset[str]:
+    return frozenset(gpu.uuid for gpu in gpus)

@@ -1,0 +1,318 @@
+"""A whole daemon, its planner included, on a host whose GPUs fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuctl.model import Variant
+from tests.moving import Rack, gpus_of
+
+LOST = "lost"
+
+
+def test_a_lost_gpu_s_replica_serves_from_the_reserve() -> None:
+    """It is stopped where it was and started elsewhere, and the GPU it left is cordoned."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2, 3))
+    rack.lose(1)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}
+    assert (rack.phase("chat-1"), rack.row("chat-1")["moved"]) == ("ready", "gpu_lost")
+    assert rack.tale("cordoned", "moved") == ["cordoned gpu_lost", "moved gpu_lost"]
+    assert rack.reasons() == {
+        ("GPU-1", "gpu_lost"), ("GPU-1", "gpu_cordoned"), ("chat-1", "on_reserve"),
+    }  # fmt: skip
+    assert rack.states() == ["ok", "lost", "reserve", "reserve"]
+
+
+def test_a_failure_does_not_drain() -> None:
+    """On a GPU that is gone there is nothing to finish: no drain, and the short grace."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.lose(0)
+    rack.pass_(6)
+    assert rack.places() == {"chat-0": (1,)}
+    actions = [e.evidence.get("action") for e in rack.fakes.store.stored if e.kind == "attempt"]
+    assert actions == ["start", "terminate", "start"]
+
+
+def test_two_lost_and_one_reserve() -> None:
+    """The first gets it; the other waits, and says for what."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack.lose(0, 1)
+    rack.fakes.runtime.die("c2", 1)
+    rack.pass_(12)
+    assert rack.places()["chat-0"] == (2,)
+    assert (rack.phase("chat-1"), rack.row("chat-1")["reason"]) == ("failed", "gpu_avoided")
+    assert ("chat-1", "no_gpu_left") in rack.reasons()
+    assert rack.tale("cordoned") == ["cordoned gpu_lost"], "what nobody left is not cordoned"
+
+
+def test_a_group_moves_as_a_whole() -> None:
+    """With one of its GPUs lost it goes to two of the reserve; only the lost one is cordoned."""
+    rack = Rack.up(gpus=((0, 1),), reserve=(2, 3, 4))
+    rack.lose(1)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (2, 3)}
+    assert [e.subject for e in rack.fakes.store.stored if e.kind == "cordoned"] == ["GPU-1"]
+
+
+def test_a_group_takes_its_own_with_it_where_the_reserve_is_short() -> None:
+    """One of the reserve beside the one that is still well is a whole group as well."""
+    rack = Rack.up(gpus=((0, 1),), reserve=(2,))
+    rack.lose(1)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (2, 0)}
+
+
+def test_a_group_does_not_move_in_part() -> None:
+    """Two lost and one in reserve: it stays, and waits."""
+    rack = Rack.up(gpus=((0, 1),), reserve=(2,))
+    rack.lose(0, 1)
+    rack.pass_(12)
+    assert rack.tale("moved", "cordoned") == []
+    assert ("chat-0", "no_gpu_left") in rack.reasons()
+
+
+def test_without_a_reserve_it_goes_to_the_cpu() -> None:
+    """Loudly: in its phase, its condition, the Status; and its container has no GPU."""
+    small = Variant(image="engine:cpu", parallel=1)
+    rack = Rack.up(gpus=(0,), fallback="cpu", on_cpu=small, parallel=4)
+    rack.lose(0)
+    rack.pass_(12)
+    spec = rack.spec("chat-0")
+    assert (spec.gpus, spec.image) == ((), "engine:cpu")
+    assert spec.environment["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert (rack.phase(), rack.row()["reason"], rack.row()["on_cpu"]) == (
+        "degraded",
+        "on_cpu",
+        True,
+    )
+    assert rack.row()["gpus"] == []
+    assert ("chat-0", "on_cpu") in rack.reasons()
+
+
+def test_an_image_of_one_s_own_is_told_that_it_has_no_gpu() -> None:
+    """An engine that gpuctl does not know is told in the words that most of them understand."""
+    rack = Rack.up(gpus=(0,), engine="container", fallback="cpu", environment={"DEVICE": "cuda"})
+    rack.lose(0)
+    rack.pass_(12)
+    told = rack.spec("chat-0").environment
+    assert (told["CUDA_VISIBLE_DEVICES"], told["DEVICE"]) == ("", "cpu")
+
+
+def test_from_the_cpu_it_goes_to_the_reserve_once_there_is_one() -> None:
+    """A reserve GPU that was lost and is back takes over from the CPU."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu", lost=(1,))
+    rack.lose(0)
+    rack.pass_(12)
+    assert rack.row()["on_cpu"] is True
+    rack.find(1)
+    rack.pass_(20)
+    assert (rack.places(), rack.row()["on_cpu"]) == ({"chat-0": (1,)}, False)
+
+
+def test_uncordon_brings_it_back() -> None:
+    """Back on the bus it is not used again before an operator says so; then in its own time."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.lose(0)
+    rack.pass_(12)
+    rack.find(0)
+    rack.pass_(30)
+    assert rack.places() == {"chat-0": (1,)}
+    assert rack.states() == ["cordoned", "reserve"]
+    rack.ask("uncordon", "0")
+    rack.pass_(20)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (0,)}, "ready")
+    assert rack.tale("moved")[-1] == "moved moved_back"
+    assert rack.reasons() == set()
+    assert "drain" in rack.actions()[-4:], "what is well is drained first"
+
+
+def test_an_operator_s_cordon_drains() -> None:
+    """It moves in its own time, and is no failure."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.ask("cordon", "GPU-0", note="new fan")
+    rack.pass_(12)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (1,)}, "ready")
+    assert rack.actions() == ["start", "drain", "terminate", "start"]
+    assert rack.row()["restarts_24h"] == 0
+    told = rack.condition("GPU-0")["evidence"]
+    assert (told["by"], told["because"], told["command"]) == (
+        "operator", "new fan", "gpuctl uncordon 0",
+    )  # fmt: skip
+
+
+def test_cordoned_with_nowhere_to_go_it_runs_on() -> None:
+    """No place for it elsewhere is no reason to stop it; once it has ended it waits."""
+    rack = Rack.up(gpus=(0,))
+    rack.ask("cordon", "0")
+    rack.pass_(30)
+    assert (rack.phase(), rack.fakes.runtime.running()) == ("ready", ["c1"])
+    assert rack.condition("chat-0")["reason"] == "no_gpu_left"
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(30)
+    assert (rack.phase(), rack.row()["reason"]) == ("failed", "gpu_cordoned")
+    rack.ask("uncordon", "0")
+    rack.pass_(10)
+    assert rack.phase() == "ready"
+
+
+def test_cordoned_it_goes_to_the_cpu_only_when_it_has_ended() -> None:
+    """What serves from a GPU is better off there than on the CPU."""
+    rack = Rack.up(gpus=(0,), fallback="cpu")
+    rack.ask("cordon", "0")
+    rack.pass_(30)
+    assert rack.phase() == "ready"
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(12)
+    assert rack.row()["on_cpu"] is True
+
+
+def test_what_was_going_in_its_own_time_has_none_when_its_gpu_fails() -> None:
+    """A drain that is under way is not waited for on a GPU that is lost meanwhile."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
+    rack.works()
+    rack.ask("cordon", "0")
+    rack.pass_(4)
+    assert rack.phase() == "draining"
+    rack.lose(0)
+    rack.pass_(8)
+    assert rack.places() == {"chat-0": (1,)}
+
+
+def test_an_old_container_that_will_not_die_is_left_behind() -> None:
+    """After SIGKILL it is cut from its network and put aside, and the new one starts elsewhere."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.fakes.runtime.immortal.add("c1")
+    rack.lose(0)
+    rack.pass_(30)
+    assert rack.places() == {"chat-0": (1,)}
+    assert ("disconnect", "c1") in rack.fakes.runtime.calls
+    assert rack.fakes.runtime.running() == ["c1", "c2"]
+    assert rack.fakes.runtime.containers["c1"].name != "gpuctl-chat-0"
+    rack.find(0)
+    rack.ask("uncordon", "0")
+    rack.pass_(60)
+    assert rack.row()["reason"] == "old_container_runs", "never two of one replica on one GPU"
+
+
+def test_on_the_host_s_network_it_keeps_its_port() -> None:
+    """What cannot be cut from its network is waited for, whatever GPU there would be."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), network="host")
+    rack.fakes.runtime.immortal.add("c1")
+    rack.lose(0)
+    rack.pass_(60)
+    assert rack.fakes.runtime.running() == ["c1"]
+
+
+def test_neighbours_move_together() -> None:
+    """What shared a card of unknown use shares one of the same size again."""
+    rack = Rack.up(gpus=(0,), reserve=(1, 2), others=("embed",))
+    rack.lose(0)
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (1,), "embed-0": (1,)}
+
+
+def test_strangers_do_not_share_what_is_not_known() -> None:
+    """Two that were on different cards get different cards."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2, 3))
+    rack.lose(0, 1)
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (2,), "chat-1": (3,)}
+
+
+def test_a_card_that_is_too_small_is_passed_over() -> None:
+    """It takes what the profile says of a card, and a smaller one has not that much."""
+    rack = Rack.up(gpus=(0,), reserve=(1, 2), vram_bytes=5 * 2**30, small=(1,))
+    rack.lose(0)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (2,)}
+
+
+def test_heat_moves_nothing() -> None:
+    """A card near its shutdown gets nothing new, and keeps what it has."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.heat(0)
+    rack.pass_(30)
+    assert rack.places() == {"chat-0": (0,)}
+    assert rack.tale("moved", "cordoned") == []
+
+
+def test_a_card_that_is_not_listed_is_looked_for_twice() -> None:
+    """A driver that has just come up may list its cards one by one."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.hide(0)
+    rack.pass_(0)
+    assert rack.tale("moved") == []
+    rack.pass_(6, step=3)
+    assert rack.tale("moved") == ["moved gpu_missing"]
+
+
+def test_without_docker_nothing_moves() -> None:
+    """What cannot be read is not acted on."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.fakes.runtime.unreachable = True
+    rack.lose(0)
+    rack.pass_(20)
+    assert rack.tale("moved", "cordoned") == []
+
+
+def test_in_observe_mode_nothing_moves() -> None:
+    rack = Rack.up(gpus=(0,), reserve=(1,), mode="observe")
+    rack.lose(0)
+    rack.pass_(20)
+    assert rack.tale("moved", "cordoned") == []
+
+
+def test_what_is_stopped_does_not_take_a_reserve() -> None:
+    """It moves when it is wanted again."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.ask("stop", "chat-0")
+    rack.lose(0)
+    rack.pass_(20)
+    assert rack.tale("moved") == []
+    rack.ask("run", "chat-0")
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (1,)}
+
+
+def lost(rack: Rack) -> None:
+    rack.lose(0)
+
+
+def cordoned(rack: Rack) -> None:
+    rack.ask("cordon", "0")
+
+
+def to_cpu(rack: Rack) -> None:
+    rack.ask("failover", "", to="cpu")
+
+
+def scaled(rack: Rack) -> None:
+    rack.ask("scale", counts={"chat": 2})
+
+
+@pytest.mark.parametrize("seconds", range(0, 14, 2))
+@pytest.mark.parametrize(
+    ("happens", "places"),
+    [
+        pytest.param(lost, {"chat-0": (1,)}, id="lost"),
+        pytest.param(cordoned, {"chat-0": (1,)}, id="cordoned"),
+        pytest.param(to_cpu, {"chat-0": ()}, id="failover-cpu"),
+        pytest.param(scaled, {"chat-0": (0,), "chat-1": (1,)}, id="scaled"),
+    ],
+)
+def test_a_new_daemon_goes_on_where_the_old_one_was(
+    happens: Any, places: dict[str, tuple[int, ...]], seconds: int
+) -> None:
+    """Whenever it is replaced, the end is the same, and nothing is started twice."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu")
+    happens(rack)
+    rack.pass_(seconds)
+    rack.born()
+    rack.pass_(40)
+    assert rack.places() == places
+    assert len(rack.fakes.runtime.running()) == len(places)
+    assert [call[0] for call in rack.fakes.runtime.calls].count("create") == 2
+    assert gpus_of(rack) == {name: tuple(f"GPU-{i}" for i in at) for name, at in places.items()}
