@@ -9,6 +9,7 @@ from __future__ import annotations
 from gpuctl import caches, questions
 from gpuctl.engines.llamacpp import options as of_llamacpp
 from gpuctl.engines.llamacpp.fit import fit
+from gpuctl.engines.llamacpp.memory import memory
 from gpuctl.engines.llamacpp.options import CACHE_ENVIRONMENT, COMPILED, Options
 from gpuctl.engines.llamacpp.stages import explain, stage
 from gpuctl.engines.llamacpp.tuning import ALL_LAYERS, is_compiled, tune
@@ -167,6 +168,7 @@ ENGINE = Engine(
     launch=launch,
     probe=probe,
     stats=stats,
+    memory=memory,
     tune=tune,
     fit=fit,
     stage=stage,

@@ -14,6 +14,7 @@ from gpuctl import caches, questions
 from gpuctl.engines.vllm import images
 from gpuctl.engines.vllm import options as of_vllm
 from gpuctl.engines.vllm.fit import fit
+from gpuctl.engines.vllm.memory import memory
 from gpuctl.engines.vllm.options import Options
 from gpuctl.engines.vllm.stages import explain, stage
 from gpuctl.engines.vllm.tuning import NCCL_ENVIRONMENT, tune
@@ -182,6 +183,7 @@ ENGINE = Engine(
     launch=launch,
     probe=probe,
     stats=stats,
+    memory=memory,
     tune=tune,
     fit=fit,
     stage=stage,
