@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from gpuctl.act import FaultPoint, Outcome, act
 from gpuctl.decide import Withdrawal
 from gpuctl.history import ReplicaHistory
 from gpuctl.journal import Journal
+from gpuctl.log_lines import cuda_oom
 from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot, Start
 from gpuctl.orders import Order
 from gpuctl.ports import World
@@ -136,12 +137,19 @@ class Attempts:
         kind = EventKind.DONE if outcome.done else EventKind.UNDONE
         make = self._journal.event
         return [
-            *(
-                make(EventKind.EVIDENCE, action.replica, action.reason, left)
-                for left in outcome.left
-            ),
+            *(event for left in outcome.left for event in self._left(action, left)),
             make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
         ]
+
+    def _left(self, action: Action, left: Evidence) -> Iterator[Event]:
+        """Yield what an old container left behind, and what is made of it if it had failed."""
+        make, failure = self._journal.event, self._journal.history.replica(action.replica).failure
+        yield make(EventKind.EVIDENCE, action.replica, action.reason, left)
+        log, container = left.get("log"), left.get("container")
+        line = cuda_oom(str(each) for each in log) if isinstance(log, tuple | list) else ""
+        if line and failure is not None and failure.container == container:
+            told: Evidence = {"container": container, "line": line}
+            yield make(EventKind.CUDA_OOM, action.replica, "cuda_oom", told)
 
 
 def _excused(outcome: Outcome, now: Snapshot, known: ReplicaHistory) -> bool:

@@ -12,6 +12,17 @@ LINE_CHARACTERS = 2000
 
 #: Colours carry nothing that an operator needs, so they go without a trace.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: Words for VRAM that ran out. Sources: ggml-cuda.cu of llama.cpp ("cudaMalloc failed: out of
+#: memory"), PyTorch's CUDACachingAllocator ("CUDA out of memory."), cudaGetErrorString of CUDA.
+_CUDA_OOM = re.compile(
+    r"CUDA out of memory|cudaMalloc failed: out of memory|CUDA error:? out of memory"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED"
+)
+
+
+def cuda_oom(found: Iterable[str]) -> str:
+    """Return the last of these lines that tells of VRAM that ran out, "" where none does."""
+    return next((each for each in reversed(tuple(found)) if _CUDA_OOM.search(each)), "")
 
 
 def line(raw: bytes) -> str:

@@ -15,6 +15,7 @@ from gpuctl.model import GatewaySettings, Plan, Snapshot
 from gpuctl.model.status import DaemonStatus, Status
 from gpuctl.ports import World
 from gpuctl.status import Header, status
+from gpuctl.trends import Trends
 
 
 class Publisher:
@@ -34,6 +35,7 @@ class Publisher:
         now: Snapshot,
         conditions: Conditions,
         waits: Mapping[str, Wait],
+        trends: Trends,
         began: float,
     ) -> None:
         """
@@ -57,7 +59,8 @@ class Publisher:
             ),
             gateway=gateway,
         )
-        document = status(plan, now, conditions, self._journal.history, waits, self.last, header)
+        history = self._journal.history
+        document = status(plan, now, conditions, history, waits, self.last, header, trends)
         self._put(document)
         self.last = document
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from gpuctl.forecast import Forecast, forecast
 from gpuctl.heat import heat
-from gpuctl.model import GpuHealth, GpuReading, Plan, Snapshot, WatchdogSettings
+from gpuctl.model import MIB, GpuHealth, GpuReading, Plan, Snapshot, WatchdogSettings
 from gpuctl.pressure import ladder, pressure
 
 #: Samples kept of each GPU, and of each replica's VRAM.
@@ -51,6 +51,7 @@ class GpuTrend:
     braked: tuple[int, ...] = ()  # the same, for power
     aging: tuple[GpuHealth, ...] = ()  # one a reading, of the last hour
     forecast: Forecast = field(default_factory=lambda: Forecast(unknown="too_few_samples"))
+    columns: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)  # for the Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ def _gpu(
         braked=_minutes(before.braked, minute, BRAKE in reasons),
         aging=_aging(before.aging, gpu.health),
         forecast=before.forecast,
+        columns=before.columns,
     )
     return _sampled(made, gpu, now, settings) if due else made
 
@@ -144,8 +146,25 @@ def _sampled(made: GpuTrend, gpu: GpuReading, now: float, settings: WatchdogSett
     ]
     edges = [(name, ratio) for name, ratio in ladder(settings) if name in _FORETOLD]
     return replace(
-        made, samples=samples, forecast=forecast(used, gpu.memory_total_bytes or 0, edges)
+        made,
+        samples=samples,
+        forecast=forecast(used, gpu.memory_total_bytes or 0, edges),
+        columns=_columns(samples),
     )
+
+
+def _columns(samples: tuple[Sample, ...]) -> dict[str, tuple[int | None, ...]]:
+    """Return the samples by what they measure, in whole numbers."""
+    return {
+        "memory_mib": tuple(_whole(each.memory_used_bytes, 1 / MIB) for each in samples),
+        "utilization_percent": tuple(_whole(each.utilization_ratio, 100) for each in samples),
+        "celsius": tuple(_whole(each.temperature_celsius) for each in samples),
+        "watts": tuple(_whole(each.power_watts) for each in samples),
+    }
+
+
+def _whole(value: float | None, factor: float = 1.0) -> int | None:
+    return None if value is None else round(value * factor)
 
 
 def _hot(reasons: tuple[str, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuctl.model import Verdict
+from gpuctl.model import Evidence, Verdict
 from gpuctl.plugin import Check, Scene
 
 
@@ -44,9 +44,17 @@ def _verdict(scene: Scene, uuid: str, reason: str) -> Verdict:
         subject=uuid,
         state="failed" if reason else "ok",
         reason=reason,
+        evidence=_evidence(scene, uuid) if reason else {},
         remedy="avoid" if reason else "none",
         reading_boot_seconds=scene.now.gpus_boot_seconds,
     )
+
+
+def _evidence(scene: Scene, uuid: str) -> Evidence:
+    """Return which card it is, and what the driver reported of it since the host was booted."""
+    known = next(gpu for gpu in scene.plan.gpus if gpu.uuid == uuid)
+    xids = {each.number: None for each in scene.history.gpu(uuid).xids if each.at >= 0.0}
+    return {"index": known.index, "name": known.name, "xids": tuple(xids)}
 
 
 CHECK = Check(name="gpu_missing", order=50, run=run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gpuctl import gpu_status
 from gpuctl.cli import compose
 from gpuctl.cli.session import Session, display
+from gpuctl.model import WatchdogSettings
 
 if TYPE_CHECKING:
     from gpuctl.model.status import GpuStatus
@@ -31,4 +32,4 @@ def gpus(session: Session) -> list[GpuStatus]:
     status = session.running()
     if status is not None:
         return status["gpus"]
-    return [gpu_status.of_reading(gpu) for gpu in compose.read_gpus(session)]
+    return [gpu_status.now_only(gpu, WatchdogSettings()) for gpu in compose.read_gpus(session)]

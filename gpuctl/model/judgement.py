@@ -106,6 +106,7 @@ class EventKind(StrEnum):
     XID = "xid"  # of a GPU; reason: its number
     CORDONED = "cordoned"  # a GPU, by the daemon itself; an operator's is an intent
     MOVED = "moved"  # a replica got other GPUs; evidence: gpus (UUIDs, () is the CPU), voluntary
+    CUDA_OOM = "cuda_oom"  # a failed container's last words: it ran out of VRAM
     MEASURED = "measured"  # the VRAM that a model took; subject: what `planning` looks it up by
     PEAK = "peak"  # the highest readings of a GPU within an hour
 

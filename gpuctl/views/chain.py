@@ -121,6 +121,8 @@ def _cause(cause: Event) -> str:
     match cause.kind:
         case EventKind.FAILED:
             return f"failed: {cause.reason}"
+        case EventKind.INTENT if cause.evidence.get("by") == "gpuctl":
+            return f"gpuctl asked for `{cause.reason}`, because {cause.evidence.get('because')}"
         case EventKind.INTENT:
             return f"an operator asked for `{cause.reason}`"
         case EventKind.ADOPTED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.model import GpuProcess, Plan, Snapshot
+from gpuctl.model import GpuFacts, GpuHealth, GpuProcess, Plan, Snapshot
 from gpuctl.plugin import Check, Scene, load_checks
 from tests import make
 
@@ -29,6 +29,27 @@ SCENES = {
         ),
         past=make.history(make.served(), make.failed(), cautious=True),
     ),
+    "every-gpu-sick": make.scene(
+        make.snapshot(
+            make.container(),
+            gpus=[
+                make.gpu(
+                    processes=[GpuProcess(pid=100, used_bytes=make.MIB, container="c1")],
+                    memory_used_bytes=6 * 1024 * make.MIB,
+                    temperature_celsius=101.0,
+                    throttle_reasons=("hw_thermal",),
+                    facts=GpuFacts(temperature_shutdown_celsius=102.0),
+                    health=GpuHealth(
+                        ecc_uncorrected_volatile=1,
+                        remapped_rows_failure=True,
+                        recovery_action="gpu_reset",
+                    ),
+                )
+            ],
+            probes=[make.probe()],
+        ),
+        past=make.history(make.served(), make.event("xid", "GPU-0", "79", pid=100)),
+    ),
     "nothing-readable": make.scene(
         make.snapshot(make.container(), errors={"runtime": "down", "gpus": "hung", "host": "?"}),
         past=make.history(make.served()),
@@ -37,9 +58,11 @@ SCENES = {
 
 
 def test_checks_run_in_the_order_of_the_watchdog() -> None:
-    """Stopped, then VRAM, then health, then what stands still, then the GPUs."""
+    """Stopped, then VRAM, then health, then what stands still, then the rest, each once."""
     names = [check.name for check in CHECKS]
-    assert names == ["sources", "stopped", "vram", "health", "stalled", "gpu_missing", "restarts"]
+    assert names[:5] == ["sources", "stopped", "vram", "health", "stalled"]
+    assert len(set(names)) == len(names)
+    assert len({check.order for check in CHECKS}) == len(CHECKS)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

@@ -1,0 +1,71 @@
+"""
+Who else holds VRAM on a GPU that is planned with?
+
+Nobody is ended: what a stranger holds is named, and what does not fit beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gpuctl.model import GpuProcess, GpuReading, Json, Replica, Verdict
+from gpuctl.plugin import Check, Scene
+
+#: So many are named; the rest are summed up.
+_NAMED = 5
+
+
+def run(scene: Scene) -> Iterable[Verdict]:
+    """Judge every planned GPU that reports its processes."""
+    ours = _ours(scene)
+    for gpu in scene.gpus():
+        if gpu.processes is None:
+            continue
+        replicas = [r for r in scene.plan.replicas if any(g.uuid == gpu.uuid for g in r.gpus)]
+        if any(scene.history.replica(r.name).attempt is not None for r in replicas):
+            continue  # what is being started is not known by its container yet
+        strangers = [each for each in gpu.processes if each.container not in ours]
+        yield _judge(gpu, replicas, strangers, scene)
+
+
+def _ours(scene: Scene) -> set[str]:
+    """Return the ids of all containers of replicas, also of those that have just ended."""
+    found = {container.id for container in scene.now.owned.values()}
+    found |= {container.id for there in scene.now.aside.values() for container in there}
+    return found | {known.container for known in scene.history.replicas.values()}
+
+
+def _judge(
+    gpu: GpuReading, replicas: list[Replica], strangers: list[GpuProcess], scene: Scene
+) -> Verdict:
+    held = sum(each.used_bytes or 0 for each in strangers)
+    planned = sum((r.vram_bytes or 0) // len(r.gpus) for r in replicas)
+    total = gpu.memory_total_bytes
+    reason = ""
+    if total is not None and held and planned and planned + held > total:
+        reason = "vram_does_not_fit"
+    elif held > scene.plan.watchdog.stranger_vram_bytes:
+        reason = "vram_held_by_others"
+    largest = sorted(strangers, key=lambda each: -(each.used_bytes or 0))
+    return Verdict(
+        check="strangers",
+        subject=gpu.uuid,
+        state="degraded" if reason else "ok",
+        reason=reason,
+        evidence={
+            "vram_bytes": held,
+            "planned_bytes": planned,
+            "processes": tuple(_told(each) for each in largest[:_NAMED]),
+            "more": max(0, len(strangers) - _NAMED),
+        },
+        reading_boot_seconds=scene.now.gpus_boot_seconds,
+    )
+
+
+def _told(process: GpuProcess) -> Json:
+    told: dict[str, Json] = {"pid": process.pid, "name": process.name or ""}
+    told["vram_bytes"] = process.used_bytes
+    return told if process.container is None else {**told, "container": process.container}
+
+
+CHECK = Check(name="strangers", order=59, run=run)
