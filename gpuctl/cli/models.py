@@ -59,3 +59,21 @@ def list_models(
     from gpuctl.cli import model_list
 
     model_list.command(context.obj, profile, as_json=json)
+
+
+@models.command("inspect")
+def inspect(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A file, a directory, or ORG/NAME in the cache.")
+    ],
+    tokens: Annotated[
+        int | None, typer.Option("--context", metavar="N", help="Tokens of one request.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(metavar="N", help="Requests at once.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print a document for scripts.")] = False,
+) -> None:
+    """Show what is in a model, what it needs, and on which GPU of this host it fits."""
+    from gpuctl.cli import model_inspect
+
+    model_inspect.command(context.obj, name, context=tokens, parallel=parallel, as_json=json)
