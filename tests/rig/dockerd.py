@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -50,12 +50,13 @@ def missing() -> str:
 class PrivateEngine:
     """A dockerd that can be started, stopped and killed; a context manager."""
 
-    def __init__(self, *, live_restore: bool = False) -> None:
+    def __init__(self, *, live_restore: bool = False, flags: Sequence[str] = ()) -> None:
         # A socket's path has 107 characters at most, and containerd's lies deep below.
         self.folder = Path(tempfile.mkdtemp(prefix="ge", dir="/tmp"))
         self.socket = self.folder / "docker.sock"
         self.host = f"unix://{self.socket}"
         self.live_restore = live_restore
+        self._flags = tuple(flags)
         self._refusal = self.folder / "refusal"
         self._process: subprocess.Popen[bytes] | None = None
         self._write_hook()
@@ -101,7 +102,7 @@ class PrivateEngine:
     def start(self) -> None:
         """Start dockerd and wait until it answers; cleans up after a kill first."""
         self._clear_after_kill()
-        flags = ["--live-restore"] if self.live_restore else []
+        flags = [*(["--live-restore"] if self.live_restore else []), *self._flags]
         with (self.folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [

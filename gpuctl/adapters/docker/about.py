@@ -64,7 +64,7 @@ def about(
         swap_limit=bool(told.get("SwapLimit")),
         forwarding=bool(told.get("IPv4Forwarding")),
         images={name: image for name, image in found.items() if image is not None},
-        config=_configuration(environment, configuration),
+        config=configured(environment, configuration),
         loopback_routed=_routed(),
     )
 
@@ -83,7 +83,8 @@ def _image(client: APIClient, name: str) -> ImageFacts | None:
     return None
 
 
-def _configuration(environment: Mapping[str, str], path: Path) -> DaemonJson | Unread:
+def configured(environment: Mapping[str, str], path: Path) -> DaemonJson | Unread:
+    """Return what an engine's configuration file says, where the engine is on this host."""
     host = environment.get("DOCKER_HOST", "")
     if host and not host.startswith("unix://"):
         return Unread(reason="absent", message=f"the engine is on another host: {host}")
