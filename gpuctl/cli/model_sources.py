@@ -81,7 +81,8 @@ def pull_command(need: Need) -> str:
         repository, path, folder = source.repository, source.path, place / source.repository
     else:
         own = Path(need.model)
-        repository, path, folder = "ORG/NAME", own.name, place / own.parent
+        below = place if own.is_absolute() else place / own.parent
+        repository, path, folder = "ORG/NAME", own.name, below
     words = ["gpuctl", "models", "pull", repository, "--file", path, "--to", str(folder)]
     return shlex.join(words)
 
