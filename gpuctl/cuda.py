@@ -50,7 +50,6 @@ class Instead:
     """What an engine has to offer where its image does not fit."""
 
     cuda_12: str  # its image for drivers before 580
-    cpu: str  # its image for the CPU
     #: Whether the image holds no code for such a card, so that the driver compiles it.
     jit: Callable[[cards.Capability], bool] = lambda _: False
     #: Whether the image brings NVIDIA's libraries for older drivers, and is told to use them.

@@ -192,6 +192,7 @@ PRELOADED = {
                 "VLLM_DO_NOT_TRACK": "1",
                 "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_ENGINE_READY_TIMEOUT_S": "1800",
+                "TORCH_NCCL_BLOCKING_WAIT": "1",
             },
             id="llm",
         ),

@@ -16,12 +16,15 @@ from gpuctl.model import (
     Ulimit,
 )
 
-from .make import host, planned, workload
+from .make import gpu, host, planned, workload
+
+#: Cards that every engine runs on, and whose code is in the images.
+CARDS = tuple(gpu(index, name="NVIDIA RTX A6000", memory_total_bytes=48 * GIB) for index in (0, 1))
 
 
 def spec(runtime: str = "docker", **changes: Any) -> ContainerSpec:
     return (
-        planned(workload(**({"gpus": ((0,),)} | changes)), on=host(runtime=runtime))
+        planned(workload(**({"gpus": ((0,),)} | changes)), on=host(CARDS, runtime=runtime))
         .replicas[0]
         .spec
     )

@@ -28,7 +28,6 @@ _TAG = re.compile(r"(?:full|light|server)(?:-([a-z]+\d*))??(?:-(b\d+))?")
 
 _INSTEAD = cuda.Instead(
     cuda_12="ghcr.io/ggml-org/llama.cpp:server-cuda",
-    cpu="ghcr.io/ggml-org/llama.cpp:server",
     jit=compiled_by_driver,
 )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from gpuctl import caches, cards
 from gpuctl.engines.llamacpp.options import COMPILED, compiled_by_driver
-from gpuctl.model import GIB, GpuIdentity, Json, Tuned, Workload
+from gpuctl.model import GIB, GpuIdentity, Tuned, Workload
+from gpuctl.own_settings import own
 from gpuctl.plugin import Slot
 
 #: More layers than any model has; builds before 2026 do not know the word `all`.
@@ -17,7 +18,7 @@ SMALL_BYTES = 8 * GIB
 SMALL_BATCH = 256
 
 #: What an option is called on the command line, where a profile may give it in `args`.
-_FLAGS = {
+_FLAGS: dict[str, tuple[str, ...]] = {
     "gpu_layers": (),  # gpuctl's to set
     "batch": ("-b", "--batch-size"),
     "ubatch": ("-ub", "--ubatch-size"),
@@ -34,11 +35,11 @@ def tune(workload: Workload, slot: Slot) -> Iterator[Tuned]:
     if not slot.gpus:
         return
     for chosen in _chosen(workload, cards.weakest(slot.gpus)):
-        yield _own(workload, chosen.key) or chosen
+        yield own(workload, chosen.key, _FLAGS[chosen.key]) or chosen
     for key in ("threads", "pooling", "cache_ram_mib", "spec_draft_model", "spec_draft_max"):
-        own = _own(workload, key)
-        if own is not None:
-            yield own
+        found = own(workload, key, _FLAGS.get(key, ()))
+        if found is not None:
+            yield found
     if is_compiled(slot):
         yield from caches.tuned(workload, slot, (COMPILED,))
 
@@ -76,15 +77,3 @@ def _batches(workload: Workload, gpu: GpuIdentity) -> Iterator[Tuned]:
         return
     for key in ("batch", "ubatch"):
         yield Tuned(key=key, value=size, why=why)
-
-
-def _own(workload: Workload, key: str) -> Tuned | None:
-    """Return what the operator set himself, in the options or as a flag of `args`."""
-    if key in workload.options:
-        value: Json = workload.options[key]  # type: ignore[assignment]  # options are plain JSON
-        return Tuned(key=key, value=value, why="as the profile says", by_operator=True)
-    flags = _FLAGS.get(key, ())
-    given = next((a for a in workload.args if a.partition("=")[0] in flags), None)
-    if given is None:
-        return None
-    return Tuned(key=key, value=given, why="in the profile's args", by_operator=True)

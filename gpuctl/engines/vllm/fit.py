@@ -46,7 +46,6 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     forward = workload.environment.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
     instead = cuda.Instead(
         cuda_12=images.with_cuda_12(workload.image),
-        cpu="vllm/vllm-openai-cpu:latest-x86_64",
         forward=forward,
     )
     yield from cuda.unfit(workload.image, build, slot, instead)

@@ -9,9 +9,8 @@ from gpuctl import caches, cards
 from gpuctl.engines.vllm import images
 from gpuctl.engines.vllm import options as of_vllm
 from gpuctl.model import GpuIdentity, Json, Tuned, Workload
+from gpuctl.own_settings import own
 from gpuctl.plugin import Slot
-
-_SAID = "as the profile says"
 
 #: A collective that fails then raises in the process, where it would wait for ever.
 #: Source: https://docs.pytorch.org/docs/stable/torch_nccl_environment_variables.html
@@ -53,15 +52,14 @@ def _tensor_parallel(slot: Slot) -> Tuned:
 
 
 def _sequences(workload: Workload, gpu: GpuIdentity) -> Iterator[Tuned]:
-    own = _own(workload, "max_num_seqs")
-    found = cards.sequences(gpu)
-    if own is not None:
-        yield own
+    written, suits = _own(workload, "max_num_seqs"), cards.sequences(gpu)
+    if written is not None:
+        yield written
     elif workload.parallel != 1 or "parallel" in json.loads(workload.intent):
         why = "the workload's parallel"
         yield Tuned(key="max_num_seqs", value=workload.parallel, why=why, by_operator=True)
-    elif found is not None:
-        yield Tuned(key="max_num_seqs", value=found[0], why=found[1])
+    elif suits is not None:
+        yield Tuned(key="max_num_seqs", value=suits[0], why=suits[1])
 
 
 def _for_card(workload: Workload, gpu: GpuIdentity) -> Iterator[Tuned]:
@@ -99,31 +97,26 @@ def _attention(found: cards.Capability, version: tuple[int, ...] | None) -> Tune
 def _for_prompts(workload: Workload) -> Iterator[Tuned]:
     """Yield how prompts and tokens are computed; a model that makes no text decides by itself."""
     for key, value, why in _PROMPTS:
-        own = _own(workload, key)
-        if own is not None:
-            yield own
+        found = _own(workload, key)
+        if found is not None:
+            yield found
         elif workload.kind == "chat" or key == "enforce_eager":
             yield Tuned(key=key, value=value, why=why)
 
 
 def _collectives(workload: Workload) -> Iterator[Tuned]:
     for name, value in NCCL_ENVIRONMENT.items():
-        own = workload.environment.get(name)
+        said = workload.environment.get(name)
         yield Tuned(
             key=name,
-            value=own or value,
-            why=_SAID if own else "NCCL's errors end the process, and do not hang it",
-            by_operator=own is not None,
+            value=said or value,
+            why="as the profile says"
+            if said
+            else "NCCL's errors end the process, and hang nothing",
+            by_operator=said is not None,
         )
 
 
 def _own(workload: Workload, key: str) -> Tuned | None:
-    """Return what the operator set himself, in the options or as a flag of `args`."""
-    if key in workload.options:
-        value: Json = workload.options[key]  # type: ignore[assignment]  # options are plain JSON
-        return Tuned(key=key, value=value, why=_SAID, by_operator=True)
-    flags = {f"--{key.replace('_', '-')}", f"--no-{key.replace('_', '-')}"}
-    given = next((a for a in workload.args if a.partition("=")[0] in flags), None)
-    if given is None:
-        return None
-    return Tuned(key=key, value=given, why="in the profile's args", by_operator=True)
+    flag = key.replace("_", "-")
+    return own(workload, key, (f"--{flag}", f"--no-{flag}"))

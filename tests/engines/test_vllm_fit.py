@@ -1,0 +1,218 @@
+"""vLLM's fit: its images by name, its floor, and the numbers a card computes with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuctl.cuda import Build
+from gpuctl.engines.vllm import ENGINE, images
+from gpuctl.model import GpuIdentity, Workload
+from gpuctl.plugin import Slot, Unfit
+
+from .make import slot, workload
+
+P106 = GpuIdentity(index=0, uuid="GPU-0", name="NVIDIA P106-100")
+T4 = GpuIdentity(index=0, uuid="GPU-0", name="Tesla T4")
+A100 = GpuIdentity(index=0, uuid="GPU-0", name="NVIDIA A100-SXM4-80GB")
+L4 = GpuIdentity(index=0, uuid="GPU-0", name="NVIDIA L4")
+UNKNOWN = GpuIdentity(index=0, uuid="GPU-0")
+IMAGE = "vllm/vllm-openai:v0.33.0"
+
+
+def llm(**changes: Any) -> Workload:
+    return workload(**({"engine": "vllm", "model": "org/model", "image": IMAGE} | changes))
+
+
+def on(*gpus: GpuIdentity, driver: str = "580.95.05") -> Slot:
+    return Slot(
+        index=0, gpus=gpus, port=1, runtime="docker", driver_version=driver, cuda_version=(13, 0)
+    )
+
+
+def fit(asked: Workload, where: Slot) -> list[Unfit]:
+    assert ENGINE.fit is not None
+    return list(ENGINE.fit(asked, where))
+
+
+@pytest.mark.parametrize(
+    ("image", "build"),
+    [
+        pytest.param(
+            "vllm/vllm-openai:v0.33.0",
+            Build(platform="cuda", major=13, minor=0, version=(0, 33, 0)),
+            id="today's",
+        ),
+        pytest.param(
+            "vllm/vllm-openai",
+            Build(platform="cuda", major=13, minor=0, version=(999,)),
+            id="the newest",
+        ),
+        pytest.param(
+            "mirror.local:5000/vllm/vllm-openai:latest-cu129-x86_64@sha256:00",
+            Build(platform="cuda", major=12, minor=9, version=(999,)),
+            id="a mirror of CUDA 12",
+        ),
+        pytest.param(
+            "vllm/vllm-openai:v0.19.1",
+            Build(platform="cuda", major=12, version=(0, 19, 1)),
+            id="before CUDA 13",
+        ),
+        pytest.param(
+            "vllm/vllm-openai:v0.15.0-cu130",
+            Build(platform="cuda", major=13, minor=0, version=(0, 15, 0)),
+            id="CUDA 13 before its time",
+        ),
+        pytest.param(
+            "vllm/vllm-openai:v0.9.0.post1",
+            Build(platform="cuda", major=12, version=(0, 9, 0)),
+            id="a mended one",
+        ),
+        pytest.param(
+            "vllm/vllm-openai-cpu:latest-x86_64", Build(platform="cpu", version=(999,)), id="cpu"
+        ),
+        pytest.param(
+            "vllm/vllm-openai-rocm:v0.33.0", Build(platform="rocm", version=(0, 33, 0)), id="rocm"
+        ),
+        pytest.param(
+            "vllm/vllm-openai:v0.33.0-rocm700",
+            Build(platform="rocm", version=(0, 33, 0)),
+            id="rocm by tag",
+        ),
+        pytest.param(
+            "vllm/vllm-openai-xpu:v0.33.0", Build(platform="other", version=(0, 33, 0)), id="xpu"
+        ),
+        pytest.param("example/server:1", None, id="another project's"),
+        pytest.param("vllm/vllm-openai:mine", None, id="a tag of one's own"),
+    ],
+)
+def test_images(image: str, build: Build | None) -> None:
+    """An image of the project tells what is in it by name; any other tells nothing."""
+    assert images.build(image) == build
+    assert images.version(image) == (build.version if build else None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        pytest.param(llm(), on(T4), id="Turing, the floor"),
+        pytest.param(llm(options={"dtype": "half"}), on(T4), id="half on Turing"),
+        pytest.param(llm(options={"quantization": "awq"}), on(T4), id="AWQ on Turing"),
+        pytest.param(llm(options={"quantization": "fp8"}), on(T4), id="fp8 weights by Marlin"),
+        pytest.param(llm(options={"dtype": "bfloat16"}), on(A100), id="bfloat16 on Ampere"),
+        pytest.param(llm(options={"kv_cache_dtype": "fp8"}), on(A100), id="fp8 KV on Ampere"),
+        pytest.param(
+            llm(options={"kv_cache_dtype": "fp8_e4m3", "quantization": "fp8"}), on(L4), id="Ada"
+        ),
+        pytest.param(llm(options={"dtype": "bfloat16"}), on(UNKNOWN), id="a card not known"),
+        pytest.param(llm(image="vllm/vllm-openai-cpu:v0.33.0"), slot(gpus=0), id="CPU image"),
+        pytest.param(llm(image="example/server:1"), slot(gpus=0), id="another image on the CPU"),
+        pytest.param(
+            llm(environment={"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}),
+            on(A100, driver="570.86.15"),
+            id="with libraries for older drivers",
+        ),
+    ],
+)
+def test_fits(asked: Workload, where: Slot) -> None:
+    """What runs is let through."""
+    assert fit(asked, where) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "unfit"),
+    [
+        pytest.param(
+            llm(options={"dtype": "bfloat16"}),
+            on(P106, driver="535.183.01"),
+            Unfit(
+                key="engine",
+                what="vLLM needs compute capability 7.5 or more, and this is P106-100 (compute"
+                " capability 6.1)",
+                hint='use engine = "llama.cpp" with image ='
+                ' "ghcr.io/ggml-org/llama.cpp:server-cuda"',
+            ),
+            id="Pascal, and nothing else is said",
+        ),
+        pytest.param(
+            llm(),
+            on(A100, driver="570.86.15"),
+            Unfit(
+                key="image",
+                what="vllm/vllm-openai:v0.33.0 brings CUDA 13, which needs driver 580 or newer,"
+                " and this host has 570.86.15",
+                hint='use image = "vllm/vllm-openai:v0.33.0-cu129", which brings CUDA 12, or'
+                " update the driver to 580 or newer",
+            ),
+            id="CUDA 13 on an older driver",
+        ),
+        pytest.param(
+            llm(options={"dtype": "bfloat16"}),
+            on(T4),
+            Unfit(
+                key="options.dtype",
+                what="bfloat16 needs compute capability 8.0: T4 (compute capability 7.5)".replace(
+                    "T4 (", "Tesla T4 ("
+                ),
+                hint='write dtype = "half"',
+            ),
+            id="bfloat16 on Turing",
+        ),
+        pytest.param(
+            llm(options={"kv_cache_dtype": "fp8_e5m2"}),
+            on(T4),
+            Unfit(
+                key="options.kv_cache_dtype",
+                what="no attention backend reads an fp8 KV cache on Tesla T4 (compute capability"
+                " 7.5)",
+                hint="take kv_cache_dtype out: the cache is then as wide as dtype",
+            ),
+            id="fp8 KV on Turing",
+        ),
+        *(
+            pytest.param(
+                llm(image="vllm/vllm-openai:v0.14.0", options={"quantization": name}),
+                on(T4),
+                Unfit(
+                    key="options.quantization",
+                    what=f"vLLM 0.14.0 runs {name} on compute capability 8.0 or more only: Tesla"
+                    " T4 (compute capability 7.5)",
+                    hint="use an image of vLLM 0.15 or newer, or a model in AWQ or GPTQ",
+                ),
+                id=f"{name} on Turing, before",
+            )
+            for name in ("fp8", "awq_marlin", "gptq_marlin")
+        ),
+        pytest.param(
+            llm(),
+            slot(gpus=0),
+            Unfit(
+                key="image",
+                what="vllm/vllm-openai:v0.33.0 does not run on the CPU",
+                hint='use image = "vllm/vllm-openai-cpu:latest-x86_64"',
+            ),
+            id="a GPU's image on the CPU",
+        ),
+    ],
+)
+def test_refused(asked: Workload, where: Slot, unfit: Unfit) -> None:
+    """What cannot run is refused with what to use instead."""
+    assert fit(asked, where) == [unfit]
+
+
+def test_the_weakest_of_a_group_decides() -> None:
+    """One Turing card in a group takes bfloat16 from all of it."""
+    found = fit(llm(options={"dtype": "bfloat16"}), on(A100, T4))
+    assert [unfit.key for unfit in found] == ["options.dtype"]
+
+
+def test_no_version_is_no_mistake() -> None:
+    """Where an image does not tell its vLLM, its quantizations are not judged."""
+    found = fit(llm(image="example/server:1", options={"quantization": "fp8"}), on(T4))
+    assert found == []
+
+
+def test_the_cuda_12_image_of_an_unknown_one() -> None:
+    """Without a version in its name the newest of CUDA 12 is named."""
+    assert images.with_cuda_12("vllm/vllm-openai:latest") == "vllm/vllm-openai:latest-cu129"
