@@ -1,4 +1,4 @@
-"""The plan in force: the applied profile's, with what has moved since. The daemon asks each tick."""
+"""The plan in force: the applied profile's, with what has moved since; asked for at each tick."""
 
 from __future__ import annotations
 

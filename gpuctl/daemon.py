@@ -270,7 +270,8 @@ class Daemon:
         try:
             request.answer.set_result(self.intend(request.body))
         except GpuctlError as error:
-            request.answer.set_result({"ok": False, "error": error.message, "hint": error.hint})
+            told = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+            request.answer.set_result({"ok": False, **told})
 
     def intend(self, body: Body) -> Body:
         """Commit one request; it is acted on by the tick that follows. Raises `GpuctlError`."""

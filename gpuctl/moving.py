@@ -7,7 +7,7 @@ is told at once and not by a condition later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -19,7 +19,6 @@ from gpuctl.model import (
     Assignments,
     Event,
     EventKind,
-    GpuIdentity,
     Json,
     Plan,
     Snapshot,
@@ -70,30 +69,30 @@ def requested(
             return _scaled(arguments, who, at)
         case "failover":
             return [_failed_over(subject, str(arguments.get("to", "")), who, at)]
-    gpu = named(subject, at.plan)
+    uuid = named(subject, [(gpu.index, gpu.uuid) for gpu in at.plan.gpus])
     told = dict(who)
     if arguments.get("note"):
         told["note"] = str(arguments["note"])
-    return [event(at.now, EventKind.INTENT, gpu.uuid, verb, told)]
+    return [event(at.now, EventKind.INTENT, uuid, verb, told)]
 
 
-def named(name: str, plan: Plan) -> GpuIdentity:
-    """Return the GPU that an index, a UUID or its beginning means. Raises `NotFound`."""
-    by_index = [gpu for gpu in plan.gpus if name == str(gpu.index) and gpu.index >= 0]
-    by_uuid = [gpu for gpu in plan.gpus if name in (gpu.uuid, gpu.uuid.removeprefix("GPU-"))]
-    begun = [
-        gpu
-        for gpu in plan.gpus
-        if len(name.removeprefix("GPU-")) >= _PREFIX_CHARACTERS
-        and gpu.uuid.removeprefix("GPU-").startswith(name.removeprefix("GPU-"))
-    ]
-    found = by_index or by_uuid or begun
+def named(name: str, gpus: Sequence[tuple[int, str]]) -> str:
+    """
+    Return the UUID of the GPU that an index, a UUID or its beginning means.
+
+    *gpus* are indexes and UUIDs of all there are. Raises `NotFound`.
+    """
+    text = name.removeprefix("GPU-")
+    by_index = [uuid for index, uuid in gpus if name == str(index) and index >= 0]
+    by_uuid = [uuid for _, uuid in gpus if name in (uuid, uuid.removeprefix("GPU-"))]
+    begun = [uuid for _, uuid in gpus if uuid.removeprefix("GPU-").startswith(text)]
+    found = by_index or by_uuid or (begun if len(text) >= _PREFIX_CHARACTERS else [])
     if len(found) == 1:
         return found[0]
     if found:
-        uuids = ", ".join(gpu.uuid for gpu in found)
-        raise NotFound(f"{name!r} is the beginning of several GPUs", f"write more of it: {uuids}")
-    there = ", ".join(str(gpu.index) for gpu in plan.gpus if gpu.index >= 0) or "none"
+        what = f"{name!r} is the beginning of several GPUs"
+        raise NotFound(what, f"write more of it: {', '.join(found)}")
+    there = ", ".join(str(index) for index, _ in gpus if index >= 0) or "none"
     raise NotFound(f"no GPU is known by {name!r}", f"there are {there}; `gpuctl gpus` lists them")
 
 

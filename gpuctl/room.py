@@ -111,7 +111,8 @@ class Room:
         needs = [wished.need_bytes, *(tenant.need_bytes for tenant in others)]
         known = [need for need in needs if need is not None]
         if gpu.memory_total_bytes is not None and len(known) == len(needs):
-            return sum(known) <= gpu.memory_total_bytes - self._plan.vram_headroom_bytes
+            kept = self._plan.vram_headroom_bytes + (gpu.foreign_bytes or 0)
+            return sum(known) <= gpu.memory_total_bytes - kept
         # Not known: those that shared a card of no more VRAM may share this one.
         home = _uuids(wished.home)
         if any(not home or tenant.home != home for tenant in others):

@@ -10,6 +10,7 @@ from gpuctl.model import (
     Assignments,
     ContainerSpec,
     GpuFacts,
+    GpuIdentity,
     GpuReading,
     HostSettings,
     Inventory,
@@ -50,12 +51,13 @@ class Rack(Stage):
         small: tuple[int, ...] = (),
         others: tuple[str, ...] = (),
         mode: str = "enforce",
+        uuids: tuple[str, ...] = (),
         **fields: Any,
     ) -> Rack:
         """Return a rack whose replicas are all ready."""
         groups = tuple(item if isinstance(item, tuple) else (item,) for item in gpus)
         values: dict[str, Any] = {
-            "engine": "container", "image": "engine:1", "gpus": groups, **fields,
+            "engine": "container", "image": "engine:1", "gpus": groups or "none", **fields,
         }  # fmt: skip
         named = (("chat", 8081), *((name, 8181) for name in others))
         profile = Profile(
@@ -63,12 +65,12 @@ class Rack(Stage):
             watchdog=replace(make.SETTINGS, mode=mode),
             workloads=tuple(Workload(name=name, port=port, **values) for name, port in named),
         )
-        most = max([*reserve, *(index for group in groups for index in group)]) + 1
+        most = max([*reserve, *(index for group in groups for index in group), -1]) + 1
         rack = cls(
             profile,
             tuple(
-                make.gpu(index, memory_total_bytes=(3 if index in small else 6) * GIB)
-                for index in range(cards or most)
+                make.gpu(index, uuid=uuid, memory_total_bytes=(3 if index in small else 6) * GIB)
+                for index, uuid in enumerate(uuids or [f"GPU-{n}" for n in range(cards or most)])
             ),
         )
         rack.lose(*lost)
@@ -81,7 +83,12 @@ class Rack(Stage):
 
     def arrange(self, assignments: Assignments) -> Plan:
         identities = tuple(
-            replace(make.identity(card.index), memory_total_bytes=card.memory_total_bytes)
+            GpuIdentity(
+                index=card.index,
+                uuid=card.uuid,
+                name=card.name,
+                memory_total_bytes=card.memory_total_bytes,
+            )
             for card in self.cards
         )
         return plan(
@@ -108,6 +115,12 @@ class Rack(Stage):
     def ask(self, verb: str, subject: str = "", **arguments: Any) -> None:
         told = {"verb": verb, "subject": subject, "arguments": arguments, "uid": 0, "pid": 1}
         assert self.daemon.intend(told)["ok"]
+
+    def reworked(self, *workloads: Workload, reserve: tuple[int, ...] | None = None) -> None:
+        """Apply another profile, as `up` does."""
+        host = self.profile.host if reserve is None else replace(self.profile.host, reserve=reserve)
+        self.profile = replace(self.profile, host=host, workloads=workloads)
+        self.ask("up")
 
     def lose(self, *indexes: int) -> None:
         self._change(indexes, state="lost")

@@ -165,7 +165,9 @@ def ask(path: Path, verb: str, subject: str = "", **arguments: Any) -> Mapping[s
         raise DaemonDown("no daemon is running", "`gpuctl up` starts one") from error
     reply = _understood(line)
     if not reply.get("ok"):
-        raise GpuctlError(str(reply.get("error", "refused")), str(reply.get("hint", "")))
+        refusal = GpuctlError(str(reply.get("error", "refused")), str(reply.get("hint", "")))
+        refusal.exit_code = int(reply.get("exit_code", refusal.exit_code))
+        raise refusal
     return reply
 
 

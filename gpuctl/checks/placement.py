@@ -64,7 +64,7 @@ def _replica(scene: Scene, replica: Replica) -> Iterator[Verdict]:
         return
     told = {"because": replica.moved.reason}
     if replica.on_cpu:
-        yield _verdict(replica.name, "degraded", "on_cpu", told)
+        yield _verdict(replica.name, "degraded", "on_cpu", {**told, "home": _uuids(replica)})
     elif replica.home:
         yield _verdict(replica.name, "degraded", "on_reserve", {**told, "home": _uuids(replica)})
 

@@ -1,0 +1,266 @@
+"""`scale` and `failover` on a whole daemon that plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.errors import GpuctlError
+from gpuctl.model import Variant
+from tests.moving import Rack
+
+
+def refused(rack: Rack, verb: str, subject: str = "", **arguments: Any) -> str:
+    """Return why a request is refused; nothing of it is recorded."""
+    before = len(rack.fakes.store.stored)
+    with pytest.raises(GpuctlError) as caught:
+        rack.ask(verb, subject, **arguments)
+    assert len(rack.fakes.store.stored) == before
+    return caught.value.message
+
+
+def test_scale_takes_what_the_profile_uses_for_nothing_first() -> None:
+    """Before the reserve, which is for failures."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), cards=3)
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,), "chat-2": (1,)}
+    assert [rack.row(f"chat-{n}")["port"] for n in range(3)] == [8081, 8082, 8083]
+    assert rack.phase("chat-2") == "ready"
+    assert rack.reasons() == set()
+
+
+def test_what_scale_adds_may_be_of_another_shape() -> None:
+    """One on two GPUs and one more on a single one, of another image."""
+    small = Variant(image="engine:big", gpus=1, environment={"SIZE": "1"})
+    rack = Rack.up(gpus=((0, 1),), reserve=(2,), scaled=small)
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    spec = rack.spec("chat-1")
+    assert rack.places() == {"chat-0": (0, 1), "chat-1": (2,)}
+    assert (spec.image, spec.environment["SIZE"]) == ("engine:big", "1")
+
+
+def test_scaled_down_it_drains_and_is_gone() -> None:
+    """The highest go, the profile's own with them; scaled up again they are back."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(2)
+    assert "drain" in rack.actions()
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (0,)}
+    assert [c.name for c in rack.fakes.runtime.containers.values()] == ["gpuctl-chat-0"]
+    assert (rack.phase("chat-1"), rack.row("chat-1")["reason"]) == ("stopped", "scaled")
+    assert [row["name"] for row in rack.fakes.store.status["replicas"]] == ["chat-0", "chat-1"]
+    assert rack.states() == ["ok", "ok", "reserve"]
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+
+
+def test_scaled_up_while_it_goes_it_stays() -> None:
+    """What drains only because there were too many serves on when there are not."""
+    rack = Rack.up(gpus=(0, 1), engine="llama.cpp", model="/m.gguf")
+    rack.works()
+    rack.fakes.prober.answers[8082] = rack.fakes.prober.answers[8081]
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(3)
+    assert rack.phase("chat-1") == "draining"
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(3)
+    assert (rack.row("chat-1")["container"], rack.actions().count("terminate")) == ("c2", 0)
+
+
+def test_what_was_scaled_moves_like_any_other() -> None:
+    """It has no place of its own to return to: where it is, is its own."""
+    rack = Rack.up(gpus=(0,), reserve=(1, 2))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    rack.lose(1)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}
+    rack.find(1)
+    rack.ask("uncordon", "1")
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}
+
+
+def test_replicas_on_the_cpu_need_no_room() -> None:
+    """A workload without GPUs is scaled by a number."""
+    rack = Rack.up(gpus=(), others=(), cards=1, fallback="none")
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (), "chat-1": ()}
+    assert rack.row("chat-1")["on_cpu"] is False
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": ()}
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        pytest.param({"chat": 3}, "no room for chat-2: it takes one GPU", id="no-room"),
+        pytest.param({"chat": 0}, "chat=0: not 1 or more", id="none"),
+        pytest.param({"chat": True}, "chat=True: not 1 or more", id="no-number"),
+        pytest.param({"embed": 2}, "no workload is named 'embed'", id="unknown"),
+        pytest.param({}, "scale to how many?", id="nothing"),
+        pytest.param({"chat": 2, "other": 9}, "no room for other-1", id="one-of-two"),
+        pytest.param({"far": 2}, "other-0 would listen on 8181, which far-1 has already", id="port-taken"),
+        pytest.param({"two": 2}, "would take more than its max_gpus (1)", id="max-gpus"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(counts: dict[str, int], words: str) -> None:
+    """With the reason, before anything is recorded."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    chat, other = rack.profile.workloads
+    if "far" in counts:
+        rack.reworked(replace(chat, name="far", port=8180), other)
+    if "two" in counts:
+        rack.reworked(replace(chat, name="two", max_gpus=1), other)
+    assert words in refused(rack, "scale", counts=counts)
+
+
+def test_without_a_reserve_the_hint_says_so() -> None:
+    rack = Rack.up(gpus=(0,))
+    with pytest.raises(GpuctlError) as caught:
+        rack.ask("scale", counts={"chat": 2})
+    assert "host.reserve" in caught.value.hint
+
+
+def test_what_is_asked_for_together_is_counted_together() -> None:
+    """Two workloads do not get the same GPU."""
+    rack = Rack.up(gpus=(0,), reserve=(1, 2), others=("other",))
+    rack.ask("scale", counts={"chat": 2, "other": 2})
+    rack.pass_(12)
+    places = rack.places()
+    assert (places["chat-1"], places["other-1"]) == ((1,), (2,))
+
+
+def test_up_keeps_what_was_scaled_and_says_what_it_cannot() -> None:
+    """A profile without room for it is no reason to forget it."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    rack.ask("up")
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+    rack.ask("cordon", "1")
+    rack.pass_(12)
+    assert rack.condition("chat-1")["reason"] == "no_gpu_left"
+
+
+def test_a_workload_that_is_gone_takes_what_was_scaled_with_it() -> None:
+    """Its containers are removed and its places forgotten."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    rack.ask("scale", counts={"other": 2})
+    rack.pass_(12)
+    rack.reworked(rack.profile.workloads[0])
+    rack.pass_(20)
+    assert [c.name for c in rack.fakes.runtime.containers.values()] == ["gpuctl-chat-0"]
+    assert rack.daemon.journal.history.assignments.moved == {}
+
+
+def test_a_place_that_the_profile_gives_to_another_is_left() -> None:
+    """It moves on, in its own time."""
+    rack = Rack.up(gpus=(0,), reserve=(1, 2))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(chat, replace(chat, name="new", port=9000, gpus=((1,),)), reserve=(2,))
+    rack.pass_(30)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,), "new-0": (1,)}
+
+
+def test_a_plan_that_is_refused_keeps_the_one_before() -> None:
+    """What moved and cannot be planned any more is told, and nothing is torn down."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(chat, replace(chat, name="new", port=8082, gpus=((0,),)))
+    rack.pass_(12)
+    assert ("host", "plan_refused") in rack.reasons()
+    assert rack.phase("chat-0") == "ready"
+
+
+def test_failover_to_the_cpu_and_back() -> None:
+    """An emergency of the operator's: all go, and all come back."""
+    rack = Rack.up(gpus=(0, 1), fallback="cpu")
+    rack.ask("failover", to="cpu")
+    rack.pass_(30)
+    assert rack.places() == {"chat-0": (), "chat-1": ()}
+    assert rack.tale("moved") == ["moved failover_cpu"] * 2
+    rack.born()
+    rack.ask("up")
+    rack.pass_(10)
+    assert rack.places() == {"chat-0": (), "chat-1": ()}
+    rack.ask("failover", to="gpu")
+    rack.pass_(40)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+    assert rack.row()["restarts_24h"] == 0
+
+
+def test_failover_of_one() -> None:
+    """The other stays where it is."""
+    rack = Rack.up(gpus=(0, 1), fallback="cpu")
+    rack.ask("failover", "chat-1", to="cpu")
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": ()}
+
+
+def test_after_a_failover_a_lost_gpu_is_not_returned_to() -> None:
+    """`failover gpu` ends the emergency: what has no GPU of its own goes to the reserve."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu")
+    rack.ask("failover", to="cpu")
+    rack.pass_(12)
+    rack.lose(0)
+    rack.ask("failover", to="gpu")
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("subject", "to", "words"),
+    [
+        pytest.param("", "cpu", "no fallback to the CPU: other", id="all"),
+        pytest.param("other-0", "cpu", "no fallback to the CPU: other", id="one"),
+        pytest.param("third", "cpu", "'third' is no replica or workload", id="unknown"),
+        pytest.param("", "moon", "failover goes to cpu or gpu, not 'moon'", id="where"),
+    ],
+)
+def test_a_failover_that_cannot_be_is_refused(subject: str, to: str, words: str) -> None:
+    """By name, before anything is done."""
+    rack = Rack.up(gpus=(0,), fallback="cpu", others=("other",))
+    chat, other = rack.profile.workloads
+    rack.reworked(chat, replace(other, fallback="none"))
+    assert words in refused(rack, "failover", subject, to=to)
+
+
+def test_what_is_on_the_cpu_already_cannot_fail_over() -> None:
+    rack = Rack.up(gpus=(), cards=1)
+    assert refused(rack, "failover", to="cpu") == "it runs on the CPU already"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("7", "no GPU is known by '7'", id="index"),
+        pytest.param("GPU-abc", "no GPU is known by 'GPU-abc'", id="uuid"),
+        pytest.param("GPU-long", "'GPU-long' is the beginning of several", id="prefix"),
+    ],
+)
+def test_a_gpu_that_is_not_there_cannot_be_cordoned(name: str, words: str) -> None:
+    rack = Rack.up(gpus=(0,), uuids=("GPU-longer", "GPU-longest"))
+    assert words in refused(rack, "cordon", name)
+
+
+def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
+    rack = Rack.up(gpus=(0,), uuids=("GPU-abcd-1", "GPU-efgh-2"))
+    rack.ask("cordon", "efgh")
+    rack.pass_(2)
+    assert rack.states() == ["ok", "cordoned"]
