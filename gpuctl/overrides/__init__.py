@@ -41,7 +41,7 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
     workloads = profile.workloads
     for row in _set(environment):
         if row.refuse is not None:
-            refusal = row.refuse(profile, environment[row.variable])
+            refusal = row.refuse(replace(profile, workloads=workloads), environment[row.variable])
             mistakes += [_mistake(row, refusal)] if refusal else []
         if row.change is not None:
             changed = _changed(row, environment[row.variable], workloads, mistakes)
