@@ -84,6 +84,7 @@ class Host:
         self.client: APIClient = engine.client()
         self._feed = VramFeed(self.nvml, self.client)
         self.vram_lost = self._feed.lost
+        self.strangers = self._feed.strangers
 
     def __enter__(self) -> Host:
         for name in ("state", "run", "conf"):
@@ -130,9 +131,17 @@ class Host:
         )
         return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
 
-    def profile(self, workloads: str, *, watchdog: str = P106_TENTH, gpus: str = "") -> Path:
+    def profile(
+        self,
+        workloads: str,
+        *,
+        watchdog: str = P106_TENTH,
+        gpus: str = "",
+        reserve: Iterable[int] = (),
+    ) -> Path:
         """Write a profile of these workloads' tables; return its path."""
         expected = f'gpus = "{gpus}"\n' if gpus else ""
+        expected += f"reserve = {list(reserve)}\n"
         path = self.folder / "profile.toml"
         path.write_text(
             f'schema = 1\n[host]\nname = "rig"\nruntime = "docker"\n{expected}'

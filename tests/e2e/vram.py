@@ -29,6 +29,7 @@ class VramFeed:
 
     def __init__(self, nvml: FakeNvml, client: APIClient) -> None:
         self.lost: set[str] = set()  # replicas whose model has left VRAM
+        self.strangers: dict[int, dict[int, int]] = {}  # GPU index → pid → bytes, of others
         self._nvml, self._client = nvml, client
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
@@ -55,6 +56,8 @@ class VramFeed:
         """Return GPU index → pid → bytes."""
         held: dict[int, dict[int, int]] = {gpu.index: {} for gpu in self._nvml.host.gpus}
         index = {gpu.uuid: gpu.index for gpu in self._nvml.host.gpus}
+        for place, processes in self.strangers.items():
+            held[place] |= processes
         for row in self._client.containers(filters={"label": "gpuctl.replica"}):
             labels = row["Labels"]
             name = labels["gpuctl.replica"]

@@ -13,6 +13,7 @@ import os
 import random
 import subprocess
 import tempfile
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,7 @@ class FakeNvml:
         self.host = found
         self._library = build()
         self._path = directory / "fake-nvml"
+        self._lock = threading.RLock()  # one thread may tell of processes, and another break cards
         self._errors: dict[str, int] = {}  # by UUID
         self._deaf: set[str] = set()  # UUIDs
         self._write()
@@ -98,6 +100,10 @@ class FakeNvml:
 
         None is "not supported". What is read once or each minute is seen by the next child.
         """
+        with self._lock:
+            self._set(index, changes)
+
+    def _set(self, index: int, changes: dict[str, Any]) -> None:
         gpus = list(self.host.gpus)
         own = {name: changes.pop(name) for name in set(changes) & set(GpuState.__slots__)}
         facts = {name: changes.pop(name) for name in set(changes) & set(GpuFacts.__slots__)}
@@ -108,7 +114,8 @@ class FakeNvml:
 
     def xid(self, index: int, number: int) -> None:
         """Report an Xid of that GPU to everyone who waits for one now."""
-        self._change(xids=(*self.host.xids, XidState(gpu=index, number=number)))
+        with self._lock:
+            self._change(xids=(*self.host.xids, XidState(gpu=index, number=number)))
 
     def deaf(self, index: int) -> None:
         """Have that GPU support no events."""
@@ -148,9 +155,19 @@ class FakeNvml:
 
     def release(self) -> None:
         """Let every call return, NVML be initialised, and every GPU answer again."""
-        self._errors.clear()
-        gpus = tuple(replace(gpu, lost=False) for gpu in self.host.gpus)
-        self._change(calls={}, init_error=None, gpus=gpus)
+        with self._lock:
+            self._errors.clear()
+            gpus = tuple(replace(gpu, lost=False) for gpu in self.host.gpus)
+            self._change(calls={}, init_error=None, gpus=gpus)
+
+    def restore(self, host: HostState) -> None:
+        """Make everything as it was in *host*, but for the processes, which are as they are now."""
+        with self._lock:
+            self._errors.clear()
+            now = {gpu.uuid: gpu.processes for gpu in self.host.gpus}
+            gpus = tuple(replace(gpu, processes=now[gpu.uuid]) for gpu in host.gpus)
+            self.host = replace(host, gpus=gpus)
+            self._write()
 
     def remove(self, index: int) -> None:
         """Take a GPU out; those behind it move up."""
@@ -174,8 +191,9 @@ class FakeNvml:
         self._change(gpus=moved, links=links, xids=xids)
 
     def _change(self, **changes: Any) -> None:
-        self.host = replace(self.host, **changes)
-        self._write()
+        with self._lock:
+            self.host = replace(self.host, **changes)
+            self._write()
 
     def _write(self) -> None:
         scratch = self._path.with_suffix(".new")
