@@ -51,6 +51,13 @@ def test_a_gpu_that_is_no_longer_listed_is_missing() -> None:
         "throttle_reasons": None,
         "state": "missing",
         "at": AT - 3,
+        "power_limit_watts": None,
+        "sm_clock_hertz": None,
+        "memory_clock_hertz": None,
+        "memory_temperature_celsius": None,
+        "fan_ratio": None,
+        "processes": None,
+        "health": None,
     }
 
 
