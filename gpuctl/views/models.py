@@ -209,4 +209,4 @@ def _count(parameters: int | None) -> str:
         return words.NONE
     if parameters >= 10**9:
         return f"{parameters / 10**9:.2f} B"
-    return f"{parameters / 10**6:.0f} M"
+    return f"{parameters / 10**6:.0f} M" if parameters >= 10**6 else f"{parameters:,}"
