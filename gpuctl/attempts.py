@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gpuctl.act import FaultPoint, Outcome, act
 from gpuctl.decide import Withdrawal
@@ -17,6 +17,7 @@ from gpuctl.journal import Journal
 from gpuctl.log_lines import cuda_oom
 from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapshot, Start
 from gpuctl.orders import Order
+from gpuctl.plugin import Explained, load_engines
 from gpuctl.ports import World
 from gpuctl.transitions import failures
 from gpuctl.workers import Workers
@@ -30,6 +31,7 @@ _PULL_SECONDS = 3600.0
 
 #: Called on a worker's thread with an attempt's id and how it ended.
 Finished = Callable[[str, Outcome], None]
+Explain = Callable[[Sequence[str]], Explained | None]
 Hire = Callable[[str, int, Finished, Callable[[], float]], Workers[Outcome]]
 
 
@@ -48,6 +50,7 @@ class Attempts:
     ) -> None:
         self._world, self._journal = world, journal
         self._refresh, self._fault = refresh, fault
+        self._explain = {engine.name: engine.explain for engine in load_engines().values()}
         self._workers = hire("worker", _WORKERS, finished, world.clock.boot_seconds)
         self._pulls = hire("pull", _PULLS, finished, world.clock.boot_seconds)
         self._open: dict[str, tuple[Action, float]] = {}  # by id; began at boot seconds
@@ -136,18 +139,24 @@ class Attempts:
                 told["failures"] = max(least, failures(replica, now, known))
         kind = EventKind.DONE if outcome.done else EventKind.UNDONE
         make = self._journal.event
+        explain = self._explain.get(replica.engine) if replica is not None else None
         return [
-            *(event for left in outcome.left for event in self._left(action, left)),
+            *(event for left in outcome.left for event in self._left(action, left, explain)),
             make(kind, action.replica, action.reason if outcome.done else outcome.reason, told),
         ]
 
-    def _left(self, action: Action, left: Evidence) -> Iterator[Event]:
+    def _left(self, action: Action, left: Evidence, explain: Explain | None) -> Iterator[Event]:
         """Yield what an old container left behind, and what is made of it if it had failed."""
         make, failure = self._journal.event, self._journal.history.replica(action.replica).failure
-        yield make(EventKind.EVIDENCE, action.replica, action.reason, left)
         log, container = left.get("log"), left.get("container")
-        line = cuda_oom(str(each) for each in log) if isinstance(log, tuple | list) else ""
-        if line and failure is not None and failure.container == container:
+        lines = tuple(map(str, log)) if isinstance(log, tuple | list) else ()
+        failed = failure is not None and failure.container == container
+        found = explain(lines) if failed and explain is not None else None
+        if found is not None:
+            left = {**left, "explanation": found.what, "advice": found.hint}
+        yield make(EventKind.EVIDENCE, action.replica, action.reason, left)
+        line = cuda_oom(lines)
+        if line and failed:
             told: Evidence = {"container": container, "line": line}
             yield make(EventKind.CUDA_OOM, action.replica, "cuda_oom", told)
 

@@ -37,13 +37,22 @@ NEEDS: dict[str, Callable[[], str]] = {
 }
 
 
+#: Marker → the variable that the make target sets whose tests these are.
+LEFT_TO = {
+    "soak": "GPUCTL_SOAK",
+    "vllm": "GPUCTL_ENGINES",
+    "llama_cpp_python": "GPUCTL_ENGINES",
+}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests that take the watchdog's own time to `make soak`."""
-    if os.environ.get("GPUCTL_SOAK") == "1":
-        return
-    slow = [item for item in items if item.get_closest_marker("soak")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
+    """Leave the tests of gigabytes to `make engines`, and those of half an hour to `make soak`."""
+    left: list[pytest.Item] = []
+    for marker, variable in LEFT_TO.items():
+        if not os.environ.get(variable):
+            left += [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.hookimpl(tryfirst=True)

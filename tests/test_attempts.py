@@ -126,6 +126,30 @@ def test_an_end_is_committed_once(desk: Desk) -> None:
     assert desk.commit() == []
 
 
+@pytest.mark.parametrize(
+    ("failed", "log", "explained"),
+    [
+        pytest.param(True, ("CUDA error: out of memory",), True, id="it failed of it"),
+        pytest.param(False, ("CUDA error: out of memory",), False, id="it was stopped"),
+        pytest.param(True, ("all is well",), False, id="it does not say"),
+        pytest.param(True, None, False, id="its log is not there"),
+    ],
+)
+def test_last_words_are_explained(
+    desk: Desk, failed: bool, log: tuple[str, ...] | None, explained: bool
+) -> None:
+    """What an engine that failed wrote last is told in an operator's words, with what to change."""
+    desk.journal.record(list(make.started()))
+    if failed:
+        desk.journal.record([make.failed()])
+    desk.begin(STOP)
+    left: dict[str, Json] = {"container": "c1"} | ({} if log is None else {"log": log})
+    desk.attempts.ended("a1", Outcome(done=True, left=(left,)))
+    desk.commit()
+    (event,) = (event for event in desk.fakes.store.stored if event.kind == "evidence")
+    assert ("explanation" in event.evidence, "advice" in event.evidence) == (explained, explained)
+
+
 REFUSED = Outcome(done=False, reason="start_refused", counts=True)
 UNANSWERED = Outcome(done=False, reason="runtime_timeout")
 NO_IMAGE = Outcome(done=False, reason="image_missing", evidence={"missing_image": "engine:1"})

@@ -79,6 +79,8 @@ def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
     for event in events(session, limit=_LATEST, kinds=told, subject=replica):
         if event.kind in (EventKind.FAILED, EventKind.UNDONE):
             reason = ": ".join(filter(None, (event.reason, str(event.evidence.get("error", "")))))
+        if words := event.evidence.get("explanation"):
+            reason = f"{reason}: {words}; {event.evidence.get('advice')}"
         log = journal.log_lines(event.evidence) or log
     return reason, log
 

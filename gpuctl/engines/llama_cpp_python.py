@@ -171,7 +171,7 @@ _EXPLAINED = (
         "No module named 'llama_cpp'",
         Explained(
             what="llama-cpp-python is not installed where the server runs",
-            hint="pip install 'gpuctl[llama-cpp]', or an image whose python3 has it",
+            hint="in a clone of gpuctl, pip install '.[llama-cpp]'; or an image whose python3 has it",
         ),
     ),
     (
