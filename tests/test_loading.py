@@ -58,28 +58,34 @@ def test_the_furthest_stage() -> None:
     assert reached(weights_loaded=1.0, graphs_ready=2.0).stage == "graphs_ready"
 
 
-class Loading:
-    """A source of stages on a fake runtime, whose containers write what `lines` says."""
+class Written(FakeRuntime):
+    """A runtime whose containers write what `lines` says."""
 
     def __init__(self) -> None:
-        self.runtime, self.latest = FakeRuntime(FakeClock()), Latest()
+        super().__init__(FakeClock())
         self.read: list[str] = []
-        self.woken: list[str] = []
         self.lines: dict[str, tuple[str, ...]] = {}
-        self.source = LoadSource(
-            self, self.runtime.clock, self.latest, self.woken.append, {"llama.cpp": self.stage}
-        )
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.runtime, name)
+        self.mute = ""  # a container whose log cannot be read
 
     def logs(self, container: str, lines: int) -> tuple[str, ...]:
         self.read.append(container)
+        if container == self.mute:
+            raise RuntimeTimeout("the engine does not answer")
         return self.lines.get(container, ())
 
-    @staticmethod
-    def stage(lines: Sequence[str]) -> str:
-        return lines[-1] if lines else ""
+
+def last(lines: Sequence[str]) -> str:
+    return lines[-1] if lines else ""
+
+
+class Loading:
+    """A source of stages, and what woke the loop."""
+
+    def __init__(self) -> None:
+        self.runtime, self.latest, self.woken = Written(), Latest(), list[str]()
+        self.source = LoadSource(
+            self.runtime, self.runtime.clock, self.latest, self.woken.append, {"llama.cpp": last}
+        )
 
     def follow(self, *containers: ContainerReading, ready: str = "") -> None:
         running = {container.replica: container for container in containers}
@@ -97,14 +103,14 @@ def test_only_what_loads_is_read() -> None:
     loading.source.sample()
     loading.follow(make.container("chat-0", "c1", state="exited"), make.container("any-0", "c3"))
     loading.source.sample()
-    assert loading.read == ["c1"]
+    assert loading.runtime.read == ["c1"]
 
 
 def test_a_new_stage_wakes_the_loop() -> None:
     """Each stage is on the board at once; the same lines again tell nothing."""
     loading = Loading()
     loading.follow(make.container("chat-0", "c1"))
-    loading.lines["c1"] = ("weights_loaded",)
+    loading.runtime.lines["c1"] = ("weights_loaded",)
     loading.source.sample()
     loading.source.sample()
     assert loading.latest.loads == {"chat-0": reached(weights_loaded=NOW)}
@@ -115,7 +121,7 @@ def test_what_is_ready_is_forgotten() -> None:
     """Its stages are in the event of its being ready; the board is for what loads."""
     loading = Loading()
     loading.follow(make.container("chat-0", "c1"))
-    loading.lines["c1"] = ("weights_loaded",)
+    loading.runtime.lines["c1"] = ("weights_loaded",)
     loading.source.sample()
     loading.follow(make.container("chat-0", "c1"), ready="c1")
     assert loading.latest.loads == {}
@@ -124,15 +130,8 @@ def test_what_is_ready_is_forgotten() -> None:
 def test_a_log_that_cannot_be_read_tells_nothing() -> None:
     """The others are read all the same."""
     loading = Loading()
-    broken = loading.logs
-
-    def logs(container: str, lines: int) -> tuple[str, ...]:
-        if container == "c1":
-            raise RuntimeTimeout("the engine does not answer")
-        return broken(container, lines)
-
-    loading.logs = logs  # type: ignore[method-assign]
-    loading.lines["c2"] = ("weights_loaded",)
+    loading.runtime.mute = "c1"
+    loading.runtime.lines["c2"] = ("weights_loaded",)
     loading.follow(make.container("chat-0", "c1"), make.container("chat-1", "c2"))
     loading.source.sample()
     assert list(loading.latest.loads) == ["chat-1"]

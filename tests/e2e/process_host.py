@@ -57,7 +57,8 @@ class ProcessHost(Host):
         )
         return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
 
-    def profile(self, workloads: str, *, watchdog: str = "", gpus: str = "") -> Path:
+    def process_profile(self, workloads: str, watchdog: str) -> Path:
+        """Write a profile of these workloads' tables for plain processes; return its path."""
         path = self.folder / "profile.toml"
         path.write_text(
             f'schema = 1\n[host]\nname = "rig"\nruntime = "process"\n'

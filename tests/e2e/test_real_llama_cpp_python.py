@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from tests.e2e.host import MODEL, MODELS
+from tests.e2e.host import MODEL, MODELS, Host
 from tests.e2e.process_host import ProcessHost
 from tests.e2e.real_engines import TENTH, Watched, complete
 from tests.e2e.transcript import Transcript
@@ -33,13 +33,12 @@ def watched() -> Iterator[Watched]:
     said = subprocess.run([PYTHON, "-c", show], capture_output=True, text=True, check=True).stdout
     engine, gpuctl = said.split()
     made = f"llama-cpp-python {engine}, gpuctl {gpuctl}, runtime process, {MODEL}"
-    with ProcessHost(PYTHON) as host:
-        yield Watched(host, Transcript("llama-cpp-python", made))
+    with ProcessHost(PYTHON) as started:
+        yield Watched(started, Transcript("llama-cpp-python", made))
 
 
-def test_load(watched: Watched) -> None:
-    """It loads, is warmed up with one request, and only then is ready."""
-    host = watched.host
+def profile(host: Host) -> Path:
+    assert isinstance(host, ProcessHost)
     table = {
         "engine": "llama-cpp-python",
         "model": str(MODELS / MODEL),
@@ -48,10 +47,15 @@ def test_load(watched: Watched) -> None:
         "context": 2048,
         "options": {"threads": 1},
     }
-    path = host.profile(tomlkit.dumps({"workloads": {"chat": table}}), watchdog=TENTH)
+    return host.process_profile(tomlkit.dumps({"workloads": {"chat": table}}), TENTH)
+
+
+def test_load(watched: Watched) -> None:
+    """It loads, is warmed up with one request, and only then is ready."""
+    host = watched.host
     watched.transcript.say("gpuctl up")
     with ThreadPoolExecutor(1) as threads:
-        up = threads.submit(host.up, path, seconds=200.0)
+        up = threads.submit(host.up, profile(host), seconds=200.0)
         watched.stages_while(up.done)
         up.result()
     (ready,) = watched.told("ready", "failed")

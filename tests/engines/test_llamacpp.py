@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.engines.llamacpp import ENGINE, Options, model_path
-from gpuctl.errors import PlanRefused
+from gpuctl.engines.llamacpp import ENGINE, Options
 from gpuctl.model import GIB, MIB, EngineStats, Mount
 
 from .make import after, slot, workload
@@ -138,39 +137,6 @@ def test_kinds(kind: Any, flags: set[str], canary: str | None) -> None:
     launch = ENGINE.launch(workload(kind=kind), slot())
     assert set(launch.command) & {"--embeddings", "--rerank"} == flags
     assert ENGINE.probe(workload(kind=kind), slot()).canary_path == canary
-
-
-@pytest.mark.parametrize(
-    ("model", "source", "runtime", "seen"),
-    [
-        pytest.param("/m/a.gguf", "models", "docker", "/m/a.gguf", id="absolute"),
-        pytest.param("a.gguf", "models", "docker", "/models/a.gguf", id="in a volume"),
-        pytest.param("x/a.gguf", "/srv", "simulated", "/models/x/a.gguf", id="in a folder"),
-        pytest.param("a.gguf", "/srv", "process", "/srv/a.gguf", id="of a process"),
-    ],
-)
-def test_model_path(model: str, source: str, runtime: str, seen: str) -> None:
-    """A relative model lies in what is mounted at /models, seen from where the server runs."""
-    mounts = (Mount(source="cache", target="/cache"), Mount(source=source, target="/models"))
-    assert model_path(workload(model=model, mounts=mounts), slot(runtime=runtime)) == seen
-
-
-@pytest.mark.parametrize(
-    ("mounts", "runtime", "message"),
-    [
-        pytest.param((), "docker", "nothing is mounted at /models", id="no mount"),
-        pytest.param(
-            (Mount(source="models", target="/models"),),
-            "process",
-            "'models' is a volume of Docker, and a process has none",
-            id="a volume for a process",
-        ),
-    ],
-)
-def test_model_nowhere(mounts: tuple[Mount, ...], runtime: str, message: str) -> None:
-    """A model that the server could not see is refused before anything starts."""
-    with pytest.raises(PlanRefused, match=message):
-        ENGINE.launch(workload(mounts=mounts), slot(runtime=runtime))
 
 
 def test_stats() -> None:
