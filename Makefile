@@ -15,7 +15,7 @@ PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/diagnosis/*,gpuc
 	gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
 	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,gpuctl/measuring.py,gpuctl/sizing/*,$\
 	gpuctl/forecast.py,gpuctl/heat.py,gpuctl/levels.py,gpuctl/line.py,gpuctl/peaks.py,$\
-	gpuctl/pressure.py,gpuctl/trends.py,gpuctl/xids.py
+	gpuctl/pressure.py,gpuctl/sightings.py,gpuctl/trends.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV

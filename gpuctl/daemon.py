@@ -41,6 +41,7 @@ from gpuctl.peaks import Peaks
 from gpuctl.plugin import Scene, load_checks
 from gpuctl.ports import World
 from gpuctl.publishing import Publisher
+from gpuctl.sightings import sightings
 from gpuctl.sources import Sources
 from gpuctl.timing import gpus_wanted, next_tick
 from gpuctl.transitions import changes, transitions
@@ -180,6 +181,7 @@ class Daemon:
         plan = self._plan()
         self._attempts.commit(plan, self._board(plan))
         now = self._observed(plan)
+        self.journal.record(sightings(now, self.journal.history))  # what the checks judge by
         self._trends = self._trends.with_reading(plan, now)
         scene = Scene(
             plan=plan,

@@ -1,17 +1,24 @@
-"""The GPUs on the board: who holds their memory, and when the loop has to look at once."""
+"""
+The GPUs on the board: who holds their memory, what Xids they suffered, when to look at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from gpuctl.errors import GpuctlError
-from gpuctl.model import GpuProcess, GpuReading
+from gpuctl.model import GpuProcess, GpuReading, Xid
 from gpuctl.observe import Latest
-from gpuctl.ports import Clock, Gpus, Host
+from gpuctl.ports import Clock, Gpus, Host, KernelLog
 from gpuctl.samplers import Wake, failed
 
 #: A replica whose VRAM fell below this share of the last reading is looked at again at once.
 _SUSPICION_RATIO = 0.5
+#: Xids after which the driver may hang whoever asks it: off the bus, and the two of a GSP (the
+#: GPU's system processor) that does not answer. Source: NVIDIA's DCGM stops asking after those.
+_SILENCING = frozenset({79, 119, 120})
+#: Xids on the board, the newest.
+_XIDS_KEPT = 256
 
 
 class GpuSource:
@@ -61,6 +68,69 @@ class GpuSource:
             name=process.name or name,
             device_access=self._host.may_open_gpus(process.pid) if container else None,
         )
+
+
+class XidSource:
+    """The Xids, as NVML and the kernel tell them, each with the GPU it is of."""
+
+    def __init__(
+        self, gpus: Gpus, log: KernelLog | None, clock: Clock, latest: Latest, wake: Wake
+    ) -> None:
+        self._gpus, self._log, self._clock = gpus, log, clock
+        self._latest, self._wake = latest, wake
+        self._began = clock.boot_seconds()
+        self._uuids: dict[str, str] = {}  # by PCI bus id, of lost ones too
+        self._held: tuple[Xid, ...] = ()  # told by NVML in the pass before
+
+    def sample(self) -> None:
+        """Take in what was told since the last pass; cheap where that is nothing."""
+        self._uuids.update({g.pci_bus_id: g.uuid for g in self._latest.gpus if g.pci_bus_id})
+        told = self._told()
+        # Lines of before may come before the first reading says whose bus id is whose.
+        known = tuple(self._named(xid) for xid in (*self._latest.xids, *told))
+        if known != self._latest.xids:
+            latest = sorted(known, key=lambda xid: xid.boot_seconds)
+            self._latest.xids = tuple(latest[-_XIDS_KEPT:])
+            self._wake("xids")
+
+    def _told(self) -> tuple[Xid, ...]:
+        """
+        Return what is new.
+
+        The kernel tells more of an Xid, whose process it was among it: what NVML tells comes to the
+        board one pass later, when the kernel's words are there.
+        """
+        of_nvml = self._gpus.xids()
+        self._silence(of_nvml)
+        if self._log is None:
+            return of_nvml
+        of_kernel = tuple(self._named(xid) for xid in self._log.read())
+        self._silence(of_kernel)
+        self._heed(self._log.fault())
+        held, self._held = self._held, of_nvml
+        return held + of_kernel
+
+    def end(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _named(self, xid: Xid) -> Xid:
+        if xid.gpu or xid.pci_bus_id is None:
+            return xid
+        return replace(xid, gpu=self._uuids.get(xid.pci_bus_id, ""))
+
+    def _silence(self, told: tuple[Xid, ...]) -> None:
+        for xid in told:
+            # One of before this daemon is no reason: it asks with a process of its own anyway.
+            if xid.number in _SILENCING and xid.boot_seconds >= self._began:
+                self._gpus.distrust(f"Xid {xid.number} of {xid.gpu or xid.pci_bus_id}")
+
+    def _heed(self, fault: str) -> None:
+        """Say that the log is not followed, where there is a GPU that it could tell of."""
+        if fault and self._latest.gpus:
+            failed(self._latest, "kernel_log", fault, self._clock, self._wake)
+        else:
+            self._latest.errors.pop("kernel_log", None)
 
 
 def _suspicious(before: tuple[GpuReading, ...], now: tuple[GpuReading, ...]) -> bool:

@@ -21,6 +21,7 @@ from gpuctl.model import (
     ProbeReading,
     Snapshot,
     SourceError,
+    Xid,
 )
 from gpuctl.ports import Clock
 
@@ -34,6 +35,7 @@ class Latest:
     runtime_back_boot_seconds: float | None = None  # listed again after it had gone
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
+    xids: tuple[Xid, ...] = ()  # the latest, oldest first
     probes: dict[str, ProbeReading] = field(default_factory=dict)  # written by many threads
     loads: Mapping[str, LoadReading] = field(default_factory=dict)  # by replica
     host: HostReading = field(default_factory=HostReading)
@@ -57,6 +59,7 @@ def observe(
         gap=gap,
         gpus={gpu.uuid: gpu for gpu in latest.gpus},
         gpus_boot_seconds=latest.gpus_boot_seconds,
+        xids=latest.xids,
         owned=owned,
         aside=aside,
         runtime_boot_seconds=latest.runtime_boot_seconds,

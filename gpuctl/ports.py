@@ -21,6 +21,7 @@ from gpuctl.model import (
     ProbeResult,
     ProbeSpec,
     RuntimeEvent,
+    Xid,
 )
 
 
@@ -103,6 +104,36 @@ class Gpus(Protocol):
 
     def read(self) -> tuple[GpuReading, ...]:
         """Return every GPU, by index; an empty tuple is a host without one."""
+        ...
+
+    def xids(self) -> tuple[Xid, ...]:
+        """Return the Xids told since the last call, oldest first. Never waits, never raises."""
+        ...
+
+    def distrust(self, reason: str) -> None:
+        """
+        Ask the driver nothing more until it has answered a fresh try in time.
+
+        After some Xids it may hang whoever asks it; `read` raises meanwhile, and tells *reason*.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class KernelLog(Protocol):
+    """What the kernel says of GPUs. Nothing here waits or raises."""
+
+    def read(self) -> tuple[Xid, ...]:
+        """
+        Return the Xids told since the last call, oldest first, `gpu` left open.
+
+        The first call has those of before, as far back as the log goes in this boot.
+        """
+        ...
+
+    def fault(self) -> str:
+        """Return why it cannot be followed at present, "" where it can."""
         ...
 
     def close(self) -> None: ...
@@ -209,3 +240,4 @@ class World:
     store: Store
     clock: Clock
     gateway: Gateway
+    kernel_log: KernelLog | None = None  # None: a simulated host has none

@@ -7,10 +7,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from gpuctl.gpu_sampler import GpuSource, XidSource
 from gpuctl.history import History
 from gpuctl.loading import LoadSource
 from gpuctl.model import Plan, Snapshot
-from gpuctl.gpu_sampler import GpuSource
 from gpuctl.observe import Latest
 from gpuctl.pacing import Sampler
 from gpuctl.plugin import load_engines
@@ -23,6 +23,8 @@ from gpuctl.samplers import HostSource, RuntimeSource
 _GPUS_APART_SECONDS = 0.25
 #: How often a gateway writes its file.
 _GATEWAY_SECONDS = 1.0
+#: How often it is looked whether an Xid was told, which costs two system calls.
+_XIDS_SECONDS = 0.5
 #: How often the logs of what loads are read: an operator watches the progress.
 _LOADS_SECONDS = 3.0
 
@@ -37,6 +39,7 @@ class Sources:
         self._latest = latest
         self.runtime = RuntimeSource(world.runtime, clock, latest, wake)
         self.gpus = GpuSource(world.gpus, world.host, clock, latest, wake)
+        self.xids = XidSource(world.gpus, world.kernel_log, clock, latest, wake)
         self.host = HostSource(world.host, world.gateway, clock, latest, wake)
         engines = load_engines().values()
         stats = {engine.name: engine.stats for engine in engines}
@@ -51,7 +54,8 @@ class Sources:
         )
         gateway = Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS)
         loads = Sampler("loads", self.loads.sample, _LOADS_SECONDS)
-        self._samplers = (*self._paced, gateway, loads)
+        xids = Sampler("xids", self.xids.sample, _XIDS_SECONDS)
+        self._samplers = (*self._paced, gateway, loads, xids)
 
     def begin(self) -> None:
         """Start the threads."""
@@ -65,11 +69,13 @@ class Sources:
             sampler.end()
         self.probes.end()
         self.runtime.end()
+        self.xids.end()
 
     def sample(self) -> None:
         """Read every source once, on this thread: for a host without threads of its own."""
         self.runtime.sample()
         self.gpus.sample()
+        self.xids.sample()
         self.host.sample()
         self.probes.sample()
         self.loads.sample()

@@ -30,6 +30,7 @@ from gpuctl.model import (
     ProbeResult,
     ProbeSpec,
     RuntimeEvent,
+    Xid,
 )
 from gpuctl.ports import World
 from tests.make import AT, BOOT, NOW
@@ -193,14 +194,39 @@ class FakeRuntime:
 class FakeGpus:
     readings: tuple[GpuReading, ...] = ()
     broken: str = ""
+    told: tuple[Xid, ...] = ()  # to whoever asks next
+    distrusted: list[str] = field(default_factory=list)
 
     def read(self) -> tuple[GpuReading, ...]:
         if self.broken:
             raise GpuUnavailable(self.broken)
         return self.readings
 
+    def xids(self) -> tuple[Xid, ...]:
+        told, self.told = self.told, ()
+        return told
+
+    def distrust(self, reason: str) -> None:
+        self.distrusted.append(reason)
+
     def close(self) -> None:
         self.broken = "closed"
+
+
+@dataclass
+class FakeKernelLog:
+    told: tuple[Xid, ...] = ()  # to whoever asks next
+    trouble: str = ""
+
+    def read(self) -> tuple[Xid, ...]:
+        told, self.told = self.told, ()
+        return told
+
+    def fault(self) -> str:
+        return self.trouble
+
+    def close(self) -> None:
+        self.trouble = "closed"
 
 
 @dataclass
@@ -319,6 +345,7 @@ class FakeWorld:
         self.host = FakeHost()
         self.store = FakeStore()
         self.gateway = FakeGateway()
+        self.kernel_log = FakeKernelLog()
         self.world = World(
             runtime=self.runtime,
             gpus=self.gpus,
@@ -327,6 +354,7 @@ class FakeWorld:
             store=self.store,
             clock=self.clock,
             gateway=self.gateway,
+            kernel_log=self.kernel_log,
         )
 
 

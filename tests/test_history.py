@@ -300,7 +300,15 @@ def test_a_host_fault_that_lasts_for_weeks_is_no_longer_to_remember() -> None:
 def test_what_is_only_told_changes_nothing() -> None:
     """Conditions, evidence, peaks and the daemon's own comings and goings are for readers."""
     told = [make.event(kind, "x") for kind in ("condition", "evidence", "peak", "daemon")]
-    assert make.history(*told) == History()
+    assert make.history(*told) == History(began_at=told[0].boot_seconds)
+
+
+def test_the_history_begins_with_the_first_thing_told() -> None:
+    """Whatever is older than that was never looked at, in this boot or an earlier one."""
+    first, second = make.event("daemon", "daemon"), make.event("condition", "host")
+    second = replace(second, boot_seconds=second.boot_seconds + 60)
+    assert make.history(first, second).began_at == first.boot_seconds
+    assert make.history().began_at is None
 
 
 def aged(event: Event, boot_id: str, at: float) -> Event:

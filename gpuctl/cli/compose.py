@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Inventory,
         Profile,
     )
-    from gpuctl.ports import Clock, Gpus, Host, Runtime, World
+    from gpuctl.ports import Clock, Gpus, Host, KernelLog, Runtime, World
 
 Kind = Literal["docker", "process", "simulated"]
 
@@ -47,6 +47,7 @@ def world(session: Session, profile: Profile) -> World:
         store=SqliteStore(Path(own.database), Path(own.status)),
         clock=clock(),
         gateway=GatewayFile(Path(own.gateway), clock()),
+        kernel_log=None if simulated else _kernel_log(),
     )
 
 
@@ -203,6 +204,12 @@ def _gpus() -> Gpus:
     from gpuctl.adapters.nvml import NvmlGpus
 
     return NvmlGpus()
+
+
+def _kernel_log() -> KernelLog:
+    from gpuctl.adapters.kernel_log import SystemKernelLog
+
+    return SystemKernelLog()
 
 
 def _host(session: Session, runtime_kind: str) -> Host:

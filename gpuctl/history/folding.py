@@ -40,6 +40,8 @@ def remember(
 def fold(history: History, event: Event, at: float | None = None) -> History:
     """Return the history with one Event more; *at* is its time on the present boot's clock."""
     at = event.boot_seconds if at is None else at
+    if history.began_at is None:
+        history = replace(history, began_at=at)
     match event.kind:
         case EventKind.INTENT:
             return hosts.fold_intent(history, event, at)

@@ -126,6 +126,7 @@ class History:
     host_fault_at: float | None = None  # starts are held since then
     host_fault_starts: tuple[float, ...] = ()  # probe starts made in it
     last_start_at: float | None = None  # of any replica
+    began_at: float | None = None  # the first thing remembered: what is older was never looked at
     cautious: bool = False  # the events of before were lost
     order: int = 0  # of the latest intent
 

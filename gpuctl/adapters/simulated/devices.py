@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from gpuctl import host_state
 from gpuctl.adapters.simulated.machine import Machine
 from gpuctl.adapters.simulated.records import Container
 from gpuctl.adapters.simulated.runtime import held_bytes
 from gpuctl.errors import GpuctlError, GpuUnavailable
-from gpuctl.host_state import GpuState, HostState, ProcessState
-from gpuctl.model import GpuProcess, GpuReading, HostReading
+from gpuctl.host_state import GpuState, HostState, ProcessState, XidState
+from gpuctl.model import GpuProcess, GpuReading, HostReading, Xid
 
 #: A call of NVML that takes longer has missed its deadline, as a hung driver's does.
 DEADLINE_SECONDS = 5.0
@@ -20,22 +21,40 @@ class SimulatedGpus:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._told = 0  # of the file's Xids
 
     def read(self) -> tuple[GpuReading, ...]:
         try:
             host = self._machine.host()
             _refuse_broken(host)
             running = [c for c in self._machine.containers().values() if c.state == "running"]
-            return tuple(self._reading(gpu, running) for gpu in host.gpus)
+            return tuple(self._reading(host, gpu, running) for gpu in host.gpus)
         except GpuUnavailable:
             raise
         except GpuctlError as error:
             raise GpuUnavailable(error.message, error.hint) from error
 
+    def xids(self) -> tuple[Xid, ...]:
+        """Return those in the file that were not told yet; they are as old as its last edit."""
+        try:
+            host = self._machine.host()
+            at = self._machine.path.stat().st_mtime
+        except (GpuctlError, OSError):
+            return ()  # whoever reads the cards is told why
+        fresh = host.xids[self._told :]
+        self._told = len(host.xids)
+        age = self._machine.clock.now() - at
+        boot_seconds = self._machine.clock.boot_seconds() - age
+        cards = {gpu.index: gpu for gpu in host.gpus}
+        return tuple(_xid(xid, cards[xid.gpu], at, boot_seconds) for xid in fresh)
+
+    def distrust(self, reason: str) -> None:
+        """Go on: a simulated driver hangs only where its file says so."""
+
     def close(self) -> None:
         """Do nothing: there is nothing to let go."""
 
-    def _reading(self, gpu: GpuState, running: list[Container]) -> GpuReading:
+    def _reading(self, host: HostState, gpu: GpuState, running: list[Container]) -> GpuReading:
         at, boot_seconds = self._machine.clock.now(), self._machine.clock.boot_seconds()
         if gpu.lost:
             return GpuReading(
@@ -43,6 +62,7 @@ class SimulatedGpus:
                 uuid=gpu.uuid,
                 name=gpu.name,
                 state="lost",
+                facts=host_state.facts(host, gpu),
                 at=at,
                 boot_seconds=boot_seconds,
             )
@@ -61,10 +81,17 @@ class SimulatedGpus:
             power_watts=gpu.power_watts,
             power_limit_watts=gpu.power_limit_watts,
             sm_clock_hertz=gpu.sm_clock_hertz,
+            memory_clock_hertz=gpu.memory_clock_hertz,
+            memory_utilization_ratio=gpu.memory_utilization_ratio,
+            memory_temperature_celsius=gpu.memory_temperature_celsius,
+            fan_ratio=gpu.fan_ratio,
+            performance_state=gpu.performance_state,
             throttle_reasons=gpu.throttle_reasons,
             compute_capability=gpu.compute_capability,
             pci_bus_id=gpu.pci_bus_id,
             processes=None if gpu.processes is None else (*others, *own),
+            facts=host_state.facts(host, gpu),
+            health=host_state.health(gpu, boot_seconds),
             at=at,
             boot_seconds=boot_seconds,
         )
@@ -127,8 +154,23 @@ def _refuse_broken(host: HostState) -> None:
     if host.gpus and host.driver_version is None:
         raise GpuUnavailable("simulated host: there are GPUs, and no driver for them")
     for call, seconds in host.calls.items():
+        if seconds == "missing":
+            continue
         if seconds == "hang" or seconds > DEADLINE_SECONDS:
             raise GpuUnavailable(f"simulated host: {call} does not answer")
+
+
+def _xid(xid: XidState, gpu: GpuState, at: float, boot_seconds: float) -> Xid:
+    return Xid(
+        number=xid.number,
+        gpu=gpu.uuid,
+        pci_bus_id=gpu.pci_bus_id,
+        source=xid.source,
+        pid=xid.pid,
+        message=xid.message or "",
+        at=at,
+        boot_seconds=boot_seconds,
+    )
 
 
 def _stranger(process: ProcessState, running: list[Container]) -> GpuProcess:
