@@ -78,7 +78,7 @@ def gathered(session: Session, name: str | None, progress: Show) -> Facts:
         _ALL_SECONDS,
         progress,
     )
-    wanted = _decided(wanted, found["docker"]) if wanted else None
+    wanted = decided(wanted, found["docker"]) if wanted else None
     facts = Facts(at=session.now(), wanted=wanted, **found)
     return _with_plan(session, facts, progress)
 
@@ -134,7 +134,7 @@ def _wanted(session: Session, name: str | None) -> Wanted | None:
     )
 
 
-def _decided(wanted: Wanted, found: DockerFacts | Unread) -> Wanted:
+def decided(wanted: Wanted, found: DockerFacts | Unread) -> Wanted:
     """Return it with its runtime decided: what leaves it open gets Docker where an engine is."""
     if wanted.runtime != "auto":
         return wanted

@@ -23,7 +23,8 @@ def count(gpus: Gpus, facts: Facts) -> Iterator[Finding]:
         return
     lacking = []
     for wanted in profile.host.gpus:
-        found = sum(wanted.name.lower() in gpu.name.lower() for gpu in gpus)
+        # A card that is lost since before it was ever read has no name: `lost` tells of it.
+        found = sum(gpu.state == "lost" or wanted.name.lower() in gpu.name.lower() for gpu in gpus)
         if found < wanted.count:
             lacking.append(f"{found} of {wanted.count} {wanted.name or 'GPUs'}")
     if lacking:
@@ -146,8 +147,9 @@ def pcie(gpus: Gpus, facts: Facts) -> Iterator[Finding]:
     }
     narrow = {gpu: width for gpu, width in widths.items() if width[0] < width[1]}
     if narrow:
+        alike = {width: [g for g in narrow if narrow[g] == width] for width in narrow.values()}
         message = "fewer PCIe lanes than the card has: " + ", ".join(
-            f"{_named([gpu])} x{now} of x{most}" for gpu, (now, most) in narrow.items()
+            f"{_named(cards)} x{now} of x{most}" for (now, most), cards in alike.items()
         )
         fix = "another slot or riser; harmless to one-card replicas but for slower model loads"
         yield warn("pcie", "pcie_narrow", message, fix)
@@ -158,7 +160,8 @@ def pcie(gpus: Gpus, facts: Facts) -> Iterator[Finding]:
 
 
 def _named(gpus: Gpus) -> str:
-    return ", ".join(f"gpu {gpu.index}" for gpu in gpus)
+    """Return `gpu 3`, or `gpus 0, 3`."""
+    return f"gpu{'s' * (len(gpus) > 1)} {', '.join(str(gpu.index) for gpu in gpus)}"
 
 
 def _summed(gpus: Gpus) -> str:

@@ -10,9 +10,8 @@ from gpuctl.diagnosis.finding import Finding, Group, needing, ok, skip, warn
 from gpuctl.model import GpuPeer, GpuReading, Replica
 
 #: From the nearest to the farthest, as `nvidia-smi topo -m` has them: NV#, X, PIX, PXB, PHB, NODE,
-#: SYS. What is left of the first of FAR needs no way through a processor's own interconnect.
+#: SYS. Only the last leads from one processor to another.
 _PATHS = ("nvlink", "internal", "single", "multiple", "hostbridge", "node", "system")
-_FAR = ("node", "system")
 
 Gpus = tuple[GpuReading, ...]
 
@@ -67,8 +66,8 @@ def _judged(replica: Replica, links: list[GpuPeer]) -> Finding:
         message = f"{replica.name}: its GPUs cannot read each other's memory (by {worst})"
         fix = "nvidia-smi topo -p2p r; turn off ACS and the IOMMU in the firmware, or use TP 1"
         return warn("peers", "no_p2p", message, fix)
-    if worst in _FAR:
-        message = f"{replica.name}: the way between two of its GPUs leads by {worst}"
+    if worst == _PATHS[-1]:
+        message = f"{replica.name}: the way between two of its GPUs leads from socket to socket"
         return warn("peers", "far_apart", message, "nvidia-smi topo -m; group nearer GPUs")
     return ok("peers", f"{replica.name}: its GPUs are joined by {worst}")
 

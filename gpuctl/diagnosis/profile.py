@@ -175,7 +175,8 @@ def _files(
     for file in files:
         if file.there is False:
             message = f"workloads.{file.workload}: there is no {file.path}"
-            fix = "put it there, or correct the profile"
+            fetched = "; `gpuctl models pull` fetches one" if check == "models" else ""
+            fix = f"put it there, or correct the profile{fetched}"
             bad.append(fail(check, f"{check.removesuffix('s')}_missing", message, fix))
         elif file.there and (found := judge(file)) is not None:
             bad.append(found)

@@ -34,6 +34,9 @@ class _Handler(BaseHTTPRequestHandler):
         }
         # /version, /v1.41/info, /v1.41/containers/json, /v1.41/containers/ID/json
         words = self.path.partition("?")[0].split("/")
+        if "images" in words:  # it has none
+            self.send_error(404)
+            return
         known = next(word for word in (words[-2], words[-1]) if word in answers)
         body = json.dumps(answers[known]).encode()
         self.send_response(200)
