@@ -14,6 +14,7 @@ PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/diagnosis/*,gpuc
 	gpuctl/avoidance.py,gpuctl/failover.py,gpuctl/moments.py,gpuctl/moving.py,gpuctl/room.py,$\
 	gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
 	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,gpuctl/measuring.py,gpuctl/sizing/*,$\
+	gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/overrides/*,gpuctl/own_settings.py,$\
 	gpuctl/forecast.py,gpuctl/heat.py,gpuctl/levels.py,gpuctl/line.py,gpuctl/peaks.py,$\
 	gpuctl/pressure.py,gpuctl/sightings.py,gpuctl/trends.py,gpuctl/xids.py
 

@@ -130,16 +130,16 @@ OTHER = 'use image = "project/image:12", which brings CUDA 12'
         ),
         *(
             pytest.param(
-                Build(platform=platform),
+                build,
                 slot(A6000, "580.95.05", (13, 0)),
                 f"project/image is built for {whom}, and the workload is on NVIDIA's",
                 'use image = "project/image:12", or gpus = "none"',
-                id=platform,
+                id=build.platform,
             )
-            for platform, whom in (
-                ("rocm", "AMD's GPUs"),
-                ("cpu", "the CPU"),
-                ("other", "other devices"),
+            for build, whom in (
+                (Build(platform="rocm"), "AMD's GPUs"),
+                (Build(platform="cpu"), "the CPU"),
+                (Build(platform="other"), "other devices"),
             )
         ),
     ],

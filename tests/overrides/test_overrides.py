@@ -394,3 +394,8 @@ def test_the_documentation_lists_every_variable() -> None:
     section = text.partition("## Variables of the environment\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
     assert rows == [(row.variable, row.does) for row in TABLE]
+
+
+def test_nothing_to_note() -> None:
+    """A variable that does what it says is not mentioned twice."""
+    assert overrides.notes(profile(), {"MAX_NUM_SEQS": "8", "TP_SIZE": "2", "DEVICE": ""}) == ()

@@ -160,7 +160,7 @@ def stats(text: str) -> EngineStats:
     )
 
 
-__all__ = ["ENGINE", "Options"]
+__all__ = ["ENGINE", "Options", "model_path"]
 
 ENGINE = Engine(
     name="llama.cpp",
