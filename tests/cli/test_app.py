@@ -15,7 +15,7 @@ from gpuctl.cli.app import app, hoisted
 
 COMMANDS = (
     "up", "down", "daemon", "demo", "status", "top", "gpus", "report", "start", "stop", "restart",
-    "why", "events", "logs", "plan", "check", "init", "profiles",
+    "why", "events", "logs", "plan", "check", "init", "profiles", "models",
 )  # fmt: skip
 
 

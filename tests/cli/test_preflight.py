@@ -115,6 +115,21 @@ def test_every_obstacle_at_once(session: Session, taken: int, tmp_path: Path) ->
     ]
 
 
+def test_a_missing_model_comes_with_the_command_that_fetches_it(
+    session: Session, taken: int, tmp_path: Path
+) -> None:
+    """As far as its name tells where it comes from."""
+    mount = Mount(source=str(tmp_path), target="/models")
+
+    model, _ = check(session, plan(taken), Engine(), profile("o/n/m.gguf", mount))
+
+    assert model == (
+        f"workloads.chat.model: there is no {tmp_path}/o/n/m.gguf",
+        f"fetch it with `gpuctl models pull o/n --file m.gguf --to {tmp_path}/o/n`, or correct "
+        "`model` or `mounts`",
+    )
+
+
 def test_a_model_that_is_there(session: Session, tmp_path: Path) -> None:
     """A model file is looked for in what is mounted."""
     (tmp_path / "m.gguf").write_text("")
