@@ -66,4 +66,5 @@ def test_what_was_before_a_load_does_not_count() -> None:
 def test_a_card_beyond_critical_is_asked_for_full() -> None:
     """The next level is the one above the line's end."""
     found = forecast(ramp(86_000, 100), TOTAL, EDGES)
-    assert (found.level, found.seconds) == ("full", pytest.approx((95_000 - 87_900) * 0.3))
+    assert found.level == "full"
+    assert found.seconds == pytest.approx((95_000 - 87_900) * 0.3)

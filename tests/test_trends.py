@@ -66,7 +66,8 @@ def test_a_forecast_is_made_of_the_samples() -> None:
         at(30.0 * n, make.gpu(memory_used_bytes=(3072 + 10 * n) * MIB)) for n in range(20)
     )
     found = trends.gpu(UUID).forecast
-    assert (found.level, found.seconds) == ("critical", pytest.approx((5222.4 - 3262) * 3))
+    assert found.level == "critical"
+    assert found.seconds == pytest.approx((5222.4 - 3262) * 3)
 
 
 def test_without_vram_there_is_no_forecast() -> None:

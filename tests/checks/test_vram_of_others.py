@@ -1,0 +1,220 @@
+"""VRAM that strangers hold, that grows, that runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.checks import cuda_oom, strangers, vram_creep
+from gpuctl.model import ContainerReading, Event, GpuProcess, Verdict
+from gpuctl.trends import Held, Trends
+from tests import make
+from tests.make import MIB, NOW
+
+GIB = 1024 * MIB
+
+
+def shared(
+    *processes: GpuProcess, planned: int | None = None, past: Sequence[Event] = (), **gpu: Any
+) -> list[Verdict]:
+    """GPU 0 with a replica of that many bytes in container c1, and these processes."""
+    replica = make.replica(vram_bytes=planned)
+    now = make.snapshot(
+        make.container(),
+        make.container(id_="c0", name="gpuctl-chat-0.old"),
+        gpus=[make.gpu(**{"processes": processes, **gpu})],
+    )
+    return list(strangers.CHECK.run(make.scene(now, replica, past=make.history(past))))
+
+
+def process(pid: int, used: int | None, container: str | None = None, **more: Any) -> GpuProcess:
+    return GpuProcess(pid=pid, used_bytes=used, container=container, **more)
+
+
+OURS = process(100, 5 * GIB, "c1")
+
+
+@pytest.mark.parametrize(
+    ("processes", "planned", "reason"),
+    [
+        pytest.param([OURS], 5 * GIB, "", id="ours"),
+        pytest.param([process(9, GIB, "c0")], 5 * GIB, "", id="our-old-one"),
+        pytest.param([OURS, process(9, 512 * MIB)], 5 * GIB, "", id="a-desktop"),
+        pytest.param([OURS, process(9, 513 * MIB)], 5 * GIB, "vram_held_by_others", id="more"),
+        pytest.param([process(9, GIB, "x")], 4 * GIB, "vram_held_by_others", id="a-container"),
+        pytest.param([process(9, 512 * MIB)], 5632 * MIB, "", id="just-fits"),
+        pytest.param([process(9, 2 * GIB)], 5 * GIB, "vram_does_not_fit", id="does-not-fit"),
+        pytest.param([process(9, 400 * MIB)], 5800 * MIB, "vram_does_not_fit", id="little-but-too"),
+        pytest.param([process(9, None)], 5 * GIB, "", id="not-reported"),
+    ],
+)
+def test_strangers(processes: list[GpuProcess], planned: int | None, reason: str) -> None:
+    """Whoever is no container of ours, beyond what a desktop holds or beside what is planned."""
+    (verdict,) = shared(*processes, planned=planned)
+    assert (verdict.state, verdict.reason) == ("degraded" if reason else "ok", reason)
+    assert verdict.remedy == "none"
+
+
+def test_strangers_are_named_the_largest_first() -> None:
+    """Five by pid, program and container; the others are counted."""
+    many = [process(pid, pid * MIB, name="python3") for pid in range(1, 7)]
+    (verdict,) = shared(OURS, *many, process(812, 700 * MIB, "other", name="Xorg"))
+    assert verdict.evidence["vram_bytes"] == 721 * MIB
+    assert verdict.evidence["more"] == 2
+    named = verdict.evidence["processes"]
+    assert isinstance(named, tuple)
+    assert named[:2] == (
+        {"pid": 812, "name": "Xorg", "vram_bytes": 700 * MIB, "container": "other"},
+        {"pid": 6, "name": "python3", "vram_bytes": 6 * MIB},
+    )
+    assert len(named) == 5
+
+
+def test_the_last_container_of_a_replica_is_no_stranger() -> None:
+    """It has just ended, and its process goes on for a moment."""
+    (verdict,) = shared(process(9, GIB, "gone"), past=make.served(id_="gone"))
+    assert verdict.state == "ok"
+
+
+def test_where_a_start_is_under_way_nobody_is_accused() -> None:
+    """Its container is not listed before its process holds VRAM."""
+    start = make.event("attempt", "chat-0", "wanted", action="start", attempt="a")
+    assert shared(process(9, GIB, "new"), past=[start]) == []
+
+
+@pytest.mark.parametrize("fields", [{"processes": None}, {"state": "lost"}])
+def test_processes_that_are_not_reported_are_not_judged(fields: dict[str, Any]) -> None:
+    assert shared(**fields) == []
+
+
+def test_a_card_of_unknown_size_has_no_limit() -> None:
+    (verdict,) = shared(process(9, 99 * GIB), planned=GIB, memory_total_bytes=None)
+    assert verdict.reason == "vram_held_by_others"
+
+
+def rising(count: int = 12, step: int = 50) -> tuple[tuple[float, float], ...]:
+    """Up to 5,500 MiB by *step* MiB each half minute."""
+    return tuple((NOW - 30.0 * n, float((5500 - step * n) * MIB)) for n in reversed(range(count)))
+
+
+def creeping(
+    *events: Event,
+    points: tuple[tuple[float, float], ...] | None = None,
+    container: ContainerReading | None = None,
+    planned: int | None = 5 * GIB,
+    used: int | None = 5900 * MIB,
+    held_by: str = "c1",
+    errors: dict[str, str] | None = None,
+    listed: bool = True,
+) -> list[Verdict]:
+    replica = make.replica(vram_bytes=planned)
+    gpus = [make.gpu(memory_used_bytes=used)] if listed else []
+    now = make.snapshot(container or make.container(), gpus=gpus, errors=errors)
+    scene = make.scene(now, replica, past=make.history(make.served(), events))
+    held = Held(container=held_by, points=rising() if points is None else points)
+    return list(vram_creep.CHECK.run(replace(scene, trends=Trends(replicas={"chat-0": held}))))
+
+
+OOM = make.event("cuda_oom", "chat-0", "cuda_oom", NOW - 3600, container="c0", line="no VRAM")
+
+
+@pytest.mark.parametrize(
+    ("fields", "events", "state", "remedy"),
+    [
+        pytest.param({}, [], "degraded", "none", id="it-grows-and-the-card-is-full"),
+        pytest.param({}, [OOM], "failed", "restart", id="and-ran-out-before"),
+        pytest.param(
+            {}, [replace(OOM, boot_seconds=NOW - 86401)], "degraded", "none", id="long-ago"
+        ),
+        pytest.param({"used": 5836 * MIB}, [], "ok", "none", id="below-95-percent"),
+        pytest.param({"used": None}, [OOM], "ok", "none", id="not-reported"),
+        pytest.param({"listed": False}, [OOM], "ok", "none", id="gpu-not-listed"),
+        pytest.param({"planned": 5501 * MIB}, [OOM], "ok", "none", id="as-planned"),
+        pytest.param({"planned": None}, [OOM], "ok", "none", id="no-plan-to-exceed"),
+        pytest.param({"points": rising(step=0)}, [OOM], "ok", "none", id="it-stands"),
+        pytest.param({"points": ((NOW, 1.0),) * 12}, [OOM], "ok", "none", id="no-line"),
+    ],
+)
+def test_creep(fields: dict[str, Any], events: list[Event], state: str, remedy: str) -> None:
+    """Told when it grows beyond its plan into a full card; renewed only if it ran out before."""
+    (verdict,) = creeping(*events, **fields)
+    assert (verdict.state, verdict.remedy) == (state, remedy)
+    assert verdict.reason == ("" if state == "ok" else "vram_creeps")
+
+
+def test_what_is_told_of_creep() -> None:
+    """50 MiB in half a minute are 6,000 MiB an hour; the words of the end before are kept."""
+    (verdict,) = creeping(OOM)
+    assert verdict.evidence == {
+        "container": "c1",
+        "vram_bytes": 5500 * MIB,
+        "planned_bytes": 5 * GIB,
+        "grows_bytes_an_hour": 6000 * MIB,
+        "card_ratio": 0.96,
+        "ran_out": "no VRAM",
+    }
+
+
+def test_the_learned_baseline_counts_as_planned() -> None:
+    """What it settled at is what it needs, whatever was estimated."""
+    settled = make.event("baseline", vram_bytes=5600 * MIB)
+    (verdict,) = creeping(settled)
+    assert (verdict.state, verdict.evidence["planned_bytes"]) == ("ok", 5600 * MIB)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"held_by": "c9"}, id="of-another-container"),
+        pytest.param({"points": rising(11)}, id="too-few"),
+        pytest.param({"container": make.container(state="exited")}, id="ended"),
+        pytest.param({"container": make.container("chat-9")}, id="not-there"),
+        pytest.param({"errors": {"gpus": "hung"}}, id="gpus-unread"),
+        pytest.param({"errors": {"runtime": "down"}}, id="runtime-unread"),
+    ],
+)
+def test_what_was_not_watched_does_not_creep(fields: dict[str, Any]) -> None:
+    assert creeping(**fields) == []
+
+
+def oom(ago: float, line: str = "CUDA out of memory") -> Event:
+    return make.event("cuda_oom", "chat-0", "cuda_oom", NOW - ago, container="c0", line=line)
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        pytest.param([], None, id="never"),
+        pytest.param([oom(10)], "ok", id="once"),
+        pytest.param([oom(1799), oom(10)], "degraded", id="twice-in-half-an-hour"),
+        pytest.param([oom(1800), oom(10)], "ok", id="twice-half-an-hour-apart"),
+        pytest.param([oom(1900), oom(1850)], None, id="long-ago"),
+    ],
+)
+def test_running_out_again(events: list[Event], state: str | None) -> None:
+    """Once is an accident that its restart mends; twice it is planned too large."""
+    scene = make.scene(make.snapshot(), past=make.history(events))
+    found = list(cuda_oom.CHECK.run(scene))
+    assert [(each.state, each.remedy) for each in found] == ([(state, "none")] if state else [])
+
+
+@pytest.mark.parametrize(
+    ("engine", "first"),
+    [
+        ("llama.cpp", "context"),
+        ("vllm", "options.gpu_memory_utilization"),
+        ("container", "context"),
+    ],
+)
+def test_what_to_lower_depends_on_the_engine(engine: str, first: str) -> None:
+    """With its last words, and how often."""
+    past = make.history(oom(50, "first"), oom(10, "last"))
+    scene = make.scene(make.snapshot(), make.replica(engine=engine), past=past)
+    (verdict,) = cuda_oom.CHECK.run(scene)
+    assert (verdict.evidence["count"], verdict.evidence["line"]) == (2, "last")
+    lower = verdict.evidence["lower"]
+    assert isinstance(lower, tuple)
+    assert lower[0] == first
