@@ -91,7 +91,7 @@ def read_gpus(gpus: Gpus) -> tuple[GpuReading, ...] | Unread:
         except GpuUnavailable as error:
             hung = "no_answer" if error.code is None else "nvml_failed"
             reason = _NVML_REASONS.get(error.code or 0, hung)
-            return Unread(reason=reason, message=error.message, hint=error.hint)
+            return Unread(reason=reason, message=error.message)
 
 
 def docker(session: Session, profile: Profile | None) -> DockerFacts | Unread:
@@ -102,11 +102,10 @@ def docker(session: Session, profile: Profile | None) -> DockerFacts | Unread:
     try:
         return about(session.environment, images - {""})
     except RuntimeTimeout as error:
-        return Unread(reason="no_answer", message=error.message, hint=error.hint)
+        return Unread(reason="no_answer", message=error.message)
     except RuntimeUnavailable as error:
         denied = _caused_by(error, PermissionError)
-        reason = "no_permission" if denied else "absent"
-        return Unread(reason=reason, message=error.message, hint=error.hint)
+        return Unread(reason="no_permission" if denied else "absent", message=error.message)
 
 
 def _wanted(session: Session, name: str | None) -> Wanted | None:
@@ -148,7 +147,7 @@ def _simulated(session: Session, wanted: Wanted | None) -> Facts:
         gpus: tuple[GpuReading, ...] | Unread = compose.read_gpus(session)
     except GpuUnavailable as error:
         reason = _NVML_REASONS.get(error.code or 0, "no_answer")
-        gpus = Unread(reason=reason, message=error.message, hint=error.hint)
+        gpus = Unread(reason=reason, message=error.message)
     facts = Facts(
         at=session.now(),
         wanted=wanted,

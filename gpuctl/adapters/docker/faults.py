@@ -122,7 +122,7 @@ def _unreachable(error: Exception, doing: str, *, denied: bool) -> RuntimeUnavai
     if denied:
         hint = "join the group `docker`, or run as root"
         return RuntimeUnavailable(f"cannot {doing}: the Docker Engine's socket is not ours", hint)
-    hint = "see `systemctl status docker`; DOCKER_HOST says which engine is meant"
+    hint = "see `gpuctl doctor`; DOCKER_HOST says which engine is meant"
     return RuntimeUnavailable(f"cannot {doing}: no Docker Engine listens", hint)
 
 

@@ -63,7 +63,7 @@ _WORDS: Mapping[int, tuple[str, str]] = {
         "the driver was upgraded while it was loaded: reboot",
     ),
 }
-_BROKEN_HINT = "see what `nvidia-smi` and `dmesg` say"
+_BROKEN_HINT = "see what `gpuctl doctor`, `nvidia-smi` and `dmesg` say"
 _HUNG_HINT = "look for NVRM and Xid in `dmesg`; a GPU that hangs its driver needs a reboot"
 _DISTRUST_HINT = "a new process tries after 5 s, 60 s, then each 300 s; see NVRM and Xid in `dmesg`"
 _START_HINT = "cards initialised anew take seconds each; nvidia-persistenced keeps them ready"
