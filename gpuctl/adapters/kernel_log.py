@@ -30,8 +30,6 @@ _KEPT = 256
 _MESSAGE_CHARACTERS = 300
 #: A record of /dev/kmsg is never longer. Source: printk.c, PRINTK_MESSAGE_MAX.
 _RECORD_BYTES = 8192
-#: How soon the end of this reader is noticed.
-_TURN_MILLISECONDS = 1000
 #: A log that ended or could not be read is tried again after this.
 _RETRY_SECONDS = 60.0
 #: The present boot's lines, with as many of before as a kernel keeps itself.
@@ -44,7 +42,8 @@ _XID = re.compile(
 #: "NVRM: GPU 0000:06:00.0: GPU has fallen off the bus." and, on several lines, "NVRM: The NVIDIA
 #: GPU 0000:06:00.0 (PCI ID: …) installed in this system has fallen off the bus and …".
 _FALLEN = re.compile(
-    r"NVRM: (?:The NVIDIA )?GPU (?:at )?(?:PCI:)?([0-9a-fA-F]{4,8}:[0-9a-fA-F:.]+?)[:\s]"
+    r"NVRM: (?:The NVIDIA )?GPU (?:at )?(?:PCI:)?"
+    r"([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)[:\s]"
     r".*\bfallen off the bus",
     re.S,
 )
@@ -83,10 +82,12 @@ class SystemKernelLog:
         self._fault = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._end = -1  # becomes readable at the end
 
     def read(self) -> tuple[Xid, ...]:
         """Return the Xids told since the last call, oldest first, without `gpu`; never waits."""
         if self._thread is None:
+            self._end = os.eventfd(0, os.EFD_CLOEXEC)
             self._thread = threading.Thread(target=self._run, name="kernel_log", daemon=True)
             self._thread.start()
         told: list[Xid] = []
@@ -100,10 +101,13 @@ class SystemKernelLog:
         return self._fault
 
     def close(self) -> None:
-        """Let go of the log, within a second."""
+        """Let go of the log."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(2 * _TURN_MILLISECONDS / 1000)
+            os.eventfd_write(self._end, 1)
+            self._thread.join()
+            os.close(self._end)
+            self._thread = None
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -125,14 +129,12 @@ class SystemKernelLog:
             self._follow_journal(kept_out)
 
     def _follow_kmsg(self, descriptor: int) -> str:
-        ready = select.poll()
-        ready.register(descriptor, select.POLLIN)
         while not self._ended.is_set():
             try:
                 record = os.read(descriptor, _RECORD_BYTES)
             except BlockingIOError:
                 self._fault = ""
-                ready.poll(_TURN_MILLISECONDS)
+                self._wait(descriptor)
                 continue
             except BrokenPipeError:
                 continue  # older lines were overwritten before they were read
@@ -168,17 +170,21 @@ class SystemKernelLog:
         self._fault = f"{kept_out}; {self._journal[0]} ended with {code}"
 
     def _lines(self, descriptor: int) -> Iterator[bytes]:
-        ready = select.poll()
-        ready.register(descriptor, select.POLLIN)
         received = b""
-        while not self._ended.is_set():
-            if not ready.poll(_TURN_MILLISECONDS):
-                continue
+        while self._wait(descriptor):
             content = os.read(descriptor, 65536)
             if not content:
                 return
             *lines, received = (received + content).split(b"\n")
             yield from lines
+
+    def _wait(self, descriptor: int) -> bool:
+        """Wait for more to read; return whether it is still wanted."""
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        ready.register(self._end, select.POLLIN)
+        ready.poll()
+        return not self._ended.is_set()
 
     def _take(self, line: _Line | None) -> None:
         found = None if line is None else parse(line.message)
