@@ -237,13 +237,10 @@ def _asked_for(record: XidRecord, around: Around) -> Effect:
 
 def _holds(finding: Finding, now: float) -> bool:
     match finding.effect:
-        case "hardware":
-            return True
         case "reset" | "reboot":
             return finding.at >= 0.0
         case "alert":
             return now - finding.at < ALERT_SECONDS
-        case "app":
-            return True  # whether it is still there to be restarted, its container tells
-        case "info":
-            return False
+        case effect:
+            # Hardware does not heal; an application's error counts while its container runs.
+            return effect != "info"

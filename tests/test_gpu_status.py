@@ -148,3 +148,11 @@ def test_a_missing_gpu_was_not_watched() -> None:
     (found,) = gpu_status.gpus(plan, make.snapshot())
     assert found["state"] == "missing"
     assert "pressure" not in found
+
+
+def test_a_cordon_shows_before_the_reserve() -> None:
+    """Of a GPU that answers; one that does not is lost, whatever else is said of it."""
+    plan = replace(make.plan(), reserve=(make.identity(0), make.identity(1), make.identity(2)))
+    now = make.snapshot(gpus=[make.gpu(0), make.gpu(1), make.gpu(2, state="lost")])
+    found = gpu_status.gpus(plan, now, ("GPU-0", "GPU-2"))
+    assert [gpu["state"] for gpu in found] == ["cordoned", "reserve", "lost"]

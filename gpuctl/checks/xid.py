@@ -10,11 +10,19 @@ What do the errors that NVIDIA's driver reported call for? `gpuctl.xids` has the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gpuctl.history import XidRecord
 from gpuctl.model import ContainerReading, Evidence, GpuIdentity, Json, Replica, Verdict
 from gpuctl.plugin import Check, Scene
 from gpuctl.xids import AVOIDED, TABLE, UNKNOWN, Around, Finding, findings
+
+
+class _Report(NamedTuple):
+    number: int
+    at: float  # boot seconds
+    pid: int | None
+    container: object = None
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
@@ -85,29 +93,48 @@ def _of_replicas(scene: Scene) -> Iterable[Verdict]:
         container = scene.now.own(replica.name)
         if container is None or container.state != "running":
             continue
-        record = _naming(replica, container, scene)
-        if record is not None:
+        report = _naming(replica, container, scene)
+        if report is not None:
             yield Verdict(
                 check="xid",
                 subject=replica.name,
                 state="failed",
-                reason=f"xid_{record.number}",
-                evidence=_named(record, container, scene),
+                reason=f"xid_{report.number}",
+                evidence=_named(report, container, scene),
                 remedy="restart",
             )
 
 
-def _naming(replica: Replica, container: ContainerReading, scene: Scene) -> XidRecord | None:
+def _naming(replica: Replica, container: ContainerReading, scene: Scene) -> _Report | None:
     """Return the latest Xid since this container's start that calls for its restart."""
     started = scene.history.replica(replica.name).container_at
     for gpu in replica.gpus:
         pids = _pids(container, gpu.uuid, scene)
-        for record in reversed(_counting(scene, gpu.uuid)):
-            if record.at <= started or TABLE.get(record.number, UNKNOWN).effect != "app":
+        for report in _reports(scene, gpu.uuid):
+            if report.at <= started or TABLE.get(report.number, UNKNOWN).effect != "app":
                 continue
-            if record.pid in pids or record.evidence.get("container") == container.id:
-                return record
+            if report.pid in pids or report.container == container.id:
+                return report
     return None
+
+
+def _reports(scene: Scene, uuid: str) -> list[_Report]:
+    """
+    Return what names a process, the latest first: what is remembered, and what was read.
+
+    Of a burst one is remembered, which need not be the one that the kernel named a process in.
+    """
+    cleared = scene.history.gpu(uuid).cleared_at
+    found = [
+        _Report(each.number, each.at, each.pid, each.evidence.get("container"))
+        for each in _counting(scene, uuid)
+    ]
+    found += [
+        _Report(each.number, each.boot_seconds, each.pid)
+        for each in scene.now.xids
+        if each.gpu == uuid and (cleared is None or each.boot_seconds > cleared)
+    ]
+    return sorted(found, key=lambda report: -report.at)
 
 
 def _pids(container: ContainerReading, uuid: str, scene: Scene) -> set[int | None]:
@@ -117,14 +144,14 @@ def _pids(container: ContainerReading, uuid: str, scene: Scene) -> set[int | Non
     return (found | {container.pid}) - {None}
 
 
-def _named(record: XidRecord, container: ContainerReading, scene: Scene) -> Evidence:
+def _named(report: _Report, container: ContainerReading, scene: Scene) -> Evidence:
     return {
         "container": container.id,
-        "xid": record.number,
-        "meaning": TABLE[record.number].meaning,
-        "advice": TABLE[record.number].advice,
-        "pid": record.pid,
-        "last_at": scene.now.at + record.at - scene.now.boot_seconds,
+        "xid": report.number,
+        "meaning": TABLE[report.number].meaning,
+        "advice": TABLE[report.number].advice,
+        "pid": report.pid,
+        "last_at": scene.now.at + report.at - scene.now.boot_seconds,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuctl.checks import xid
-from gpuctl.model import Event, GpuHealth, GpuProcess, Verdict
+from gpuctl.model import Event, GpuHealth, GpuProcess, Verdict, Xid
 from gpuctl.xids import AVOIDED, TABLE, UNKNOWN
 from tests import make
 from tests.make import AT, NOW
@@ -114,6 +114,34 @@ def test_the_latest_is_what_it_is_restarted_for() -> None:
     verdict = on("chat-0", ran(reported(31, 500, pid=100), reported(94, 300, pid=100)))
     assert verdict is not None
     assert verdict.reason == "xid_94"
+
+
+def heard(number: int, ago: float, pid: int | None, gpu: str = "GPU-0") -> Xid:
+    return Xid(
+        number=number, gpu=gpu, source="kernel", pid=pid, at=AT - ago, boot_seconds=NOW - ago
+    )
+
+
+@pytest.mark.parametrize(
+    ("xids", "restarts"),
+    [
+        pytest.param([heard(31, 59, 100)], True, id="the-kernel-named-what-nvml-did-not"),
+        pytest.param([heard(31, 59, 5), heard(31, 58, 107)], True, id="one-of-several"),
+        pytest.param([heard(31, 59, 5)], False, id="a-stranger's"),
+        pytest.param([heard(31, 59, 100, "GPU-7")], False, id="on-another-gpu"),
+        pytest.param([heard(31, 2000, 100)], False, id="before-it-was-started"),
+    ],
+)
+def test_a_burst_may_name_its_process_later(xids: list[Xid], restarts: bool) -> None:
+    """Of a burst one Xid is remembered; what was read beside it may know more."""
+    found = ran(reported(31), xids=tuple(xids))
+    assert (on("chat-0", found) is not None) is restarts
+
+
+def test_what_was_read_before_an_operator_cleared_it_does_not_count() -> None:
+    cleared = make.event("intent", "GPU-0", "uncordon", NOW - 50)
+    assert ran(reported(31), cleared, xids=(heard(31, 59, 100),)) == []
+    assert on("chat-0", ran(reported(31), cleared, xids=(heard(31, 40, 100),))) is not None
 
 
 def test_a_repeated_one_tells_of_the_gpu_too() -> None:
