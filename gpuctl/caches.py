@@ -35,6 +35,11 @@ def kept(workload: Workload, slot: Slot, caches: Iterable[Cache]) -> tuple[Cache
     return tuple(cache for cache in caches if not _by_operator(workload, cache))
 
 
+def outlives(workload: Workload, slot: Slot, cache: Cache) -> bool:
+    """Whether what is written at a cache's place is there after the container: gpuctl's or not."""
+    return bool(kept(workload, slot, (cache,))) or _is_mounted(workload, cache)
+
+
 def mounts(caches: Iterable[Cache]) -> tuple[Mount, ...]:
     """Return the mounts that keep caches."""
     return tuple(Mount(source=cache.volume, target=cache.target) for cache in caches)
@@ -60,7 +65,10 @@ def _by_root(workload: Workload) -> bool:
 
 
 def _by_operator(workload: Workload, cache: Cache) -> bool:
-    if any(name in workload.environment for name in cache.variables):
-        return True
+    moved = any(name in workload.environment for name in cache.variables)
+    return moved or _is_mounted(workload, cache)
+
+
+def _is_mounted(workload: Workload, cache: Cache) -> bool:
     place = PurePosixPath(cache.target)
     return any(place.is_relative_to(PurePosixPath(m.target)) for m in workload.mounts)

@@ -29,7 +29,7 @@ def secret(folder: Path, mode: int = 0o600) -> Path:
 def test_a_secret_is_in_the_engine_and_in_no_inspection(
     engine: PrivateEngine, bench: Bench, tmp_path: Path
 ) -> None:
-    """The image's own program gets the file's text as its variable; Docker knows only the file."""
+    """The image's own program gets each file's text as its variable; Docker knows the files."""
     client = engine.client()
     bare = client.create_container(images.IMAGE, ["true"])["Id"]
     program = {"Entrypoint": [images.GPUSIM], "Cmd": ["--port", "8080"]}
@@ -41,12 +41,13 @@ def test_a_secret_is_in_the_engine_and_in_no_inspection(
         simulator(port),
         image="gpuctl-rig:with-a-program",
         entrypoint=None,
-        secrets={"API_KEY": str(secret(tmp_path))},
+        secrets=dict.fromkeys(("VLLM_API_KEY", "HF_TOKEN"), str(secret(tmp_path))),
     )
     container = bench.runtime.create("gpuctl-secret-0", spec, marked("secret-0"))
     bench.runtime.start(container)
     state = http.state(port)
-    assert state["environment"]["API_KEY"] == "sk-$HOME 'quoted'"
+    for name in spec.secrets:
+        assert state["environment"][name] == "sk-$HOME 'quoted'"
     assert state["arguments"][1:] == ["--port", "8080"]
     assert "sk-" not in json.dumps(inspected(engine, container))
     bench.runtime.signal(container, "SIGTERM")

@@ -1,5 +1,6 @@
 """Which profile a command means."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,29 @@ def test_overrides_of_the_environment_are_applied(session: Session) -> None:
     own = Session(environment={**session.environment, "POLL_INTERVAL": "7"})
 
     assert choose.load(own, "p106x8").watchdog.interval_seconds == 7.0
+
+
+def test_overrides_are_told_and_stay_applied(
+    session: Session, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands above the profile is said, recorded beside it, and there without the variable."""
+    names = {"MAX_MODEL_LEN": "4096", "VLLM_USE_TRITON": "0", "HF_TOKEN": "hf_secret"}
+    own = Session(environment={**session.environment, **names})
+    profile = compose.resolved(own, choose.load(own, "a6000x2"))
+    said = capsys.readouterr().err
+    assert "environment: MAX_MODEL_LEN=4096 stands above the profile" in said
+    assert "warning: environment: VLLM_USE_TRITON: vLLM knows no such variable" in said
+    assert "hint: choose attention with attention_backend" in said
+
+    bring_up.apply(own, profile)
+    stored = (place / "applied.json").read_text()
+    assert json.loads(stored)["overrides"] == {"MAX_MODEL_LEN": "4096"}
+    assert "hf_secret" not in stored + said
+    assert choose.chosen(session, None).workloads[0].context == 4096
+
+
+def test_overrides_above_an_applied_profile(session: Session) -> None:
+    """A command that means the applied profile takes the variables of its own environment."""
+    bring_up.apply(session, compose.resolved(session, choose.load(session, "a6000x2")))
+    own = Session(environment={**session.environment, "MAX_MODEL_LEN": "2048"})
+    assert choose.chosen(own, None).workloads[0].context == 2048

@@ -313,7 +313,27 @@ def test_llama_cpp_guesses_ahead() -> None:
     assert [after(command, flag) for flag in flags] == ["draft-simple", "/models/d.gguf", "4"]
 
 
-@pytest.mark.parametrize("engine", [vllm.ENGINE, llamacpp.ENGINE], ids=["vllm", "llama.cpp"])
-def test_the_cpu_has_nothing_to_suit(engine: Engine) -> None:
-    """Without a GPU the workload is launched as it is."""
-    assert tuned(workload(), slot(gpus=0), engine) == (workload(), ())
+def test_the_cpu_has_nothing_to_suit() -> None:
+    """Without a GPU the workload is launched as it is; vLLM keeps what it fetches there too."""
+    assert tuned(workload(), slot(gpus=0), llamacpp.ENGINE) == (workload(), ())
+    asked, shown = tuned(llm(), slot(gpus=0), vllm.ENGINE)
+    assert asked == llm()
+    kept = ["gpuctl-huggingface:/root/.cache/huggingface", "gpuctl-vllm:/root/.cache/vllm"]
+    assert [row.value for row in shown] == kept
+    sources = [mount.source for mount in vllm.ENGINE.launch(llm(), slot(gpus=0)).mounts]
+    assert sources == ["gpuctl-huggingface", "gpuctl-vllm"]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [
+        pytest.param((Mount(source="/srv/cache", target="/root/.cache"),), True, id="his own"),
+        pytest.param((), False, id="none that he could write"),
+    ],
+)
+def test_llama_cpp_of_another_user(mounts: tuple[Mount, ...], told: bool) -> None:
+    """The driver is told of a cache that is there at the next start, and of no other."""
+    asked = workload(user="1000", model="/m.gguf", mounts=mounts)
+    launch = llamacpp.ENGINE.launch(asked, on(P106))
+    assert ("CUDA_CACHE_PATH" in launch.environment) is told
+    assert launch.mounts == ()

@@ -216,3 +216,22 @@ def test_no_version_is_no_mistake() -> None:
 def test_the_cuda_12_image_of_an_unknown_one() -> None:
     """Without a version in its name the newest of CUDA 12 is named."""
     assert images.with_cuda_12("vllm/vllm-openai:latest") == "vllm/vllm-openai:latest-cu129"
+
+
+@pytest.mark.parametrize(
+    ("args", "grace_seconds", "keys"),
+    [
+        pytest.param((), 30.0, [], id="it waits none"),
+        pytest.param(("--shutdown-timeout", "20"), 30.0, [], id="less than the grace"),
+        pytest.param(("--shutdown-timeout", "30"), 30.0, ["args"], id="as long as the grace"),
+        pytest.param(("-v", "--shutdown-timeout=60"), 30.0, ["args"], id="longer, in one word"),
+        pytest.param(("--shutdown-timeout=60",), 90.0, [], id="a long grace"),
+    ],
+)
+def test_a_wait_that_would_be_cut_off(
+    args: tuple[str, ...], grace_seconds: float, keys: list[str]
+) -> None:
+    """What waits for its requests on SIGTERM must be done before SIGKILL comes."""
+    place = slot(gpus=0, stop_grace_seconds=grace_seconds)
+    found = fit(workload(image="vllm/vllm-openai-cpu:latest", args=args), place)
+    assert [unfit.key for unfit in found] == keys

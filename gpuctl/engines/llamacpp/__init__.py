@@ -54,10 +54,16 @@ def launch(workload: Workload, slot: Slot) -> Launch:
             *("--metrics", "--offline"),
             *workload.args,
         ),
-        environment=CACHE_ENVIRONMENT if is_compiled(slot) else {},
+        environment=_environment(workload, slot),
         container_port=port,
         mounts=caches.mounts(caches.kept(workload, slot, (COMPILED,) if is_compiled(slot) else ())),
     )
+
+
+def _environment(workload: Workload, slot: Slot) -> dict[str, str]:
+    """Return where the driver puts what it compiles, if that is there at the next start."""
+    kept = is_compiled(slot) and caches.outlives(workload, slot, COMPILED)
+    return CACHE_ENVIRONMENT if kept else {}
 
 
 def _sizes(workload: Workload, slot: Slot, options: Options) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def launch(workload: Workload, slot: Slot) -> Launch:
         container_port=port,
         shm_bytes=SHM_GROUP_BYTES if len(slot.gpus) > 1 else SHM_BYTES,
         slots=slots,
-        mounts=caches.mounts(caches.kept(workload, slot, of_vllm.caches(workload))),
+        mounts=caches.mounts(caches.kept(workload, slot, of_vllm.caches(workload, slot))),
     )
 
 

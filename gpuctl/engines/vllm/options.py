@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from gpuctl.caches import Cache
 from gpuctl.model import Workload
+from gpuctl.plugin import Slot
 
 #: Where the model's files are fetched to; a name on the hub, not a path, is looked up there.
 HUGGING_FACE = Cache(
@@ -19,13 +20,13 @@ HUGGING_FACE = Cache(
 #: What the image compiles at a first start. Source: https://docs.vllm.ai/en/latest/design/torch_compile/,
 #: https://triton-lang.org/main/programming-guide/chapter-3/debugging.html (TRITON_CACHE_DIR under
 #: ~/.triton) and the CUDA C++ programming guide, "CUDA Environment Variables".
-COMPILED = (
-    Cache(
-        volume="gpuctl-vllm",
-        target="/root/.cache/vllm",
-        variables=("VLLM_CACHE_ROOT",),
-        why="torch.compile's results: a restart does not compile again",
-    ),
+TORCH = Cache(
+    volume="gpuctl-vllm",
+    target="/root/.cache/vllm",
+    variables=("VLLM_CACHE_ROOT",),
+    why="torch.compile's results: a restart does not compile again",
+)
+ON_GPUS = (
     Cache(
         volume="gpuctl-triton",
         target="/root/.triton",
@@ -79,9 +80,10 @@ def of(workload: Workload) -> Options:
     return Options(**cast(dict[str, Any], dict(workload.options)))
 
 
-def caches(workload: Workload) -> tuple[Cache, ...]:
-    """Return what it fetches and compiles; a model that is a path is not fetched."""
-    return COMPILED if workload.model.startswith("/") else (HUGGING_FACE, *COMPILED)
+def caches(workload: Workload, slot: Slot) -> tuple[Cache, ...]:
+    """Return what it fetches and compiles there; a model that is a path is not fetched."""
+    fetched = () if workload.model.startswith("/") else (HUGGING_FACE,)
+    return (*fetched, TORCH, *(ON_GPUS if slot.gpus else ()))
 
 
 def _is_object(text: str) -> bool:

@@ -25,9 +25,13 @@ _PROMPTS: tuple[tuple[str, Json, str], ...] = (
 
 
 def tune(workload: Workload, slot: Slot) -> Iterator[Tuned]:
-    """Yield every setting for the GPUs of a slot; the CPU has none to suit."""
-    if not slot.gpus:
-        return
+    """Yield every setting for a slot; on the CPU there is no card to suit, only what is kept."""
+    if slot.gpus:
+        yield from _for_gpus(workload, slot)
+    yield from caches.tuned(workload, slot, of_vllm.caches(workload, slot))
+
+
+def _for_gpus(workload: Workload, slot: Slot) -> Iterator[Tuned]:
     gpu = cards.weakest(slot.gpus)
     yield _tensor_parallel(slot)
     yield _own(workload, "gpu_memory_utilization") or Tuned(
@@ -42,7 +46,6 @@ def tune(workload: Workload, slot: Slot) -> Iterator[Tuned]:
             yield found
     if len(slot.gpus) > 1:
         yield from _collectives(workload)
-    yield from caches.tuned(workload, slot, of_vllm.caches(workload))
 
 
 def _tensor_parallel(slot: Slot) -> Tuned:
