@@ -10,6 +10,8 @@ from gpuctl.diagnosis.finding import Finding, Group, fail, needing, ok, skip, wa
 _NAMES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "riscv64": "riscv64"}
 #: Slow, and without a limit of a container's disk: what the others are for.
 _POOR_STORAGE = ("vfs", "devicemapper", "aufs")
+#: Of Docker 20.10. Source: Docker Engine API, version history.
+_LEAST_API = (1, 41)
 _FILE = "/etc/docker/daemon.json"
 
 
@@ -21,6 +23,10 @@ def engine(facts: Facts) -> Iterator[Finding]:
     wrong = fail if profile is not None and profile.host.runtime == "docker" else warn
     if profile is not None and profile.host.runtime == "process":
         yield skip("engine", "replicas run as processes of this host")
+    elif not isinstance(found, Unread) and _numbers(found.api_version) < _LEAST_API:
+        least = ".".join(map(str, _LEAST_API))
+        message = f"Docker {found.version} speaks API {found.api_version}, gpuctl {least} and later"
+        yield fail("engine", "docker_old", message, "upgrade Docker to 20.10 or later")
     elif not isinstance(found, Unread):
         kind = ", rootless" if found.rootless else ""
         yield ok("engine", f"Docker {found.version}, API {found.api_version}{kind}")
@@ -182,6 +188,10 @@ def images(docker: DockerFacts, facts: Facts) -> Iterator[Finding]:
         yield fail("images", "image_cuda", message, fix)
     if not foreign and not newer:
         yield ok("images", f"{len(docker.images)} of the profile's are here, for {own}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _cuda(facts: Facts) -> tuple[int, int] | None:

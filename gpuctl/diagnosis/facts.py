@@ -109,6 +109,7 @@ class DockerFacts:
     storage_driver: str = "overlay2"
     logging_driver: str = "json-file"
     rootless: bool = False
+    remapped: bool = False  # a container's users are other users of the host (userns-remap)
     root_directory: str = "/var/lib/docker"
     runtimes: tuple[str, ...] = ("runc",)
     default_runtime: str = "runc"

@@ -210,8 +210,12 @@ def _unread_model(file: FileFacts, facts: Facts) -> Finding | None:
 
 
 def _reader(file: FileFacts, facts: Facts) -> tuple[int, int] | None:
-    """Return uid and gid of who reads it, `None` where only the image knows and is not here."""
-    if file.user is not None or isinstance(facts.docker, Unread):
+    """Return uid and gid of who reads it, `None` where that is not known."""
+    if isinstance(facts.docker, Unread):
+        return file.user
+    if facts.docker.remapped or facts.docker.rootless:
+        return None  # whom its users are here, is not told
+    if file.user is not None:
         return file.user
     image = facts.docker.images.get(file.image)
     return (0, 0) if image is not None and image.user in ("", "0", "root") else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from gpuctl.errors import GpuUnavailable
 from gpuctl.ports import Gpus
 from tests.cli import fake_docker
 from tests.cli.conftest import Done
+from tests.rig import images
+from tests.rig.dockerd import PrivateEngine
 
 #: nvml.h: library and driver are of different versions.
 MISMATCH = 18
@@ -259,4 +262,29 @@ def test_a_user_without_rights(place: Path, docker: Path, written: Callable[...,
         "engine": ("fail", "docker_denied"),
         "live_restore": ("skip", "no_permission"),
         "state_directory": ("fail", "state_denied"),
+    }
+
+
+@pytest.mark.docker
+def test_a_real_engine(
+    engine: PrivateEngine, gpuctl: Callable[..., Done], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole program on a real Docker Engine: its settings, its image, a port that is held."""
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        path = place / "rack.toml"
+        written = PROFILE.format(port=port, folder=place)
+        path.write_text(written.replace("engine:1", images.IMAGE))
+        found = levels(gpuctl("doctor", str(path), "--json"))
+    assert {
+        name: found[name] for name in ("engine", "live_restore", "images", "plan", "ports")
+    } == {
+        "engine": ("ok", "ok"),
+        "live_restore": ("warn", "live_restore_off"),
+        "images": ("ok", "ok"),
+        "plan": ("ok", "ok"),
+        "ports": ("fail", "port_taken"),
     }

@@ -167,6 +167,8 @@ def test_a_stale_specification_says_its_age_and_the_card() -> None:
         pytest.param(
             away("absent", "process"), ("engine", "skip", "not_applicable"), id="processes"
         ),
+        pytest.param(docker(api_version="1.40"), ("engine", "fail", "docker_old"), id="19.03"),
+        pytest.param(docker(api_version="1.41"), ("engine", "ok", "ok"), id="20.10"),
         pytest.param(away("simulated"), ("engine", "skip", "simulated"), id="simulated"),
         pytest.param(docker(rootless=True), ("engine", "ok", "ok"), id="rootless answers"),
         pytest.param(

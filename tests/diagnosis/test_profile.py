@@ -190,6 +190,16 @@ SWAPPING: dict[str, Any] = {"memory_bytes": 8 * GIB, "memory_swap_bytes": 12 * G
             id="nobody to ask for the user",
         ),
         pytest.param(
+            models(with_mode(0o600), docker=replace(DOCKER, remapped=True)),
+            ("models", "ok", "ok"),
+            id="users of another name space",
+        ),
+        pytest.param(
+            models(with_mode(0o600), docker=Unread(reason="absent")),
+            ("models", "fail", "model_unreadable"),
+            id="a user that is told, and no engine",
+        ),
+        pytest.param(
             host(files=FilesFacts(secrets=(secret(0o640),))),
             ("secrets", "warn", "secret_open"),
             id="an open secret",

@@ -57,6 +57,7 @@ def about(
         storage_driver=str(told.get("Driver", "")),
         logging_driver=str(told.get("LoggingDriver", "")),
         rootless=rootless,
+        remapped=any(option.startswith("name=userns") for option in options),
         root_directory=str(told.get("DockerRootDir", "")),
         runtimes=tuple(sorted(told.get("Runtimes") or ())),
         default_runtime=str(told.get("DefaultRuntime", "")),
