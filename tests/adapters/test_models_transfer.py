@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ class Bench:
                 free=lambda _: self.free_bytes,
             )
             return transfer.fetch(wanted, lambda *report: self.reports.append(report))
+
+    def fetch_from(
+        self, answer: Callable[[httpx.Request], httpx.Response], wanted: Wanted
+    ) -> Fetched:
+        """Fetch from a server that is not of this machine."""
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            transfer = Transfer(client=client, say=self.said.append, sleep=self.slept.append)
+            return transfer.fetch(wanted, lambda *_: None)
 
     def left(self) -> list[str]:
         return sorted(path.name for path in self.place.iterdir())
@@ -285,6 +293,52 @@ def test_a_redirect_into_the_clear_is_refused(bench: Bench) -> None:
     assert str(raised.value) == (
         "m.gguf: the server sends to http://h.example/m.gguf, which is not https"
     )
+
+
+def test_a_server_elsewhere_sends_to_none_of_this_machine(bench: Bench) -> None:
+    """What https begins does not end at a port of this machine that nobody else may reach."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(302, headers={"Location": "http://127.0.0.1:6379/m"})
+
+    wanted = bench.wanted(address="https://h.example/m")
+    with pytest.raises(GpuctlError, match=r"sends to http://127\.0\.0\.1:6379/m, which is not"):
+        bench.fetch_from(answer, wanted)
+
+
+def test_a_date_is_a_version_where_the_etag_is_weak(bench: Bench) -> None:
+    """A weak ETag says that two contents mean the same, not that they are the same bytes."""
+    date = "Sat, 21 Nov 2026 10:00:00 GMT"
+    weak = {"ETag": 'W/"x"', "Last-Modified": date}
+    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT, headers=weak)]
+    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
+    assert bench.hub.downloads("m.gguf")[1]["if-range"] == date
+
+
+def test_a_server_that_is_silent_is_asked_again(bench: Bench) -> None:
+    """And what happened is said in words, not as a class of a library."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            raise httpx.ReadTimeout("")
+        return httpx.Response(200, content=b"{}")
+
+    bench.fetch_from(answer, bench.wanted("a", address="https://h.example/a"))
+    assert bench.said == ["a: the server does not answer in time; again in 1 s"]
+
+
+def test_more_than_was_promised_is_refused(bench: Bench) -> None:
+    """A server that tells no length, and goes on after the end."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=iter([b"12345", b"6"]))
+
+    wanted = bench.wanted("a", address="https://h.example/a", size_bytes=5)
+    with pytest.raises(GpuctlError, match="it has more than 5 bytes; what came is removed"):
+        bench.fetch_from(answer, wanted)
+    assert bench.left() == []
 
 
 def test_a_token_goes_to_its_own_host_alone(bench: Bench) -> None:

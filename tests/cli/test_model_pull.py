@@ -221,6 +221,8 @@ def test_a_profile_s_models_go_where_they_are_looked_for(
 ) -> None:
     """ORG/NAME/FILE tells where it comes from; then `check` has nothing to say of it."""
     profile = write(place, PROFILE.format(model="o/n-GGUF/n-Q4_0.gguf", place=place))
+    (place / "models").mkdir()
+    before = inside("check", profile)
     first = inside("models", "pull", "--profile", profile)
     second = inside("models", "pull", "--profile", profile)
 
@@ -228,6 +230,9 @@ def test_a_profile_s_models_go_where_they_are_looked_for(
     assert (first.code, first.out) == (0, f"{path}\n")
     assert path.read_bytes() == LARGE
     assert second == Done(0, f"{path}\n", "o/n-GGUF/n-Q4_0.gguf: there already\n")
+    folder = place / "models/o/n-GGUF"
+    assert f"`gpuctl models pull o/n-GGUF --file n-Q4_0.gguf --to {folder}`" in before.err
+    assert f"there is no {path}" not in inside("check", profile).err
 
 
 def test_a_repository_goes_into_the_cache_that_is_mounted(

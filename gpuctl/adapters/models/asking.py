@@ -91,7 +91,9 @@ def _sent(client: httpx.Client, wanted: Wanted, asked: Mapping[str, str]) -> htt
         "GET", wanted.address, headers={**asked, **wanted.headers}, timeout=TIMEOUT
     )
     for _ in range(_REDIRECTS + 1):
-        if not allowed(str(request.url)):
+        # Nor is a server elsewhere to send us to one of this machine's own.
+        clear = request.url.scheme == "http" and wanted.address.startswith("https:")
+        if clear or not allowed(str(request.url)):
             raise GpuctlError(
                 f"{wanted.name}: the server sends to {shown(str(request.url))}, which is not https",
                 "name the address it is really at",
