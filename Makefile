@@ -60,7 +60,7 @@ soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default th
 # instructions that its build host has and another lacks; vLLM is 3.5 GB.
 engines: $(VENV)/.dev $(MODEL) $(ENGINES)/llama-cpp-python/.done $(ENGINES)/vllm/.done ## the real vLLM and llama-cpp-python through load, kill and stall, into docs/engines.md
 	GPUCTL_ENGINES=$(abspath $(ENGINES)) GPUCTL_RECORD=1 PYTHON=$(BIN)/python tests/run program -m pytest \
-		-m "vllm or llama_cpp_python" tests/e2e
+		tests/e2e/test_real_llama_cpp_python.py tests/e2e/test_real_vllm.py
 
 $(ENGINES)/llama-cpp-python/.done: pyproject.toml
 	$(PYTHON) -m venv $(@D)

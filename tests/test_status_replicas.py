@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from gpuctl.gates import Wait
-from gpuctl.model import GatewayReading, GatewayReplica, GpuProcess
+from gpuctl.model import GatewayReading, GatewayReplica, GpuProcess, LoadReading
 from gpuctl.model.status import ReplicaStatus
 from tests import make
 from tests.make import AT, NOW
@@ -62,3 +63,19 @@ def test_what_is_in_flight_is_the_gateways_to_tell() -> None:
     assert row(now)["in_flight"] == 3
     assert row(replace(now, gateway=GatewayReading()))["in_flight"] == 1
     assert row(replace(now, gateway=None, probes={}))["in_flight"] is None
+
+
+def test_what_loads_tells_how_far_it_is() -> None:
+    """The stage is of this container, while it loads; what serves has come all the way."""
+
+    def staged(container: str, past: Any, **reached: float) -> str | None:
+        load = LoadReading(replica="chat-0", container=container, reached=reached)
+        now = make.snapshot(make.container(), loads={"chat-0": load})
+        return row(now, past=past)["stage"]
+
+    loading = make.history(make.started())
+    assert staged("c1", loading, weights_loaded=NOW - 5) == "weights_loaded"
+    assert staged("c1", loading) is None
+    assert staged("c0", loading, weights_loaded=NOW - 5) is None
+    assert staged("c1", make.history(make.served()), weights_loaded=NOW - 5) is None
+    assert row(make.snapshot(make.container()), past=loading)["stage"] is None

@@ -28,7 +28,7 @@ interval = "5s"  # between two looks at everything; a death is noticed at once
 health_timeout = "5s"
 
 [workloads.chat]
-engine = "llama.cpp"  # llama.cpp | vllm | container
+engine = "llama.cpp"  # llama.cpp | llama-cpp-python | vllm | container
 image = "{image}"
 model = "model.gguf"  # EDIT: a file in the directory mounted at /models
 mounts = ["/var/lib/gpuctl/models:/models:ro"]  # EDIT: where your models are

@@ -233,5 +233,6 @@ def test_a_wait_that_would_be_cut_off(
 ) -> None:
     """What waits for its requests on SIGTERM must be done before SIGKILL comes."""
     place = slot(gpus=0, stop_grace_seconds=grace_seconds)
-    found = fit(workload(image="vllm/vllm-openai-cpu:latest", args=args), place)
+    assert ENGINE.fit is not None
+    found = ENGINE.fit(workload(image="vllm/vllm-openai-cpu:latest", args=args), place)
     assert [unfit.key for unfit in found] == keys

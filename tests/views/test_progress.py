@@ -30,6 +30,18 @@ def test_changes_are_lines(status: Any) -> None:
     ]
 
 
+def test_a_load_tells_how_far_it_is(status: Any, text: Callable[..., list[str]]) -> None:
+    """A new stage is news, and stands where the reasons do."""
+    row = status["replicas"][0] | {"phase": "loading", "stage": None}
+    before = status | {"replicas": [row]}
+    after = status | {"replicas": [row | {"stage": "weights_loaded", "reason": "warmup_failed"}]}
+
+    assert list(progress.changes(before, after, 5.0)) == [
+        "     5 s  chat-0: loading (weights loaded, warmup_failed)"
+    ]
+    assert "weights loaded, warmup_failed" in text(progress.live(after, NOW, 5.0))[1]
+
+
 def test_the_first_status_is_all_news(status: Any) -> None:
     """Without a Status before, every replica has a line."""
     assert len(list(progress.changes(None, status, 0.0))) == 4
