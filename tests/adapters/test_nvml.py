@@ -227,7 +227,7 @@ def test_an_answer_that_makes_no_sense_is_an_error_in_words(play: Play, act: str
     [
         pytest.param(4, "no permission", "/dev/nvidiactl", id="permission"),
         pytest.param(9, "the driver is not loaded", "modprobe nvidia", id="driver"),
-        pytest.param(18, "driver and library are of different versions", "reboot", id="mismatch"),
+        pytest.param(18, "driver/library version mismatch", "reboot", id="mismatch"),
         pytest.param(999, "Some words (code 999)", "nvidia-smi", id="unknown"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_mismatch_says_reboot_and_is_over_when_it_is(
     fake.mismatch()
     with pytest.raises(GpuUnavailable) as raised:
         nvml.read()
-    assert raised.value.message == "NVML: driver and library are of different versions"
+    assert raised.value.message == "NVML: driver/library version mismatch"
     assert "reboot" in raised.value.hint
     fake.release()
     clock.now += 10

@@ -59,7 +59,7 @@ _WORDS: Mapping[int, tuple[str, str]] = {
         "install the library of the driver's version (Debian: libnvidia-ml1)",
     ),
     18: (
-        "driver and library are of different versions",
+        "driver/library version mismatch",
         "the driver was upgraded while it was loaded: reboot",
     ),
 }
