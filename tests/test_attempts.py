@@ -240,3 +240,28 @@ def test_the_lanes_are_let_go(desk: Desk) -> None:
     """At the end both lanes are closed."""
     desk.attempts.end()
     assert [lane.closed for lane in desk.lanes.values()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("container", "log", "told"),
+    [
+        pytest.param(
+            "c1", ("CUDA out of memory.", "Killed"), "CUDA out of memory.", id="it-says-so"
+        ),
+        pytest.param("c1", ("Killed",), None, id="it-says-nothing"),
+        pytest.param("c0", ("CUDA out of memory.",), None, id="another-container"),
+    ],
+)
+def test_running_out_of_vram_is_told_of_a_failure(
+    desk: Desk, container: str, log: tuple[str, ...], told: str | None
+) -> None:
+    """In its own words, right after them; what was ended on purpose may say what it likes."""
+    desk.journal.record([*make.started(), make.failed()])
+    desk.begin(STOP)
+    left: dict[str, Json] = {"container": container, "log": log}
+    desk.attempts.ended("a1", Outcome(done=True, left=(left,)))
+    desk.commit()
+    found = [event for event in desk.fakes.store.stored if event.kind == "cuda_oom"]
+    assert [(event.reason, event.evidence) for event in found] == (
+        [("cuda_oom", {"container": container, "line": told})] if told else []
+    )

@@ -336,3 +336,23 @@ def test_remembering_is_folding() -> None:
     assert remember(events, boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False) == make.history(
         events
     )
+
+
+def test_running_out_of_vram_is_remembered_across_containers() -> None:
+    """Eight of them, with their words; the failure that it explains gets its name."""
+    told = {"container": "c1", "line": "CUDA out of memory"}
+    events = [make.event("cuda_oom", "chat-0", "cuda_oom", NOW + n, **told) for n in range(10)]
+    found = known(make.started(), make.failed(), *events)
+    assert [oom.at for oom in found.ooms] == [NOW + n for n in range(2, 10)]
+    assert found.failure is not None
+    assert (found.failure.reason, found.ooms[0].line) == ("cuda_oom", "CUDA out of memory")
+    assert known(*events, make.started(id_="c2")).ooms == found.ooms
+
+
+def test_a_later_failure_keeps_its_own_name() -> None:
+    """What an older container ran out of explains nothing of this one."""
+    oom = make.event("cuda_oom", "chat-0", "cuda_oom", container="c0", line="x")
+    found = known(make.started(), make.failed(), oom)
+    assert found.failure is not None
+    assert found.failure.reason == "exit_1"
+    assert known(oom).failure is None

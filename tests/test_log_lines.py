@@ -35,3 +35,25 @@ def test_an_endless_line_is_bounded() -> None:
     """A program that never ends its line costs no memory without end."""
     chunks = (b"x" * 10_000 for _ in range(100))
     assert list(log_lines.lines(chunks)) == ["x" * 1999 + "…"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 4465.00 MiB on device 0: "
+        "cudaMalloc failed: out of memory",
+        "CUDA error: out of memory",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "RuntimeError: CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_running_out_of_vram_is_recognized(words: str) -> None:
+    """As llama.cpp, PyTorch and CUDA itself say it; the last line that does is what is told."""
+    assert log_lines.cuda_oom(["CUDA out of memory: the first", words, "Killed"]) == words
+
+
+def test_other_ends_are_no_lack_of_vram() -> None:
+    """Nor is the kernel's OOM killer, which is about RAM."""
+    assert log_lines.cuda_oom(["Out of memory: Killed process 7 (python3)", "CUDA error 999"]) == ""
+    assert log_lines.cuda_oom([]) == ""

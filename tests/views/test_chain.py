@@ -100,6 +100,19 @@ def test_an_operators_wish_is_a_cause(happened: Make) -> None:
     assert told[0] == "chat-3: an operator asked for `renew`; ready after 20 s"
 
 
+def test_a_renewal_of_gpuctls_own_has_its_reason(happened: Make) -> None:
+    """Nobody else asked for it."""
+    events = [
+        happened("intent", "chat-3", 100, "renew", by="gpuctl", because="devices_denied"),
+        happened("attempt", "chat-3", 100.1, "renew", action="drain"),
+        happened("ready", "chat-3", 120),
+    ]
+
+    told = list(chain.lines("chat-3", chain.last(events), UTC))
+
+    assert told[0] == ("chat-3: gpuctl asked for `renew`, because devices_denied; ready after 20 s")
+
+
 def test_a_start_that_does_not_work(happened: Make) -> None:
     """What was tried in vain is the headline."""
     events = [
