@@ -50,11 +50,13 @@ CARDS = (
 #: For a card that is not listed: the figures above by VRAM alone, from the least bytes on.
 _BY_VRAM = ((70 * GIB, 256), (36 * GIB, 64), (20 * GIB, 16), (12 * GIB, 8), (0, 4))
 
+#: A word of the name of cards for games, and of those for mining.
+_CONSUMER = frozenset({"GEFORCE", "TITAN", "CMP", "P102", "P104", "P106"})
+
 
 def card(gpu: GpuIdentity) -> Card | None:
     """Return the row of a GPU's model, `None` when it is not listed."""
-    words = set(re.split(r"[^A-Z0-9]+", gpu.name.upper()))
-    found = (row for row in CARDS if row.name in words)
+    found = (row for row in CARDS if row.name in _words(gpu))
     vram_bytes = gpu.memory_total_bytes or 0
     return next((row for row in found if vram_bytes >= row.least_bytes), None)
 
@@ -86,9 +88,14 @@ def sequences(gpu: GpuIdentity) -> tuple[int, str] | None:
     return count, f"{shown(gpu)} is not a card gpuctl knows: by its {vram(gpu)} of VRAM"
 
 
-def is_geforce(gpu: GpuIdentity) -> bool:
-    """Whether NVIDIA ships no forward compatibility for it: a card for games."""
-    return "GEFORCE" in gpu.name.upper()
+def is_consumer(gpu: GpuIdentity) -> bool:
+    """
+    Whether it is a card for games or mining, for which older drivers stay as old as they are.
+
+    NVIDIA's libraries that lift an older driver, which its images bring, serve the others only.
+    Source: https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html
+    """
+    return not _words(gpu).isdisjoint(_CONSUMER)
 
 
 def shown(gpu: GpuIdentity) -> str:
@@ -106,3 +113,7 @@ def vram(gpu: GpuIdentity) -> str:
 def written(version: tuple[int, ...]) -> str:
     """Return a version for people: `12.8`."""
     return ".".join(str(part) for part in version)
+
+
+def _words(gpu: GpuIdentity) -> frozenset[str]:
+    return frozenset(re.split(r"[^A-Z0-9]+", gpu.name.upper()))

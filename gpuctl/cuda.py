@@ -114,7 +114,7 @@ def _driver(image: str, build: Build, slot: Slot, instead: Instead) -> Iterator[
     least = DRIVERS.get(build.major or 0)
     if not driver or least is None or driver >= least:
         return
-    if build.major == 13 and instead.forward and not any(map(cards.is_geforce, slot.gpus)):
+    if build.major == 13 and instead.forward and not any(map(cards.is_consumer, slot.gpus)):
         return
     what = (
         f"{image} brings CUDA {build.major}, which needs driver {cards.written(least)} or newer,"
@@ -143,15 +143,18 @@ def _older_cuda(
     image: str, build: Build, slot: Slot, instead: Instead, gpu: GpuIdentity
 ) -> Iterator[Unfit]:
     """
-    Yield why a driver of the right major version is still too old for one card.
+    Yield why a driver of the right major version is still too old for a card for games or mining.
 
     Within a major version an older driver runs newer code, but does not compile it: PTX of a newer
     CUDA is refused. And NVIDIA's images ask the container toolkit for a driver of their own CUDA
-    on cards for games. Source: https://docs.nvidia.com/deploy/cuda-compatibility/ and
-    `NVIDIA_REQUIRE_CUDA` of docker.io/nvidia/cuda.
+    there. On other cards the images bring the libraries that lift the driver.
+    Source: https://docs.nvidia.com/deploy/cuda-compatibility/ and `NVIDIA_REQUIRE_CUDA` of
+    docker.io/nvidia/cuda.
     """
     served, wanted = slot.cuda_version, build.cuda
     if served is None or wanted is None or served >= wanted or served[0] != wanted[0]:
+        return
+    if not cards.is_consumer(gpu):
         return
     found = cards.capability(gpu)
     newer = f"update the driver to one that serves CUDA {cards.written(wanted)}"
@@ -160,6 +163,6 @@ def _older_cuda(
         what = f"{image} has no code for {cards.shown(gpu)} but what the driver compiles"
         what += f", and PTX of CUDA {cards.written(wanted)} is too new for it: {has}"
         yield Unfit(key="image", what=what, hint=newer)
-    elif cards.is_geforce(gpu):
+    else:
         what = f"{image} asks for CUDA {cards.written(wanted)} on {cards.shown(gpu)}, and {has}"
         yield Unfit(key="image", what=what, hint=newer)

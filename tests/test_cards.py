@@ -111,7 +111,17 @@ def test_shown(found: GpuIdentity, text: str) -> None:
     assert cards.shown(found) == text
 
 
-def test_geforce() -> None:
-    """Cards for games are told by their name."""
-    assert cards.is_geforce(gpu("NVIDIA GeForce RTX 3090"))
-    assert not cards.is_geforce(gpu("NVIDIA RTX A6000"))
+@pytest.mark.parametrize(
+    ("name", "consumer"),
+    [
+        pytest.param("NVIDIA GeForce RTX 3090", True, id="games"),
+        pytest.param("NVIDIA TITAN V", True, id="titan"),
+        pytest.param("NVIDIA P106-100", True, id="mining"),
+        pytest.param("NVIDIA RTX A6000", False, id="workstation"),
+        pytest.param("Tesla T4", False, id="data centre"),
+        pytest.param("", False, id="no name"),
+    ],
+)
+def test_consumer(name: str, consumer: bool) -> None:
+    """Cards for games and mining are told by their name."""
+    assert cards.is_consumer(gpu(name)) is consumer

@@ -45,6 +45,7 @@ def unfit(build: Build | None, where: Slot, **changes: Any) -> list[Unfit]:
     [
         pytest.param(CUDA_12, slot(A6000, "525.60.13", (12, 0)), id="12 on the oldest of 12"),
         pytest.param(CUDA_12, slot(A6000, "535.183.01", (12, 2)), id="12.8 on 12.2, own code"),
+        pytest.param(CUDA_12, slot(T4, "535.183.01", (12, 2)), id="12.8 lifted, compiled"),
         pytest.param(CUDA_12, slot(P106, "570.86.15", (12, 8)), id="12.8 compiled by 12.8"),
         pytest.param(CUDA_12, slot(P106, "580.95.05", (13, 0)), id="12.8 compiled by 13"),
         pytest.param(CUDA_12, slot(GAMES, "570.86.15", (12, 8)), id="12.8 on GeForce with 12.8"),
