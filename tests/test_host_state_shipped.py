@@ -86,7 +86,7 @@ def _fields(state: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "driver", "cuda", "links"),
     [
-        pytest.param("p106x8", "535.247.01", (12, 2), {("hostbridge", False)}, id="p106x8"),
+        pytest.param("p106x8", "570.195.03", (12, 8), {("hostbridge", False)}, id="p106x8"),
         pytest.param("a100x8", "580.95.05", (13, 0), {("nvlink", True)}, id="a100x8"),
         pytest.param("a6000x2", "580.95.05", (13, 0), {("node", True)}, id="a6000x2"),
         pytest.param("rtx3090", "580.95.05", (13, 0), set(), id="rtx3090"),

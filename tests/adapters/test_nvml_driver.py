@@ -96,7 +96,7 @@ def test_what_a_card_does_not_support_is_none(fake: FakeNvml, nvml: NvmlGpus) ->
     changes = {name: getattr(bare, name) for name in GpuState.__slots__ if name != "index"}
     fake.set(0, **changes)
     read = [timeless(gpu) for gpu in nvml.read()]
-    driver = GpuFacts(driver_version="535.247.01", cuda_version=(12, 2))
+    driver = GpuFacts(driver_version="570.195.03", cuda_version=(12, 8))
     assert read[0] == GpuReading(
         index=0,
         uuid="GPU-bare",
@@ -191,7 +191,7 @@ def test_a_driver_that_lacks_most_functions_is_read_for_the_others(
     assert gpu.facts is not None
     assert (gpu.temperature_celsius, gpu.facts.driver_version, gpu.facts.cuda_version) == (
         34.0,
-        "535.247.01",
+        "570.195.03",
         None,
     )
     # Two ids asked for apart: what is read each time, and what is read each minute.
