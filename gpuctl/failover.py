@@ -95,6 +95,11 @@ class _Moves:
         reason = next((here[uuid] for uuid in (*failed, *here)), "gpu_free")
         wished = wish(replica, workload)
         place = self.room.find(wished)
+        if place is None and replica.moved is not None and replica.moved.reason == "failover_cpu":
+            # It stays where an operator had it go, and no more because of that.
+            because = next((self._why(gpu.uuid) for gpu in replica.home), "no_gpu_left")
+            yield self._moved(replica, (), because or "no_gpu_left", voluntary=True)
+            return
         if place is None:
             idle = self._container(replica) is None
             if not (replica.gpus and workload.fallback and (failed or idle)):
@@ -130,6 +135,11 @@ class _Moves:
             return found
         homes = {g.uuid for r in self.plan.replicas if r.name != replica.name for g in r.home}
         return {g.uuid: "profile_changed" for g in replica.gpus if g.uuid in homes}
+
+    def _why(self, uuid: str) -> str:
+        """Return why a GPU is not used, "" where only the readings of it are missing."""
+        cordon = self.cordons.get(uuid)
+        return self.failed.get(uuid) or (cordon.reason if cordon is not None else "")
 
     def _hurried(self, replica: Replica) -> Iterator[Event]:
         """What was to go in its own time has no time left when its GPU fails meanwhile."""

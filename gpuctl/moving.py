@@ -138,7 +138,7 @@ def _scaled(arguments: Mapping[str, object], who: Mapping[str, Json], at: Presen
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             what = f"{name}={count}: not 1 or more"
             raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
-        told = {**who, "replicas": count}
+        told = {**who, "replicas": count, "as_profile": count == workload.replicas}
         moves = _added(replace(workload, wanted=count), present)
         more = [event(at.now, EventKind.INTENT, workload.name, "scale", told), *moves]
         present = present.after(more)

@@ -147,8 +147,8 @@ class _Fold:
             if container is not None and running and uuids
             else None,
             outdated=running and outdated(replica, history),
-            moved=replica.moved.reason if replica.moved is not None else "",
-            on_cpu=replica.on_cpu,
+            moved=_moved(replica, container if running else None, history),
+            on_cpu=replica.on_cpu or (running and not uuids and bool(replica.gpus)),
             stage=self._stage(replica.name, container) if phase == "loading" else None,
         )
 
@@ -259,6 +259,16 @@ class _Fold:
         if boot_seconds is None:
             return None
         return self.now.at + boot_seconds - self.now.boot_seconds
+
+
+def _moved(
+    replica: Replica, container: ContainerReading | None, history: ReplicaHistory
+) -> str:
+    """Return why it is not where the profile puts it; on its way back, it is not there yet."""
+    if replica.moved is not None:
+        return replica.moved.reason
+    going = container is not None and container.digest != replica.digest
+    return history.moved.reason if going and history.moved is not None else ""
 
 
 def _leftovers(plan: Plan, now: Snapshot, history: History) -> list[str] | None:

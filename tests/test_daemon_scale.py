@@ -110,7 +110,9 @@ def test_replicas_on_the_cpu_need_no_room() -> None:
         pytest.param({"embed": 2}, "no workload is named 'embed'", id="unknown"),
         pytest.param({}, "scale to how many?", id="nothing"),
         pytest.param({"chat": 2, "other": 9}, "no room for other-1", id="one-of-two"),
-        pytest.param({"far": 2}, "other-0 would listen on 8181, which far-1 has already", id="port-taken"),
+        pytest.param(
+            {"far": 2}, "other-0 would listen on 8181, which far-1 has already", id="port-taken"
+        ),
         pytest.param({"two": 2}, "would take more than its max_gpus (1)", id="max-gpus"),
     ],
 )
@@ -264,3 +266,28 @@ def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
     rack.ask("cordon", "efgh")
     rack.pass_(2)
     assert rack.states() == ["ok", "cordoned"]
+
+
+def test_the_end_of_an_emergency_leaves_on_the_cpu_what_has_no_gpu() -> None:
+    """For the reason that it is there now."""
+    rack = Rack.up(gpus=(0,), fallback="cpu")
+    rack.ask("failover", to="cpu")
+    rack.pass_(12)
+    rack.lose(0)
+    rack.ask("failover", to="gpu")
+    rack.pass_(12)
+    assert (rack.row()["on_cpu"], rack.row()["moved"]) == (True, "gpu_lost")
+    assert rack.actions().count("start") == 2
+
+
+def test_scaled_to_what_the_profile_has_it_follows_the_profile() -> None:
+    """Nothing is kept of it: a profile with more replicas has them."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), cards=3)
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, gpus=((0,), (2,))))
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}

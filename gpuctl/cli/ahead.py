@@ -11,13 +11,13 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import RuntimeUnavailable, StoreError
 
 if TYPE_CHECKING:
+    from gpuctl.history import History
     from gpuctl.model import Action, Event, Plan, Profile
 
 
 def actions(session: Session, profile: Profile, plan: Plan) -> tuple[Action, ...] | None:
     """Return the next actions in the plan's order, `None` when the runtime cannot be read."""
     from gpuctl.decide import decide
-    from gpuctl.history import remember
     from gpuctl.observe import Latest, observe
 
     clock = compose.clock()
@@ -28,14 +28,21 @@ def actions(session: Session, profile: Profile, plan: Plan) -> tuple[Action, ...
         return None
     board = Latest(containers=containers, runtime_boot_seconds=clock.boot_seconds())
     now = observe(board, clock)
-    history = remember(
+    return decide(plan, now, {}, history(session), instance="").actions
+
+
+def history(session: Session) -> History:
+    """Return what is remembered here: nothing, where nothing was ever supervised."""
+    from gpuctl.history import remember
+
+    clock = compose.clock()
+    return remember(
         _remembered(session),
-        boot_id=now.boot_id,
-        boot_seconds=now.boot_seconds,
-        now=now.at,
+        boot_id=clock.boot_id,
+        boot_seconds=clock.boot_seconds(),
+        now=clock.now(),
         cautious=False,
     )
-    return decide(plan, now, {}, history, instance="").actions
 
 
 def _remembered(session: Session) -> Iterator[Event]:

@@ -91,7 +91,7 @@ def why(session: Session, subject: str) -> None:
     from gpuctl.views import chain, journal
 
     name = uuid(session, subject)
-    concerned = {name, *_above(session, name)}
+    concerned = {name, *_above(session, name), *_beside(session, name)}
     found = tuple(compose.stream(session, subjects=concerned, limit=_CHAIN_EVENTS))
     if not any(event.subject == name for event in found):
         _known(session, subject, name)
@@ -119,6 +119,16 @@ def _above(session: Session, name: str) -> tuple[str, ...]:
     status = _status(session)
     replicas = status["replicas"] if status else []
     return next(((r["workload"], "") for r in replicas if r["name"] == name), ())
+
+
+def _beside(session: Session, name: str) -> set[str]:
+    """Return the GPUs that a replica was last moved from, or the replicas moved from a GPU."""
+    told = {e.subject: e for e in compose.events(session, kinds=("moved",), limit=_CHAIN_EVENTS)}
+    left = {
+        replica: {str(uuid) for uuid in event.evidence.get("from", ())}  # type: ignore[union-attr]
+        for replica, event in told.items()
+    }
+    return left.get(name, {replica for replica, uuids in left.items() if name in uuids})
 
 
 def _heard_of(session: Session, subject: str) -> None:

@@ -1,4 +1,4 @@
-"""`status`, `top`, `gpus`, `report`: how it is now."""
+"""`status`, `top`, `gpus`, `report`, `metrics`: how it is now."""
 
 from __future__ import annotations
 
@@ -78,4 +78,14 @@ def report(
     raise typer.Exit(reporting.command(context.obj, since=since, form=form, quiet=quiet))
 
 
-COMMANDS = (status, top, gpus, report)
+def metrics(context: typer.Context) -> None:
+    """Print the status as Prometheus metrics, for a textfile collector."""
+    from gpuctl import fast_status
+    from gpuctl.cli.session import show
+    from gpuctl.views import prometheus
+
+    found = context.obj.status()
+    show(prometheus.exposition(found, alive=fast_status.alive(found)).rstrip())
+
+
+COMMANDS = (status, top, gpus, report, metrics)

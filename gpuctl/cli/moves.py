@@ -100,7 +100,7 @@ def failover(session: Session, to: str, subject: str, *, wait: bool, timeout: fl
     def done(status: Status) -> bool:
         rows = [r for r in status["replicas"] if r["name"] in concerned(status)]
         if to == "gpu":
-            return all(_settled(r) and r.get("moved") != "failover_cpu" for r in rows)
+            return all(_settled(r) and not (r.get("on_cpu") and _coming(r)) for r in rows)
         return all(_settled(r) and not r["gpus"] for r in rows)
 
     words = "on the CPU, far slower: `gpuctl failover gpu` ends it" if to == "cpu" else "on GPUs"
@@ -167,6 +167,11 @@ def _on(replica: ReplicaStatus, uuid: str) -> bool:
 
 def _settled(replica: ReplicaStatus) -> bool:
     return replica["phase"] in (*_SERVING, "stopped")
+
+
+def _coming(replica: ReplicaStatus) -> bool:
+    """True for one on the CPU that is on its way to a GPU."""
+    return replica.get("moved") in ("failover_cpu", "moved_back", "gpu_free")
 
 
 def _subjects(status: Status, reason: str) -> set[str]:

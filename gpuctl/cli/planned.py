@@ -20,7 +20,7 @@ def command(session: Session, name: str | None, *, as_json: bool) -> int:
 
     profile = _chosen(session, name)
     try:
-        plan, inventory = made(session, profile)
+        plan, inventory = made(session, profile, _moved(session, profile))
     except PlanRefused as refused:
         if as_json:
             empty = Plan(profile=profile.host.name, watchdog=profile.watchdog)
@@ -64,6 +64,14 @@ def made(session: Session, profile: Profile, known: Known | None = None) -> tupl
         return plan(profile, inventory, load_engines(), strict=True, known=found), inventory
     except PlanRefused as refused:
         raise PlanRefused(_placed(profile, refused.message), refused.hint) from None
+
+
+def _moved(session: Session, profile: Profile) -> Known:
+    """Return what is known, with what has moved since the profile was applied here."""
+    from dataclasses import replace
+
+    assignments = ahead.history(session).assignments
+    return replace(knowledge.known(session, profile), assignments=assignments)
 
 
 def _chosen(session: Session, name: str | None) -> Profile:

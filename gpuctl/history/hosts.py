@@ -85,7 +85,7 @@ def fold_measured(history: History, event: Event) -> History:
 def _scaled(history: History, event: Event) -> History:
     counts = {k: v for k, v in history.assignments.counts.items() if k != event.subject}
     count = event.evidence.get("replicas")
-    if isinstance(count, int):
+    if isinstance(count, int) and not event.evidence.get("as_profile"):
         counts[event.subject] = count
     return replace(history, assignments=replace(history.assignments, counts=counts))
 

@@ -7,16 +7,18 @@ with whatever was last known. Read at three in the morning: what, why, how long,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
 from gpuctl.model import Event, EventKind
 from gpuctl.views import journal, words
 
-_CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED})
+_CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED, EventKind.MOVED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
-_SIGNS = frozenset({EventKind.CONDITION})
+_SIGNS = frozenset({EventKind.CONDITION, EventKind.CORDONED, EventKind.XID})
+#: Intents that lead to a move.
+_MOVES = frozenset({"cordon", "uncordon", "failover", "scale"})
 
 #: Intents after which a replica is not meant to be ready.
 _ENDS = frozenset({"stop", "down"})
@@ -31,6 +33,8 @@ _LABELS = {
     EventKind.FAILED: "seen",
     EventKind.CONDITION: "seen",
     EventKind.ADOPTED: "seen",
+    EventKind.CORDONED: "decided",
+    EventKind.MOVED: "decided",
     EventKind.INTENT: "asked",
     EventKind.ATTEMPT: "decided",
     EventKind.DONE: "done",
@@ -87,12 +91,14 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
         yield f"{subject}: nothing has happened to it yet"
         return
     yield headline(subject, chain)
+    own = {subject, subject.rpartition("-")[0], ""}  # whose deeds need no name
     first = chain[0]
     deeds = {e.evidence.get("attempt"): e.evidence.get("action") for e in chain if _begins(e)}
     for position, event in enumerate(chain):
         when = journal.moment(event.at, zone) if position == 0 else _after(first, event)
         yield ""
-        yield f"{_LABELS.get(event.kind, str(event.kind)):9}{when:20} {_sentence(event, deeds)}"
+        sentence = f"{_about(event, own)}{_sentence(event, deeds)}"
+        yield f"{_LABELS.get(event.kind, str(event.kind)):9}{when:20} {sentence}"
         for name, value in journal.details(event.evidence, zone):
             if name not in ("action", "reason"):
                 yield f"{'':30}{name}: {value}"
@@ -131,7 +137,25 @@ def _cause(cause: Event) -> str:
             return _decision(str(cause.evidence.get("action")), cause.reason)
         case EventKind.DAEMON:
             return cause.reason
+        case EventKind.MOVED:
+            return _decision(_where(cause), cause.reason)
+        case EventKind.CORDONED:
+            return _decision("cordoned", cause.reason)
+        case EventKind.CONDITION:
+            return cause.reason
     return f"{cause.kind}: {cause.reason}" if cause.reason else str(cause.kind)
+
+
+def _about(event: Event, own: Collection[str]) -> str:
+    """Return whom a link is about, where that is another than the chain's subject."""
+    return "" if event.subject in own else f"{event.subject}: "
+
+
+def _where(moved: Event) -> str:
+    gpus = moved.evidence.get("gpus")
+    if not isinstance(gpus, tuple | list):
+        return "moved back"
+    return f"moved to {', '.join(map(str, gpus))}" if gpus else "moved to the CPU"
 
 
 def _decision(action: str, reason: str) -> str:
@@ -162,7 +186,12 @@ def _until_ready(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _is_sign(earlier: Event, later: Event) -> bool:
-    return earlier.kind in _SIGNS and _seconds(earlier, later) <= _SIGN_SECONDS
+    seconds = _seconds(earlier, later)
+    if earlier.kind in (EventKind.FAILED, EventKind.MOVED):
+        return seconds == 0.0 and later.kind is not EventKind.ATTEMPT  # of one moment
+    if earlier.kind is EventKind.INTENT and earlier.reason not in _MOVES:
+        return False
+    return earlier.kind in (*_SIGNS, EventKind.INTENT) and seconds <= _SIGN_SECONDS
 
 
 def _begins(event: Event) -> bool:
@@ -170,7 +199,8 @@ def _begins(event: Event) -> bool:
 
 
 def _failed(cause: Event) -> bool:
-    return cause.kind is EventKind.FAILED
+    hurried = cause.kind is EventKind.MOVED and not cause.evidence.get("voluntary")
+    return cause.kind is EventKind.FAILED or hurried
 
 
 def _after(first: Event, event: Event) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuctl.model import Event, EventKind
 from gpuctl.model.status import GpuStatus, ReplicaStatus, Status
-from gpuctl.views import journal, summary, words
+from gpuctl.views import elsewhere, journal, summary, words
 
 Report = dict[str, Any]
 
@@ -39,6 +39,8 @@ def report(
         "replicas": [_replica(one, events, since, now) for one in status["replicas"]],
         "gpus": [_gpu(one, within) for one in status["gpus"]],
         "conditions": status["conditions"],
+        "on_cpu": elsewhere.on_cpu(events, since),
+        "cordons": elsewhere.cordoned(events, since),
         "host_faults": sum(event.kind is EventKind.HOST_FAULT for event in within),
         "warnings": status["warnings"],
     }
@@ -50,7 +52,7 @@ def text(made: Report, zone: tzinfo | None = None) -> str:
     lines += _aligned([_REPLICA_COLUMNS, *(_replica_cells(each) for each in made["replicas"])])
     if made["gpus"]:
         lines += ["", *_aligned([_GPU_COLUMNS, *(_gpu_cells(gpu) for gpu in made["gpus"])])]
-    found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
+    found = _found(made)
     return "\n".join([*lines, "", *found] if found else lines)
 
 
@@ -60,7 +62,7 @@ def markdown(made: Report, zone: tzinfo | None = None) -> str:
     lines += _piped(_REPLICA_COLUMNS, [_replica_cells(each) for each in made["replicas"]])
     if made["gpus"]:
         lines += ["", *_piped(_GPU_COLUMNS, [_gpu_cells(gpu) for gpu in made["gpus"]])]
-    found = [*_conditions(made), *(f"warning: {each}" for each in made["warnings"])]
+    found = _found(made)
     return "\n".join([*lines, "", *(f"- {each}" for each in found)] if found else lines)
 
 
@@ -199,6 +201,24 @@ def _piped(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterat
 
 def _subject(made: Report, subject: str) -> str:
     return next((f"gpu {g['index']}" for g in made["gpus"] if g["uuid"] == subject), subject)
+
+
+def _found(made: Report) -> list[str]:
+    """Return what is to be said in words, a line each."""
+    return [
+        *_conditions(made),
+        *_elsewhere(made, "on_cpu", "on the CPU"),
+        *_elsewhere(made, "cordons", "cordoned"),
+        *(f"warning: {each}" for each in made["warnings"]),
+    ]
+
+
+def _elsewhere(made: Report, key: str, where: str) -> Iterator[str]:
+    for span in made[key]:
+        seconds = elsewhere.lasted(span, made["since"], made["at"])
+        verb = "has been" if span["until"] is None else "was"
+        subject = _subject(made, span["subject"])
+        yield f"{subject} {verb} {where} for {words.age(seconds)} ({span['reason']})"
 
 
 def _conditions(made: Report) -> list[str]:

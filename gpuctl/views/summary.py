@@ -89,6 +89,9 @@ def stage(replica: ReplicaStatus) -> str:
 def why(replica: ReplicaStatus, now: float) -> str:
     """Return the reason for a phase, with the time of the next attempt where there is one."""
     parts = [part for part in (stage(replica), replica["reason"]) if part]
+    moved = replica.get("moved", "")
+    if moved not in ("", "scaled", replica["reason"]):
+        parts.append(f"moved: {moved}")
     if replica["next_attempt_at"] is not None:
         left = replica["next_attempt_at"] - now
         parts.append(f"next in {words.age(left)}" if left >= 1 else "next now")

@@ -33,7 +33,7 @@ PHASE_STYLES = {
 }
 STATE_STYLES = {
     "ok": "green", "degraded": "yellow", "unknown": "yellow", "failed": "red",
-    "lost": "bold red", "missing": "bold red", "reserve": "cyan",
+    "lost": "bold red", "missing": "bold red", "reserve": "cyan", "cordoned": "yellow",
 }  # fmt: skip
 
 #: A card this warm is near the slowdown temperature of most (83 °C on Pascal, Ampere 3090).
