@@ -76,6 +76,24 @@ def test_weights_are_taken_once() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (
+            ("config.json", "consolidated.safetensors", "model.safetensors"),
+            ["config.json", "model.safetensors"],
+        ),
+        (("params.json", "consolidated.safetensors"), ["params.json", "consolidated.safetensors"]),
+    ],
+    ids=["both", "its maker's alone"],
+)
+def test_a_second_layout_of_the_weights_is_left_out(
+    paths: tuple[str, ...], expected: list[str]
+) -> None:
+    """Mistral's repositories have theirs beside the common one: as many bytes again."""
+    assert names(paths) == expected
+
+
 def test_old_weights_are_taken_where_there_are_no_others() -> None:
     """A repository of before safetensors."""
     assert names(("config.json", "pytorch_model.bin", "x.onnx")) == [

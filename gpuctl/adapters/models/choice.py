@@ -146,11 +146,14 @@ def _engine_files(files: Sequence[HubFile], repository: str) -> tuple[HubFile, .
             f"{repository} has no weights: neither GGUF nor {' nor '.join(_WEIGHTS)}",
             f"it has {_listed(file.path for file in files)}; name some with --file",
         )
-    return tuple(
-        file
-        for file in files
-        if file.path.endswith((suffix, *_BESIDE)) and not file.path.startswith("original/")
-    )
+    found = tuple(file for file in files if file.path.endswith((suffix, *_BESIDE)))
+    whole = any(file.path.startswith("model") and file.path.endswith(suffix) for file in found)
+    return tuple(file for file in found if not _again(file.path, whole))
+
+
+def _again(path: str, whole: bool) -> bool:
+    """Tell a second copy of the weights, in the layout of whoever trained them."""
+    return path.startswith("original/") or (whole and path.startswith("consolidated"))
 
 
 def _weights(files: Iterable[HubFile]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -28,13 +28,24 @@ class Digest(Protocol):
     def hexdigest(self) -> str: ...
 
 
-class Partial:
-    """What is there of a file so far, and the server's mark of the version it is of."""
+#: Begins the sums of a file, by their names.
+Sums = Callable[[], Mapping[str, Digest]]
 
-    def __init__(self, target: Path, file: BinaryIO) -> None:
+
+class Partial:
+    """
+    What is there of a file so far, its sums, and the server's mark of the version it is of.
+
+    The sums go along with what is written, so that an attempt after another reads nothing again.
+    """
+
+    def __init__(self, target: Path, file: BinaryIO, sums: Sums) -> None:
         self._target = target
         self._file = file
         self._mark = _mark(target)
+        self._sums = sums
+        self._digests = sums()
+        self._summed = 0  # bytes that are in the sums
 
     @property
     def size_bytes(self) -> int:
@@ -51,23 +62,29 @@ class Partial:
     def begin_anew(self, version: str) -> None:
         """Forget what is there; what comes is of this version."""
         self._file.truncate(0)
+        self._digests, self._summed = self._sums(), 0
         if version:
             self._mark.write_text(version, encoding="utf-8")
         else:
             self._mark.unlink(missing_ok=True)
 
-    def feed(self, digest: Digest, progress: Callable[[int], None]) -> None:
-        """Give a digest what is there; *progress* is told the bytes read so far."""
-        self._file.seek(0)
-        read = 0
+    def sum_up(self, progress: Callable[[int], None]) -> None:
+        """Sum up what an earlier process has left; *progress* is told the bytes read so far."""
+        self._file.seek(self._summed)
         while chunk := self._file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            read += len(chunk)
-            progress(read)
+            self._add(chunk)
+            progress(self._summed)
 
     def write(self, chunk: bytes) -> None:
-        """Append, whole, so that an interruption leaves only bytes that count."""
-        self._file.write(chunk)  # opened to append, and without a buffer
+        """Append, at once, so that an interruption leaves only bytes that count."""
+        view = memoryview(chunk)
+        while view:  # a file without a buffer may take a part
+            view = view[self._file.write(view) :]
+        self._add(chunk)
+
+    def sum(self, name: str) -> str:
+        """Return one of the sums, of all that is there."""
+        return self._digests[name].hexdigest()
 
     def finish(self) -> None:
         """Give it its final name: it is whole, and on the disk."""
@@ -79,6 +96,11 @@ class Partial:
         """Remove what is there: it is of no use."""
         incomplete(self._target).unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
+
+    def _add(self, chunk: bytes) -> None:
+        for digest in self._digests.values():
+            digest.update(chunk)
+        self._summed += len(chunk)
 
 
 def incomplete(target: Path) -> Path:
@@ -95,11 +117,13 @@ def fetched_bytes(target: Path) -> int:
 
 
 @contextmanager
-def held(target: Path, waits: Callable[[], None]) -> Iterator[Partial]:
+def held(
+    target: Path, waits: Callable[[], None], sums: Sums = dict[str, Digest]
+) -> Iterator[Partial]:
     """
     Give the one partial file of a target, while no other process has it.
 
-    *waits* is called where another one does, before it is waited for.
+    *waits* is called where another one does, before it is waited for; *sums* begins the sums.
     """
     path = incomplete(target)
     while True:
@@ -111,11 +135,11 @@ def held(target: Path, waits: Callable[[], None]) -> Iterator[Partial]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             # The other one may have given it its final name meanwhile, or removed it.
             if _same(path, file):
-                yield Partial(target, file)
+                yield Partial(target, file, sums)
                 return
 
 
-def sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from gpuctl.adapters.models import asking, space
-from gpuctl.adapters.models.partial import Digest, Partial, held, sha256
+from gpuctl.adapters.models.partial import Digest, Partial, held, sha256_of
 from gpuctl.errors import GpuctlError
 
 #: Bytes of the file that are here, and all of them, `None` where the server does not tell.
@@ -67,7 +67,9 @@ class Transfer:
             return Fetched(target=wanted.target, verified="there already")
         try:
             wanted.target.parent.mkdir(parents=True, exist_ok=True)
-            with held(wanted.target, lambda: self._waits(wanted)) as partial:
+            with held(
+                wanted.target, lambda: self._waits(wanted), lambda: _digests(wanted)
+            ) as partial:
                 if there(wanted):  # another process has brought it meanwhile
                     partial.drop()
                     return Fetched(target=wanted.target, verified="there already")
@@ -102,17 +104,13 @@ class Transfer:
         size = wanted.size_bytes
         if size is not None and partial.size_bytes > size:
             partial.begin_anew("")
-        digests = _digests(wanted)
-        for digest in digests.values():
-            partial.feed(digest, lambda read: report(read, size))
+        partial.sum_up(lambda read: report(read, size))
         if size is None or partial.size_bytes < size:
-            digests = self._receive(wanted, partial, digests, report)
-        return _checked(wanted, partial, digests)
+            self._receive(wanted, partial, report)
+        return _checked(wanted, partial)
 
-    def _receive(
-        self, wanted: Wanted, partial: Partial, digests: dict[str, Digest], report: Report
-    ) -> dict[str, Digest]:
-        """Append what comes; return the digests of all that is there then."""
+    def _receive(self, wanted: Wanted, partial: Partial, report: Report) -> None:
+        """Append what comes."""
         resumable = bool(partial.version or wanted.sha256 or wanted.blob_id)
         offset = partial.size_bytes if resumable else 0
         with asking.opened(self.client, wanted, offset, partial.version) as answer:
@@ -121,7 +119,7 @@ class Transfer:
                 raise asking.TryAgain("the server has less of it than is here")
             if not answer.continues:
                 partial.begin_anew(answer.version)
-                digests, offset = _digests(wanted), 0
+                offset = 0
             total = _total(wanted, answer.total_bytes)
             if total is not None:
                 space.require(wanted.target.parent, total - offset, self.free)
@@ -129,12 +127,9 @@ class Transfer:
             for chunk in answer.chunks():
                 partial.write(chunk)
                 offset += len(chunk)
-                for digest in digests.values():
-                    digest.update(chunk)
                 report(offset, total)
         if total is not None and offset < total:
             raise asking.TryAgain(f"the connection ended after {offset:,} of {total:,} bytes")
-        return digests
 
 
 def there(wanted: Wanted) -> bool:
@@ -143,7 +138,7 @@ def there(wanted: Wanted) -> bool:
         return False
     if wanted.size_bytes is not None:
         return wanted.target.stat().st_size == wanted.size_bytes
-    return wanted.sha256 is None or sha256(wanted.target) == wanted.sha256
+    return wanted.sha256 is None or sha256_of(wanted.target) == wanted.sha256
 
 
 def _digests(wanted: Wanted) -> dict[str, Digest]:
@@ -165,24 +160,24 @@ def _total(wanted: Wanted, told: int | None) -> int | None:
     return told if wanted.size_bytes is None else wanted.size_bytes
 
 
-def _checked(wanted: Wanted, partial: Partial, digests: Mapping[str, Digest]) -> Fetched:
+def _checked(wanted: Wanted, partial: Partial) -> Fetched:
     """Give the file its name if it is the one that was promised, else remove it."""
-    sums = {name: digest.hexdigest() for name, digest in digests.items()}
+    sha256 = partial.sum("sha256")
     if wanted.size_bytes is not None and partial.size_bytes != wanted.size_bytes:
         partial.drop()
         raise _altered(wanted, f"it has more than {wanted.size_bytes:,} bytes")
     if wanted.sha256 is not None:
-        expected, found, verified = wanted.sha256, sums["sha256"], "verified: SHA-256"
-    elif "blob" in sums:
-        expected, found, verified = wanted.blob_id or "", sums["blob"], "verified: git blob id"
+        expected, found, verified = wanted.sha256, sha256, "verified: SHA-256"
+    elif wanted.blob_id is not None and wanted.size_bytes is not None:
+        expected, found, verified = wanted.blob_id, partial.sum("blob"), "verified: git blob id"
     else:
         expected = found = ""
-        verified = f"not verified: no checksum was given; its SHA-256 is {sums['sha256']}"
+        verified = f"not verified: no checksum was given; its SHA-256 is {sha256}"
     if found != expected:
         partial.drop()
         raise _altered(wanted, f"its checksum is {found}, not {expected}")
     partial.finish()
-    return Fetched(target=wanted.target, verified=verified, sha256=sums["sha256"])
+    return Fetched(target=wanted.target, verified=verified, sha256=sha256)
 
 
 def _altered(wanted: Wanted, why: str) -> GpuctlError:
