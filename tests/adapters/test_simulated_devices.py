@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from gpuctl import host_state
+from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.errors import GpuUnavailable, RuntimeUnavailable
-from gpuctl.host_state import ProcessState
-from gpuctl.model import GIB, MIB, GpuProcess
+from gpuctl.host_state import ProcessState, XidState
+from gpuctl.model import GIB, MIB, GpuProcess, Xid
+from tests.adapters.nvml_bench import expected, timeless
 from tests.adapters.simulated_bench import CARD, Stage, file, probe, stage
+from tests.fakes import FakeClock
 
 __all__ = ["file", "stage"]
 
@@ -67,6 +71,48 @@ def test_a_lost_gpu_tells_nothing(stage: Stage) -> None:
     assert (gpu.state, gpu.temperature_celsius, gpu.processes) == ("lost", None, None)
 
 
+@pytest.mark.parametrize("name", ["p106x8", "a100x8", "a6000x2", "rtx3090"])
+def test_every_field_of_every_shipped_host_is_read(name: str) -> None:
+    """A simulated card reads as the same one does through NVML."""
+    clock = FakeClock()
+    simulated = SimulatedHost(name, clock=clock).gpus.read()
+    host = host_state.read(host_state.find(name))
+    assert [timeless(gpu) for gpu in simulated] == [expected(host, gpu) for gpu in host.gpus]
+    assert {(gpu.at, gpu.boot_seconds) for gpu in simulated} == {(clock.wall, clock.seconds)}
+
+
+def test_an_xid_in_the_file_is_told_once(stage: Stage) -> None:
+    """It is as old as the edit that brought it; those of before are told with the next start."""
+    stage.file.write(xids=(XidState(gpu=1, number=31, source="kernel", pid=7, message="fault"),))
+    at = stage.file.path.stat().st_mtime
+    boot_seconds = stage.clock.seconds - (stage.clock.wall - at)
+    first = Xid(
+        number=31, gpu="GPU-1", source="kernel", pid=7, message="fault", at=at,
+        boot_seconds=boot_seconds,
+    )  # fmt: skip
+    assert (stage.host.gpus.xids(), stage.host.gpus.xids()) == ((first,), ())
+    stage.file.write(xids=(XidState(gpu=1, number=31), XidState(gpu=0, number=79)))
+    assert [(xid.number, xid.gpu, xid.source) for xid in stage.host.gpus.xids()] == [
+        (79, "GPU-0", "nvml")
+    ]
+    stage.born()
+    assert [xid.number for xid in stage.host.gpus.xids()] == [31, 79]
+
+
+def test_a_file_that_cannot_be_read_tells_no_xid(stage: Stage) -> None:
+    """The reading says what is wrong with it, and what was not told comes later."""
+    stage.file.put("{")
+    assert stage.host.gpus.xids() == ()
+    stage.file.write(xids=(XidState(gpu=0, number=48),))
+    assert [xid.number for xid in stage.host.gpus.xids()] == [48]
+
+
+def test_a_simulated_driver_is_asked_on(stage: Stage) -> None:
+    """It hangs where its file says so, and not because of an Xid."""
+    stage.host.gpus.distrust("Xid 79 of GPU-0")
+    assert len(stage.host.gpus.read()) == 2
+
+
 def test_what_a_card_does_not_report_is_none(stage: Stage) -> None:
     """`null` in the file is None in the reading, also where containers run on the card."""
     stage.start()
@@ -93,8 +139,8 @@ def test_gpus_that_cannot_be_read(stage: Stage, fields: dict[str, Any], words: s
 
 
 def test_a_slow_call_within_its_deadline_is_read(stage: Stage) -> None:
-    """What takes a second is answered."""
-    stage.file.write(calls={"nvmlInit_v2": 1.0})
+    """What takes a second is answered; what the library lacks has an elder."""
+    stage.file.write(calls={"nvmlInit_v2": 1.0, "nvmlDeviceGetMemoryInfo_v2": "missing"})
     assert len(stage.host.gpus.read()) == 2
 
 
