@@ -102,29 +102,36 @@ def llama_buffer_bytes(facts: ModelFacts, run: LlamaRun) -> int:
     """
     Return what one GPU computes in: the attention's mask and the activations of a batch.
 
-    The widest moment is the feed-forward's: gate and up side by side, beside five rows of the
-    embedding's length. It is the sum that llama.cpp reports as its compute buffer within 10 %.
+    The widest moment is the feed-forward's, of three rows of its length and five of the
+    embedding's, or without flash attention the one that holds every head's scores. It is what
+    llama.cpp reports as its compute buffer within 2 %, of a Llama, a Qwen 2 and a Gemma 3 (CPU,
+    2026-11-21; builds before 2026-10 keep the mask in 32 bits too, which is three times as much).
     """
     assert run.context is not None
     tokens = min(run.ubatch, _padded(run.context))
     embedding, ahead = facts.embedding_length or 0, facts.feed_forward_length or 0
-    activations = 4 * tokens * (2 * ahead + 5 * embedding)
+    widest = 3 * ahead + 5 * embedding
     if facts.experts_used and facts.expert_length:
         # Every expert in use answers with a row of its own.
-        routed = facts.experts_used * (2 * facts.expert_length + embedding)
-        activations = max(activations, 4 * tokens * (routed + 5 * embedding))
+        routed = facts.experts_used * (3 * facts.expert_length + embedding) + 5 * embedding
+        widest = max(widest, routed)
     spans = sorted({cells(part, run) for part in facts.cache if part.kv_heads}) or [tokens]
-    attention = sum(tokens * span * (6 if run.flash_attention else 4) for span in spans)
     if not run.flash_attention:
-        attention += 4 * tokens * spans[-1] * (facts.heads or 0)
-    elif {run.key_type, run.value_type} - {"f16", "f32", "bf16"}:
-        # Flash attention over a whole batch turns a layer's quantized cache into f16.
-        wide = (part.kv_heads * (part.key_length + part.value_length) for part in facts.cache)
-        attention += 2 * spans[-1] * max(wide, default=0)
-    outputs = (tokens if run.all_outputs else 0) * embedding + run.parallel * (
-        facts.vocabulary or 0
-    )
-    return activations + attention + 4 * outputs
+        widest = max(widest, (facts.heads or 0) * spans[-1] + 7 * embedding)
+    outputs = embedding if run.all_outputs else 0
+    vocabulary = run.parallel * (facts.vocabulary or 0)
+    return 4 * (tokens * (widest + outputs) + vocabulary) + _attention(facts, run, tokens, spans)
+
+
+def _attention(facts: ModelFacts, run: LlamaRun, tokens: int, spans: list[int]) -> int:
+    """Return the masks, one for each kind of layer, and what a quantized cache is unpacked into."""
+    # Batches overlap on several GPUs. Source: ggml-backend.cpp, GGML_SCHED_MAX_COPIES.
+    copies = 4 if run.gpus > 1 else 1
+    masks = copies * tokens * sum(spans) * (2 if run.flash_attention else 4)
+    if not run.flash_attention or not {run.key_type, run.value_type} - {"f16", "f32", "bf16"}:
+        return masks
+    wide = (part.kv_heads * (part.key_length + part.value_length) for part in facts.cache)
+    return masks + 2 * spans[-1] * max(wide, default=0)
 
 
 def offloaded(facts: ModelFacts, run: LlamaRun) -> float:
