@@ -94,8 +94,12 @@ def of_reading(
 
 def now_only(gpu: GpuReading, settings: WatchdogSettings) -> GpuStatus:
     """Return what one reading shows by itself, where no daemon has watched the GPU."""
-    trend = GpuTrend(pressure=pressure.pressure(gpu, settings), heat=heat.heat(gpu, settings))
-    return GpuStatus(**of_reading(gpu), **_watched(gpu, trend, settings))
+    level = pressure.pressure(gpu, settings)
+    return GpuStatus(
+        **of_reading(gpu),
+        pressure=_pressure(gpu, level, settings),
+        heat=heat.heat(gpu, settings) or None,
+    )
 
 
 def _watched(gpu: GpuReading, trend: GpuTrend, settings: WatchdogSettings) -> GpuWatched:

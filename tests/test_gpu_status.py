@@ -55,7 +55,7 @@ def test_one_reading_alone_has_its_levels() -> None:
     found = gpu_status.now_only(gpu, SETTINGS)
     assert found["pressure"] == {"level": "full", "action": "make_room", "room_bytes": 0}
     assert found["heat"] == "throttling"
-    assert found["forecast"]["unknown"] == "too_few_samples"
+    assert {"forecast", "trend", "xids"} & set(found) == set()
 
 
 def test_what_a_card_does_not_report_is_null() -> None:

@@ -20,9 +20,9 @@ def show(session: Session, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"schema": 1, "gpus": found}, indent=2))
     elif found:
-        from gpuctl.views import tables
+        from gpuctl.views import gpus as view
 
-        display(tables.gpus(found, session.now()))
+        display(view.screen(found, session.now()))
     else:
         session.say("no GPU on this host")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 from gpuctl import fast_status
 from gpuctl.cli import readings
 from gpuctl.cli.outcome import events
-from gpuctl.cli.session import Session, out
+from gpuctl.cli.session import Session, out, show
 from gpuctl.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+#: Between two looks at the GPUs.
+_GPUS_SECONDS = 1.0
 #: The oldest event a screen can show is among these.
 _EVENTS = 20
 
@@ -40,10 +43,20 @@ def top(session: Session, interval_seconds: float) -> None:
 
 
 def gpus(session: Session) -> None:
-    """Show the GPUs, live."""
-    from gpuctl.views import top as view
+    """Show the GPUs, live; in a pipe or a file, one line a GPU and reading until it is closed."""
+    from gpuctl.views import gpus as view
+    from gpuctl.views import journal
 
-    _watch(lambda: view.gpus(readings.gpus(session)), 1.0)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _watch(lambda: view.screen(readings.gpus(session), session.now()), _GPUS_SECONDS)
+        return
+    seen: dict[str, float] = {}  # UUID → when its last line was read
+    while True:
+        found = [gpu for gpu in readings.gpus(session) if seen.get(gpu["uuid"]) != gpu["at"]]
+        seen |= {gpu["uuid"]: gpu["at"] for gpu in found}
+        for line in view.lines(found, journal.moment(session.now())):
+            show(line, flush=True)
+        time.sleep(_GPUS_SECONDS)
 
 
 def _watch(draw: Callable[[], RenderableType], interval_seconds: float) -> None:
