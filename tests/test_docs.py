@@ -192,7 +192,10 @@ def test_the_contracts_name_every_key() -> None:
 
 
 #: The modules whose codes of several words are reasons: all but the keys of what they tell.
-REASONING = ("act", "attempts", "decide", "gates", "leftovers", "transitions", "wanted", "checks/*")
+REASONING = (
+    *("act", "attempts", "decide", "failover", "gates", "leftovers", "transitions", "wanted"),
+    "checks/*",
+)
 _CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
 #: Names of checks; one that a reason shares is told as that.
 _CHECKS = frozenset({"state_intact", *(check.name for check in load_checks())})
@@ -202,7 +205,7 @@ _OTHER_REASONS = frozenset(
         *("backoff", "wanted", "up", "run", "renew", "stop", "down", "replaced", "observe_only"),
         *("killed", "terminated", "crashed", "exited", "exit_0", "exit_1", "removed", "stalled"),
         *("runtime_unread", "gpus_unread", "host_unread", "events_unread", "paused", "ok"),
-        *("xid_13", "xid_79"),
+        *("xid_13", "xid_79", "cordoned", "scaled", "moved"),
     }
 )
 
