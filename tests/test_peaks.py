@@ -1,8 +1,8 @@
-"""The highest readings of each GPU within an hour."""
+"""Each GPU's readings within an hour, rolled up."""
 
 from __future__ import annotations
 
-from gpuctl.peaks import HOUR, Peaks
+from gpuctl.peaks import HOUR, Peaks, Span
 from tests import make
 from tests.make import NOW
 
@@ -10,12 +10,17 @@ COOL = make.gpu(temperature_celsius=40.0, memory_used_bytes=5, power_watts=None)
 HOT = make.gpu(temperature_celsius=80.0, memory_used_bytes=3)
 
 
-def test_the_highest_of_each_reading_is_kept() -> None:
-    """Each number has its own peak; what a GPU does not report has none."""
+def test_what_a_gpu_reports_is_rolled_up() -> None:
+    """Each number by itself; what a GPU does not report has none."""
     peaks = Peaks(since=NOW)
     for gpu in (COOL, HOT, COOL):
         peaks = peaks.with_reading(make.snapshot(gpus=[gpu]))
-    assert peaks.gpus == {"GPU-0": {"memory_used_bytes": 5, "temperature_celsius": 80.0}}
+    assert peaks.gpus == {
+        "GPU-0": {
+            "memory_used_bytes": Span(lowest=3, highest=5, total=13, count=3),
+            "temperature_celsius": Span(lowest=40.0, highest=80.0, total=160.0, count=3),
+        }
+    }
 
 
 def test_a_lost_gpu_keeps_its_peaks() -> None:
@@ -25,11 +30,26 @@ def test_a_lost_gpu_keeps_its_peaks() -> None:
     assert peaks.with_reading(make.snapshot(gpus=[lost])) == peaks
 
 
+def test_what_could_not_be_read_counts_once() -> None:
+    """While the driver does not answer the last reading is no news."""
+    peaks = Peaks(since=NOW).with_reading(make.snapshot(gpus=[COOL]))
+    assert peaks.with_reading(make.snapshot(gpus=[COOL], errors={"gpus": "hung"})) == peaks
+
+
 def test_an_hour_is_handed_over_when_it_is_full() -> None:
     """Nothing before the hour is over; then all of it, and the next hour begins empty."""
-    peaks = Peaks(since=NOW).with_reading(make.snapshot(gpus=[HOT]))
+    peaks = Peaks(since=NOW)
+    for gpu in (COOL, HOT, COOL):
+        peaks = peaks.with_reading(make.snapshot(gpus=[gpu]))
     early, same = peaks.taken(make.snapshot(boot_seconds=NOW + HOUR - 1))
     assert (early, same) == ({}, peaks)
     full, fresh = peaks.taken(make.snapshot(boot_seconds=NOW + HOUR))
-    assert full == {"GPU-0": {"memory_used_bytes": 3, "temperature_celsius": 80.0}}
+    assert full == {
+        "GPU-0": {
+            "memory_used_bytes": 5,
+            "temperature_celsius": 80.0,
+            "lowest": {"memory_used_bytes": 3, "temperature_celsius": 40.0},
+            "mean": {"memory_used_bytes": 4.333, "temperature_celsius": 53.333},
+        }
+    }
     assert fresh == Peaks(since=NOW + HOUR)
