@@ -26,7 +26,7 @@ def command(
     if (context is not None and context < 1) or parallel < 1:
         raise UsageError("--context and --parallel are 1 or more", "leave them out")
     wish = Wish(context=context, parallel=parallel)
-    found = _inspected(session, _path(session, name), wish)
+    found = _inspected(session, named(session, name), wish)
     if as_json:
         print(json.dumps({"schema": 1, **found}, indent=2))
         return
@@ -40,7 +40,7 @@ def command(
         display(models.fits(found))
 
 
-def _path(session: Session, name: str) -> Path:
+def named(session: Session, name: str) -> Path:
     """
     Return the file or directory that is meant.
 

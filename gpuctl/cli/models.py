@@ -77,3 +77,17 @@ def inspect(
     from gpuctl.cli import model_inspect
 
     model_inspect.command(context.obj, name, context=tokens, parallel=parallel, as_json=json)
+
+
+@models.command("verify")
+def verify(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="ORG/NAME in the cache, or a file.")],
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="What a file elsewhere must sum up to.")
+    ] = None,
+) -> None:
+    """Sum up a model's files, and tell whether they are still those that were published."""
+    from gpuctl.cli import model_verify
+
+    raise typer.Exit(model_verify.command(context.obj, name, sha256))

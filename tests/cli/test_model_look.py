@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpuctl.adapters.models import cache
+from gpuctl.cli import compose
+from gpuctl.errors import GpuUnavailable
 from tests.cli.conftest import Done
 from tests.cli.test_model_pull import PROFILE, write
 from tests.rig import gguf
@@ -163,6 +165,34 @@ def test_what_cannot_be_inspected_is_said(
 
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+
+
+def test_a_config_alone_tells_little(inside: Callable[..., Done], place: Path) -> None:
+    """What it would need cannot be said without its weights, and that is said."""
+    (place / "bare").mkdir()
+    (place / "bare/config.json").write_text('{"model_type": "llama"}')
+    done = inside("--simulate", "cpu", "models", "inspect", str(place / "bare"))
+
+    assert done.code == 0
+    assert "  format        config, without weights\n" in done.out
+    assert done.err.endswith("its files do not tell what it needs\n")
+
+
+def test_a_driver_that_does_not_answer_hides_no_model(
+    inside: Callable[..., Done], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it does not depend on a GPU."""
+
+    def away(_: object) -> None:
+        raise GpuUnavailable("the driver does not answer")
+
+    monkeypatch.setattr(compose, "read_gpus", away)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place}/none.sock")
+    done = inside("models", "inspect", str(gguf.write(place / "m.gguf")))
+
+    assert done.code == 0
+    assert done.out.startswith("Tiny\n")
+    assert "warning: the driver does not answer: nothing is known of the GPUs" in done.err
 
 
 def test_a_damaged_file_is_one_error(inside: Callable[..., Done], place: Path) -> None:
