@@ -29,6 +29,9 @@ AVOIDED: frozenset[Effect] = frozenset({"reset", "reboot", "hardware"})
 
 DAY = 86400.0
 MONTH = 30 * DAY
+#: What the driver asks for is read every minute, and may be of before the error for a moment: until
+#: then the table holds, as work on a sick GPU is worse than a needless move.
+_ASKED_SECONDS = 30.0
 #: What calls for attention is shown for so long.
 ALERT_SECONDS = DAY
 
@@ -217,8 +220,9 @@ def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Findi
         within = [each for each in records if each.at > last.at - entry.repeat.seconds]
         if len(within) >= entry.repeat.count:
             effect, count = entry.repeat.effect, len(within)
-    if effect in ("reset", "reboot") and around.asked is not None and around.asked_at > last.at:
-        # The driver knows better than a table, and asked for this after it had reported that.
+    settled = around.asked_at > last.at + _ASKED_SECONDS
+    if effect in ("reset", "reboot") and around.asked is not None and settled:
+        # The driver knows better than a table, and asked for this well after it had reported that.
         effect = max("alert", recovery(around.asked, in_group=around.in_group), key=EFFECTS.index)
     if effect == "hardware":
         advice = f"{advice}; {_REPLACE}"

@@ -31,6 +31,7 @@ from gpuctl.host_state import (
 from gpuctl.model import GpuFacts, GpuHealth, GpuPeer
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
+SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 LIBRARY = "libnvidia-ml.so.1"
 #: nvml.h: the driver was upgraded while it was loaded.
 MISMATCH = 18
@@ -54,7 +55,8 @@ LEVELS = {"internal": 0, "single": 10, "multiple": 20, "hostbridge": 30, "node":
 
 def build() -> Path:
     """Return the directory of the library, built once for each version of its source."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    sources = b"".join(path.read_bytes() for path in SOURCES)
+    digest = hashlib.sha256(sources).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"gpuctl-fake-nvml-{os.getuid()}-{digest}"
     if not (folder / LIBRARY).exists():
         folder.mkdir(mode=0o755, exist_ok=True)
@@ -161,12 +163,12 @@ class FakeNvml:
             self._change(calls={}, init_error=None, gpus=gpus)
 
     def restore(self, host: HostState) -> None:
-        """Make everything as it was in *host*, but for the processes, which are as they are now."""
+        """Make all as it was in *host*, but for the processes, and the Xids that have been told."""
         with self._lock:
             self._errors.clear()
             now = {gpu.uuid: gpu.processes for gpu in self.host.gpus}
             gpus = tuple(replace(gpu, processes=now[gpu.uuid]) for gpu in host.gpus)
-            self.host = replace(host, gpus=gpus)
+            self.host = replace(host, gpus=gpus, xids=self.host.xids)
             self._write()
 
     def remove(self, index: int) -> None:
