@@ -31,9 +31,11 @@ class Card:
 
 
 #: Compute capabilities: https://developer.nvidia.com/cuda-gpus and .../cuda-legacy-gpus.
-#: Sequences: T4, L4 and A4000 as proven in service; an A100 of 80 GB takes 256, what vLLM itself
-#: begins with; the others lie between by VRAM (a sequence of 2,000 tokens of an 8B model keeps
-#: 256 MiB) and by memory bandwidth, which sets the tokens a second that all of them share.
+#: Sequences: T4, L4 and A4000 as proven in service; A100, H100 and H200 as vLLM begins with, which
+#: has one figure for cards of 70 GiB and more, but A100, and one for all others
+#: (`get_batch_defaults` in vllm/engine/arg_utils.py of 0.32); the rest lie between by VRAM (a
+#: sequence of 2,000 tokens of an 8B model keeps 256 MiB) and by memory bandwidth, which sets the
+#: tokens a second that all of them share.
 CARDS = (
     Card(name="P106", capability=(6, 1), sequences=4),
     Card(name="T4", capability=(7, 5), sequences=8),
@@ -43,12 +45,12 @@ CARDS = (
     Card(name="A6000", capability=(8, 6), sequences=64),
     Card(name="A100", capability=(8, 0), sequences=256, least_bytes=70 * GIB),
     Card(name="A100", capability=(8, 0), sequences=128),
-    Card(name="H100", capability=(9, 0), sequences=256),
-    Card(name="H200", capability=(9, 0), sequences=256),
+    Card(name="H100", capability=(9, 0), sequences=1024),
+    Card(name="H200", capability=(9, 0), sequences=1024),
 )
 
 #: For a card that is not listed: the figures above by VRAM alone, from the least bytes on.
-_BY_VRAM = ((70 * GIB, 256), (36 * GIB, 64), (20 * GIB, 16), (12 * GIB, 8), (0, 4))
+_BY_VRAM = ((70 * GIB, 1024), (36 * GIB, 64), (20 * GIB, 16), (12 * GIB, 8), (0, 4))
 
 #: A word of the name of cards for games, and of those for mining.
 _CONSUMER = frozenset({"GEFORCE", "TITAN", "CMP", "P102", "P104", "P106"})

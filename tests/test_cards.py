@@ -43,9 +43,9 @@ def gpu(name: str = "", gibibytes: int | None = None, **changes: Any) -> GpuIden
             id="a100 of 40 GB",
         ),
         pytest.param(
-            "NVIDIA H100 80GB HBM3", 80, (9, 0), 256, "what H100 cards keep up with", id="h100"
+            "NVIDIA H100 80GB HBM3", 80, (9, 0), 1024, "what H100 cards keep up with", id="h100"
         ),
-        pytest.param("NVIDIA H200", 141, (9, 0), 256, "what H200 cards keep up with", id="h200"),
+        pytest.param("NVIDIA H200", 141, (9, 0), 1024, "what H200 cards keep up with", id="h200"),
     ],
 )
 def test_listed(
@@ -70,7 +70,7 @@ def test_a_name_is_matched_by_whole_words(name: str) -> None:
         pytest.param(12, 8, id="12"),
         pytest.param(24, 16, id="24"),
         pytest.param(48, 64, id="48"),
-        pytest.param(96, 256, id="96"),
+        pytest.param(96, 1024, id="96"),
     ],
 )
 def test_not_listed(gibibytes: int, sequences: int) -> None:

@@ -65,8 +65,8 @@ def launched(engine: Engine, asked: Workload, where: Slot) -> tuple[str, ...]:
         ),
         pytest.param(card("NVIDIA RTX A6000", 48), 64, {"attention_backend": None}, id="a6000"),
         pytest.param(A100, 256, {"attention_backend": None}, id="a100"),
-        pytest.param(card("NVIDIA H100 PCIe", 80), 256, {"attention_backend": None}, id="h100"),
-        pytest.param(card("NVIDIA H200", 141), 256, {"attention_backend": None}, id="h200"),
+        pytest.param(card("NVIDIA H100 PCIe", 80), 1024, {"attention_backend": None}, id="h100"),
+        pytest.param(card("NVIDIA H200", 141), 1024, {"attention_backend": None}, id="h200"),
         pytest.param(
             card("NVIDIA New", 32, compute_capability=(10, 0)),
             16,

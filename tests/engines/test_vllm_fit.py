@@ -103,6 +103,17 @@ def test_images(image: str, build: Build | None) -> None:
         pytest.param(llm(options={"dtype": "bfloat16"}), on(A100), id="bfloat16 on Ampere"),
         pytest.param(llm(options={"kv_cache_dtype": "fp8"}), on(A100), id="fp8 KV on Ampere"),
         pytest.param(
+            llm(options={"kv_cache_dtype": "fp8", "attention_backend": "TRITON_ATTN"}),
+            on(L4),
+            id="fp8 KV by Triton on Ada",
+        ),
+        pytest.param(
+            llm(options={"kv_cache_dtype": "fp8", "attention_backend": "FLASHINFER"}),
+            on(A100),
+            id="fp8 KV by FlashInfer on Ampere",
+        ),
+        pytest.param(llm(options={"quantization": "mxfp4"}), on(A100), id="mxfp4 on Ampere"),
+        pytest.param(
             llm(options={"kv_cache_dtype": "fp8_e4m3", "quantization": "fp8"}), on(L4), id="Ada"
         ),
         pytest.param(llm(options={"dtype": "bfloat16"}), on(UNKNOWN), id="a card not known"),
@@ -169,6 +180,50 @@ def test_fits(asked: Workload, where: Slot) -> None:
                 hint="take kv_cache_dtype out: the cache is then as wide as dtype",
             ),
             id="fp8 KV on Turing",
+        ),
+        pytest.param(
+            llm(options={"kv_cache_dtype": "fp8", "attention_backend": "TRITON_ATTN"}),
+            on(A100),
+            Unfit(
+                key="options.kv_cache_dtype",
+                what="TRITON_ATTN does not read an fp8 KV cache on A100-SXM4-80GB (compute"
+                " capability 8.0)",
+                hint="take kv_cache_dtype out: the cache is then as wide as dtype",
+            ),
+            id="fp8 KV by Triton on Ampere",
+        ),
+        *(
+            pytest.param(
+                llm(options={"attention_backend": name}),
+                on(T4),
+                Unfit(
+                    key="options.attention_backend",
+                    what=f"{name} needs compute capability 8.0: Tesla T4 (compute capability 7.5)",
+                    hint='write attention_backend = "TRITON_ATTN"',
+                ),
+                id=f"{name} on Turing",
+            )
+            for name in ("FLASH_ATTN", "FLASHINFER")
+        ),
+        *(
+            pytest.param(
+                llm(options={"quantization": name}),
+                on(gpu),
+                Unfit(
+                    key="options.quantization",
+                    what=f"{name} needs compute capability {least}: {shown}",
+                    hint="use a model in AWQ or GPTQ",
+                ),
+                id=name,
+            )
+            for name, gpu, least, shown in (
+                ("mxfp4", T4, "8.0", "Tesla T4 (compute capability 7.5)"),
+                ("modelopt", T4, "8.0", "Tesla T4 (compute capability 7.5)"),
+                ("modelopt_mxfp8", T4, "8.0", "Tesla T4 (compute capability 7.5)"),
+                ("experts_int8", T4, "8.0", "Tesla T4 (compute capability 7.5)"),
+                ("fbgemm_fp8", T4, "8.0", "Tesla T4 (compute capability 7.5)"),
+                ("fp_quant", A100, "10.0", "A100-SXM4-80GB (compute capability 8.0)"),
+            )
         ),
         *(
             pytest.param(

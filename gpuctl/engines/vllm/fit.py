@@ -21,8 +21,24 @@ LLAMA_CPP = 'use engine = "llama.cpp" with image = "ghcr.io/ggml-org/llama.cpp:s
 _MARLIN = frozenset({"fp8", "awq_marlin", "gptq_marlin"})
 _MARLIN_ON_TURING = (0, 15)
 
-#: An fp8 KV cache needs an attention backend that reads it: FlashInfer begins with Ampere.
-#: Source: https://docs.vllm.ai/en/v0.32.0/design/attention_backends/.
+#: The least of what begins above the floor. Source: `get_min_capability` of each in
+#: vllm/model_executor/layers/quantization/ of vLLM 0.32.
+_QUANTIZATIONS: dict[str, cards.Capability] = {
+    "experts_int8": (8, 0),
+    "fbgemm_fp8": (8, 0),
+    "modelopt": (8, 0),
+    "modelopt_mxfp8": (8, 0),
+    "mxfp4": (8, 0),
+    "fp_quant": (10, 0),
+}
+
+#: The least of the attention backends that are named in one's options. FlashInfer knows Turing,
+#: and is broken there: https://github.com/flashinfer-ai/flashinfer/issues/3620.
+#: Source: `supports_compute_capability` of each in vllm/v1/attention/backends/ of vLLM 0.32.
+_ATTENTION: dict[str, cards.Capability] = {"FLASH_ATTN": (8, 0), "FLASHINFER": (8, 0)}
+
+#: An fp8 KV cache needs a backend that reads it: FlashInfer from Ampere on, Triton's where the
+#: card computes in fp8. Source: vllm/v1/attention/backends/triton_attn.py of vLLM 0.32.
 FP8_KV_CAPABILITY = (8, 0)
 
 
@@ -50,7 +66,8 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     )
     yield from cuda.unfit(workload.image, build, slot, instead)
     if found is not None:
-        yield from _numbers(of(workload), weak, found, build.version if build else None)
+        yield from _numbers(of(workload), weak, found)
+        yield from _quantization(of(workload), weak, found, build.version if build else None)
 
 
 def _on_cpu(workload: Workload, build: cuda.Build | None) -> Iterator[Unfit]:
@@ -76,21 +93,38 @@ def _shutdown(workload: Workload, slot: Slot) -> Iterator[Unfit]:
         )
 
 
-def _numbers(
-    options: Options, gpu: GpuIdentity, found: cards.Capability, version: tuple[int, ...] | None
-) -> Iterator[Unfit]:
-    """Yield what the card cannot compute with."""
-    where = cards.shown(gpu)
+def _numbers(options: Options, gpu: GpuIdentity, found: cards.Capability) -> Iterator[Unfit]:
+    """Yield what the card cannot compute with, and what does not run on it."""
+    where, attention = cards.shown(gpu), options.attention_backend
     if options.dtype == "bfloat16" and found < cards.BFLOAT16:
         what = f"bfloat16 needs compute capability {cards.written(cards.BFLOAT16)}: {where}"
         yield Unfit(key="options.dtype", what=what, hint='write dtype = "half"')
-    if (options.kv_cache_dtype or "").startswith("fp8") and found < FP8_KV_CAPABILITY:
-        what = f"no attention backend reads an fp8 KV cache on {where}"
+    least = _ATTENTION.get(attention or "", LEAST_CAPABILITY)
+    if found < least:
+        what = f"{attention} needs compute capability {cards.written(least)}: {where}"
+        hint = 'write attention_backend = "TRITON_ATTN"'
+        yield Unfit(key="options.attention_backend", what=what, hint=hint)
+    needed = cards.FP8 if attention == "TRITON_ATTN" else FP8_KV_CAPABILITY
+    if (options.kv_cache_dtype or "").startswith("fp8") and found < needed:
+        reader = attention or "no attention backend"
+        negated = "does not read" if attention else "reads"
+        what = f"{reader} {negated} an fp8 KV cache on {where}"
         hint = "take kv_cache_dtype out: the cache is then as wide as dtype"
         yield Unfit(key="options.kv_cache_dtype", what=what, hint=hint)
+
+
+def _quantization(
+    options: Options, gpu: GpuIdentity, found: cards.Capability, version: tuple[int, ...] | None
+) -> Iterator[Unfit]:
+    name = options.quantization or ""
+    where = cards.shown(gpu)
+    least = _QUANTIZATIONS.get(name, LEAST_CAPABILITY)
+    if found < least:
+        what = f"{name} needs compute capability {cards.written(least)}: {where}"
+        yield Unfit(key="options.quantization", what=what, hint="use a model in AWQ or GPTQ")
     old = version is not None and version < _MARLIN_ON_TURING
-    if old and options.quantization in _MARLIN and found < cards.BFLOAT16:
-        what = f"vLLM {cards.written(version or ())} runs {options.quantization} on compute"
+    if old and name in _MARLIN and found < cards.BFLOAT16:
+        what = f"vLLM {cards.written(version or ())} runs {name} on compute"
         what += f" capability 8.0 or more only: {where}"
         hint = "use an image of vLLM 0.15 or newer, or a model in AWQ or GPTQ"
         yield Unfit(key="options.quantization", what=what, hint=hint)
