@@ -1,7 +1,8 @@
 """
 A small inference server that fails on command, for containers and processes of the tests.
 
-Answers `/health`, `/metrics` (llama.cpp's names), `/v1/completions` and `/v1/chat/completions`.
+Answers `/health`, `/metrics` (llama.cpp's names), `/v1/completions`, `/v1/chat/completions` and
+`/v1/embeddings`.
 `GET /rig` tells its environment and arguments. `POST /rig` takes a JSON object of orders, and so
 does the file named by `GPUSIM_ORDERS`, which still works when the port does not:
 
@@ -145,6 +146,9 @@ class Simulator:
             send(connection, 200, METRICS.format(**self.counted), "text/plain; version=0.0.4")
         elif path in ("/v1/completions", "/v1/chat/completions"):
             self.complete(connection, json.loads(body), chat="chat" in path)
+        elif path == "/v1/embeddings":
+            self.count("prompt", 1)
+            send(connection, 200, {"data": [{"index": 0, "embedding": [0.0, 1.0]}]})
         else:
             send(connection, 404, {"error": {"message": "not found"}})
         return True

@@ -65,6 +65,15 @@ def test_a_completion_makes_tokens_and_counts_them(process: subprocess.Popen[byt
     assert counted == [3, 5]
 
 
+def test_an_embedding_is_a_vector(process: subprocess.Popen[bytes]) -> None:
+    """One vector for one input, and a prompt that counts."""
+    port = port_of(process)
+    url = f"http://127.0.0.1:{port}/v1/embeddings"
+    with urllib.request.urlopen(url, json.dumps({"input": "a"}).encode(), timeout=5) as answer:
+        assert json.load(answer) == {"data": [{"index": 0, "embedding": [0.0, 1.0]}]}
+    assert metric(port, "prompt_tokens_total") == 1
+
+
 def test_a_stream_ends_with_done(process: subprocess.Popen[bytes]) -> None:
     """One event a token, then the end mark of the OpenAI API."""
     events = complete(port_of(process), stream=True).decode().strip().split("\n\n")
