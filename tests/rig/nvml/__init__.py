@@ -32,7 +32,6 @@ from gpuctl.model import GpuFacts, GpuHealth, GpuPeer
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
-SOURCES = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
 LIBRARY = "libnvidia-ml.so.1"
 #: nvml.h: the driver was upgraded while it was loaded.
 MISMATCH = 18
