@@ -204,7 +204,8 @@ _OTHER_REASONS = frozenset(
     {
         *("backoff", "wanted", "up", "run", "renew", "stop", "down", "replaced", "observe_only"),
         *("killed", "terminated", "crashed", "exited", "exit_0", "exit_1", "removed", "stalled"),
-        *("runtime_unread", "gpus_unread", "host_unread", "events_unread", "paused", "ok"),
+        *("runtime_unread", "gpus_unread", "host_unread", "events_unread", "kernel_log_unread"),
+        *("paused", "ok"),
         *("xid_13", "xid_79", "cordoned", "scaled", "moved"),
     }
 )
