@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpuctl.adapters.clock import SystemClock
 from gpuctl.adapters.nvml import NvmlGpus
 from gpuctl.errors import GpuUnavailable
 from gpuctl.model import Xid
+from gpuctl.observe import Latest
+from gpuctl.sources import Sources
 from tests.adapters.nvml_bench import Clock, clock, fake, nvml
+from tests.fakes import FakeWorld
 from tests.rig.nvml import FakeNvml
 from tests.rig.waiting import wait_for
 
@@ -179,3 +184,30 @@ def test_a_card_that_was_lost_is_named_after_the_probe(
     clock.now += 5
     lost = doubted.read()[3]
     assert (lost.uuid, lost.state) == (fake.host.gpus[3].uuid, "lost")
+
+
+def test_an_xid_is_on_the_board_within_two_seconds_and_silences_the_reader(
+    fake: FakeNvml, nvml: NvmlGpus, clock: Clock
+) -> None:
+    """Through the daemon's own threads, as fast as they go; then NVML is not called once."""
+    fakes, latest = FakeWorld(), Latest()
+    world = replace(fakes.world, gpus=nvml, clock=SystemClock())
+    sources = Sources(world, latest, lambda _: None, 0.1)
+    sources.begin()
+    try:
+        wait_for(lambda: latest.gpus, "the first reading")
+        told_at = time.monotonic()
+        fake.xid(2, 79)
+        wait_for(lambda: latest.xids, "the Xid")
+        assert time.monotonic() - told_at < 2.0
+        wait_for(lambda: "gpus" in latest.errors, "the silence")
+        before = fake.called()
+        for _ in range(5):  # readings that are refused
+            sources.gpus.sample()
+        assert fake.called() == before
+        clock.now += 5
+        wait_for(lambda: "gpus" not in latest.errors, "the probe")
+    finally:
+        sources.end()
+    assert [(xid.number, xid.gpu) for xid in latest.xids] == [(79, fake.host.gpus[2].uuid)]
+    assert fake.called() > before
