@@ -12,7 +12,6 @@ from typing import Any
 from gpuctl.act import Outcome
 from gpuctl.errors import (
     ContainerMissing,
-    GpuUnavailable,
     NameTaken,
     RuntimeUnavailable,
     StartRefused,
@@ -25,14 +24,12 @@ from gpuctl.model import (
     EngineStats,
     Event,
     GatewayReading,
-    GpuReading,
-    HostReading,
     ProbeResult,
     ProbeSpec,
     RuntimeEvent,
-    Xid,
 )
 from gpuctl.ports import World
+from tests.fake_devices import FakeGpus, FakeHost, FakeKernelLog
 from tests.make import AT, BOOT, NOW
 
 METRICS = "llamacpp:tokens_predicted_total {tokens}\nllamacpp:requests_processing {running}\n"
@@ -191,45 +188,6 @@ class FakeRuntime:
 
 
 @dataclass
-class FakeGpus:
-    readings: tuple[GpuReading, ...] = ()
-    broken: str = ""
-    told: tuple[Xid, ...] = ()  # to whoever asks next
-    distrusted: list[str] = field(default_factory=list)
-
-    def read(self) -> tuple[GpuReading, ...]:
-        if self.broken:
-            raise GpuUnavailable(self.broken)
-        return self.readings
-
-    def xids(self) -> tuple[Xid, ...]:
-        told, self.told = self.told, ()
-        return told
-
-    def distrust(self, reason: str) -> None:
-        self.distrusted.append(reason)
-
-    def close(self) -> None:
-        self.broken = "closed"
-
-
-@dataclass
-class FakeKernelLog:
-    told: tuple[Xid, ...] = ()  # to whoever asks next
-    trouble: str = ""
-
-    def read(self) -> tuple[Xid, ...]:
-        told, self.told = self.told, ()
-        return told
-
-    def fault(self) -> str:
-        return self.trouble
-
-    def close(self) -> None:
-        self.trouble = "closed"
-
-
-@dataclass
 class FakeProber:
     """Answers by port; a port without an entry answers ok and idle."""
 
@@ -248,23 +206,6 @@ class FakeProber:
 
     def warm_up(self, spec: ProbeSpec, seconds: float) -> ProbeResult:
         return self.warmups.get(spec.port, ProbeResult(outcome="ok", status=200))
-
-
-@dataclass
-class FakeHost:
-    owners: dict[int, str] = field(default_factory=dict)  # pid → container id
-
-    def read(self) -> HostReading:
-        return HostReading(memory_total_bytes=16 * 1024**3)
-
-    def container_of(self, pid: int) -> str | None:
-        return self.owners.get(pid)
-
-    def name_of(self, pid: int) -> str | None:
-        return "llama-server"
-
-    def may_open_gpus(self, pid: int) -> bool | None:
-        return None
 
 
 class FakeStore:
