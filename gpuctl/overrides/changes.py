@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from gpuctl.model import Mount, Workload
@@ -116,7 +116,7 @@ def model_cache(workload: Workload, text: str) -> Workload:
     own = Mount(source=_absolute(text), target=HUGGING_FACE)
     others = tuple(m for m in workload.mounts if m.target.rstrip("/") != HUGGING_FACE)
     mounts = (*others, own)
-    written = [f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in mounts]
+    written = [asdict(mount) for mount in mounts]
     return _as_written(replace(workload, mounts=mounts), ("mounts",), written)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,8 +233,7 @@ def test_the_directory_of_models() -> None:
     )
     (llm,) = changed({"MODEL_CACHE_DIR": "/srv/hf"}, replace(LLM, mounts=mounts))
     assert llm.mounts == (mounts[1], Mount(source="/srv/hf", target="/root/.cache/huggingface"))
-    written = ["/data:/data:ro", "/srv/hf:/root/.cache/huggingface"]
-    assert json.loads(llm.intent)["mounts"] == written
+    assert json.loads(llm.intent)["mounts"] == [asdict(mount) for mount in llm.mounts]
 
 
 @pytest.mark.parametrize(
