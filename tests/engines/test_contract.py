@@ -144,3 +144,55 @@ def test_stats_of_garbage(text: str) -> None:
     """Whatever an engine answers, reading it never raises."""
     for engine in ENGINES.values():
         assert isinstance(engine.stats(text), EngineStats), engine.name
+
+
+#: What `plan` shows among the settings, and is no option of an engine.
+SHOWN = {"mounts", "tensor_parallel_size", "TORCH_NCCL_BLOCKING_WAIT"}
+
+cards = st.builds(
+    GpuIdentity,
+    index=st.integers(0, 7),
+    uuid=st.just("GPU-0"),
+    name=st.sampled_from(
+        ["", "NVIDIA P106-100", "Tesla T4", "NVIDIA GeForce RTX 3090", "NVIDIA L4"]
+    ),
+    memory_total_bytes=st.none() | st.integers(0, 2**38),
+    compute_capability=st.none() | st.tuples(st.integers(5, 12), st.integers(0, 9)),
+)
+
+
+@given(
+    workload=workloads,
+    gpus=st.lists(cards, max_size=2).map(tuple),
+    runtime=st.sampled_from(["docker", "process", "simulated"]),
+    driver=st.none() | st.sampled_from(["470.1", "535.183.01", "580.95.05", "not a driver"]),
+    image=st.sampled_from(
+        [
+            "",
+            "example/server:1",
+            "vllm/vllm-openai:v0.33.0",
+            "vllm/vllm-openai-rocm:latest",
+            "ghcr.io/ggml-org/llama.cpp:server-cuda13",
+        ]
+    ),
+)
+def test_tunes_and_fits(
+    workload: Workload,
+    gpus: tuple[GpuIdentity, ...],
+    runtime: str,
+    driver: str | None,
+    image: str,
+) -> None:
+    """What an engine chooses its options take, each once and with a reason; a refusal has a way."""
+    slot = Slot(index=0, gpus=gpus, port=8081, runtime=runtime, driver_version=driver)
+    workload = dataclasses.replace(workload, image=image)
+    for engine in ENGINES.values():
+        rows = tuple(engine.tune(workload, slot)) if engine.tune is not None else ()
+        keys = [row.key for row in rows if row.key != "mounts"]
+        assert len(keys) == len(set(keys)), engine.name
+        assert all(row.why for row in rows), engine.name
+        options = {r.key: r.value for r in rows if r.key not in SHOWN and not r.by_operator}
+        assert engine.options(**options), engine.name
+        for unfit in engine.fit(workload, slot) if engine.fit is not None else ():
+            assert unfit.what, engine.name
+            assert unfit.hint or unfit.warning, engine.name
