@@ -20,6 +20,9 @@ from gpuctl.model import (
     GatewaySettings,
     GpuIdentity,
     HostSettings,
+    Known,
+    LayerCache,
+    ModelFacts,
     Mount,
     Profile,
     Ulimit,
@@ -71,6 +74,8 @@ def test_the_copy_says_where_it_is_from() -> None:
         "source": "p.toml",
         "overrides": {"POLL_INTERVAL": "5"},
         "gpus": [],
+        "facts": {},
+        "measured": {},
     }
     again = applied.dump(PROFILE, source="p.toml", overrides={"POLL_INTERVAL": "5"}, at=12.5)
     assert text == again
@@ -81,7 +86,23 @@ def test_the_gpus_it_was_applied_on_come_back() -> None:
     gpus = (GpuIdentity(index=0, uuid="GPU-a", name="A100", compute_capability=(8, 0)),)
     text = applied.dump(PROFILE, source="", overrides={}, at=0.0, gpus=gpus)
     assert applied.load_gpus(text) == gpus
-    assert applied.load(text) == PROFILE
+
+
+def test_what_was_known_of_the_models() -> None:
+    """A daemon plans with the headers and the measurements that `up` planned with."""
+    cache = (LayerCache(layers=2, kv_heads=1, key_length=8, value_length=8, window=512),)
+    facts = ModelFacts(source="/m/a.gguf", format="gguf", architecture="llama", cache=cache)
+    known = Known(facts={"chat": facts, "chat/on_cpu": facts}, measured={"a | b": 7})
+    text = applied.dump(PROFILE, source="", overrides={}, at=0.0, known=known)
+    assert applied.load_known(text) == known
+
+
+def test_nothing_was_known_of_the_models() -> None:
+    """What an earlier version applied says nothing of them, and is read all the same."""
+    document = json.loads(applied.dump(PROFILE, source="", overrides={}, at=0.0))
+    del document["facts"], document["measured"]
+    assert applied.load_known(json.dumps(document)) == Known()
+    assert applied.load(json.dumps(document)) == PROFILE
 
 
 NUMBERS = st.floats(min_value=0, max_value=1e9)

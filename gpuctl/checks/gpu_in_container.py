@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuctl.model import ContainerReading, Replica, Verdict
+from gpuctl.model import Verdict
 from gpuctl.plugin import Check, Scene
 
 
@@ -22,11 +22,12 @@ def run(scene: Scene) -> Iterable[Verdict]:
     """
     if "gpus" in scene.now.errors or "runtime" in scene.now.errors:
         return
+    told_by = _access(scene)
     for replica in scene.plan.replicas:
         container = scene.now.own(replica.name)
         if container is None or container.state != "running":
             continue
-        access = _access(replica, container, scene)
+        access = told_by.get(container.id)
         before = scene.before.get(("gpu_in_container", replica.name))
         told = before.verdict.evidence if before is not None else {}
         had = told.get("container") == container.id
@@ -47,16 +48,15 @@ def run(scene: Scene) -> Iterable[Verdict]:
             )
 
 
-def _access(replica: Replica, container: ContainerReading, scene: Scene) -> bool | None:
-    """Return whether all its processes may open GPUs, `None` where none of them tells."""
-    told = [
-        process.device_access
-        for gpu in replica.gpus
-        if (reading := scene.now.gpus.get(gpu.uuid)) is not None
-        for process in reading.processes or ()
-        if process.container == container.id and process.device_access is not None
-    ]
-    return all(told) if told else None
+def _access(scene: Scene) -> dict[str, bool]:
+    """Return by container whether all its processes may open GPUs, where any of them tells."""
+    told: dict[str, bool] = {}
+    for reading in scene.gpus():
+        for process in reading.processes or ():
+            if process.container is not None and process.device_access is not None:
+                before = told.get(process.container, True)
+                told[process.container] = before and process.device_access
+    return told
 
 
 CHECK = Check(name="gpu_in_container", order=45, run=run)

@@ -18,10 +18,14 @@ _NAMED = 5
 def run(scene: Scene) -> Iterable[Verdict]:
     """Judge every planned GPU that reports its processes."""
     ours = _ours(scene)
+    planned: dict[str, list[Replica]] = {}
+    for replica in scene.plan.replicas:
+        for place in replica.gpus:
+            planned.setdefault(place.uuid, []).append(replica)
     for gpu in scene.gpus():
         if gpu.processes is None:
             continue
-        replicas = [r for r in scene.plan.replicas if any(g.uuid == gpu.uuid for g in r.gpus)]
+        replicas = planned.get(gpu.uuid, [])
         if any(scene.history.replica(r.name).attempt is not None for r in replicas):
             continue  # what is being started is not known by its container yet
         strangers = [each for each in gpu.processes if each.container not in ours]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpuctl.line import fit
-from gpuctl.model import Evidence, Replica, State, Verdict
+from gpuctl.model import Evidence, Json, Replica, State, Verdict
 from gpuctl.plugin import Check, Scene
 
 #: Samples that make a line; as many as a forecast of a GPU needs.
@@ -35,19 +35,22 @@ def run(scene: Scene) -> Iterable[Verdict]:
 def _judge(
     replica: Replica, container: str, points: tuple[tuple[float, float], ...], scene: Scene
 ) -> Verdict:
-    known, line = scene.history.replica(replica.name), fit(points)
+    known = scene.history.replica(replica.name)
     planned = max(replica.vram_bytes or 0, known.baseline_bytes or 0)
-    fullest = _fullest(replica, scene)
-    evidence: Evidence = {
+    fullest, held = _fullest(replica, scene), points[-1][1]
+    evidence: dict[str, Json] = {
         "container": container,
-        "vram_bytes": int(points[-1][1]),
+        "vram_bytes": int(held),
         "planned_bytes": planned,
-        "grows_bytes_an_hour": round(line.slope * 3600) if line is not None else None,
         "card_ratio": None if fullest is None else round(fullest, 3),
     }
-    grows = line is not None and line.rises and points[-1][1] > planned > 0
-    if not grows or fullest is None or fullest < scene.plan.watchdog.creep_ratio:
+    # Cheapest first: hardly ever is a card so full, or a replica beyond its plan.
+    if not held > planned > 0 or (fullest or 0.0) < scene.plan.watchdog.creep_ratio:
         return _verdict(replica, "ok", evidence)
+    line = fit(points)
+    if line is None or not line.rises:
+        return _verdict(replica, "ok", evidence)
+    evidence["grows_bytes_an_hour"] = round(line.slope * 3600)
     since = scene.now.boot_seconds - _REMEMBERED_SECONDS
     before = [oom for oom in known.ooms if oom.at > since]
     if not before:

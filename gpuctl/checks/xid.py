@@ -109,8 +109,9 @@ def _naming(replica: Replica, container: ContainerReading, scene: Scene) -> _Rep
     """Return the latest Xid since this container's start that calls for its restart."""
     started = scene.history.replica(replica.name).container_at
     for gpu in replica.gpus:
-        pids = _pids(container, gpu.uuid, scene)
-        for report in _reports(scene, gpu.uuid):
+        reports = _reports(scene, gpu.uuid)
+        pids = _pids(container, gpu.uuid, scene) if reports else set()
+        for report in reports:
             if report.at <= started or TABLE.get(report.number, UNKNOWN).effect != "app":
                 continue
             if report.pid in pids or report.container == container.id:
