@@ -85,6 +85,7 @@ class Host:
         self._feed = VramFeed(self.nvml, self.client)
         self.vram_lost = self._feed.lost
         self.strangers = self._feed.strangers
+        self.held = self._feed.held
 
     def __enter__(self) -> Host:
         for name in ("state", "run", "conf"):

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.host import Host, workload
+from tests.e2e.host import P106_TENTH, Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
@@ -33,7 +33,10 @@ def host(engine: PrivateEngine) -> Iterator[Host]:
             workload("chat", port=CHAT, gpus=[0, 1], vram="20g"),
             workload("other", port=OTHER, gpus=[[2, 3]], vram="60g"),
         )
-        path = started.profile("\n".join(tables), gpus="8x A100", reserve=(5, 6, 7))
+        watchdog = f'{P106_TENTH}throttle_minutes = 1\ncreep_ratio = "50%"\ntrend = "500ms"\n'
+        path = started.profile(
+            "\n".join(tables), watchdog=watchdog, gpus="8x A100", reserve=(5, 6, 7)
+        )
         ran = started.run("up", str(path), "--timeout", "60", seconds=80)
         assert ran.code == 0, f"{ran.out}\n{ran.err}\n{started.tail()}"
         yield started
@@ -45,6 +48,7 @@ def _as_it_was(host: Host) -> Iterator[None]:
     fresh = host.nvml.host
     yield
     host.strangers.clear()
+    host.held.clear()
     host.nvml.restore(fresh)
     if condition(host, "gpu_driver", "host"):
         # It waits a minute before it asks such a driver again; a new one asks at once.
@@ -157,6 +161,10 @@ TOLD = [
         lambda h: h.nvml.set(0, temperature_celsius=84.0), "thermal", "heat_critical", id="hot"
     ),
     pytest.param(
+        lambda h: h.nvml.set(0, throttle_reasons=("hw_slowdown", "hw_thermal")),
+        "throttle", "slowed_by_heat", id="slowed",
+    ),
+    pytest.param(
         lambda h: h.strangers.update({0: {os.getpid(): 50 * GIB}}),
         "strangers", "vram_held_by_others", id="a-stranger",
     ),
@@ -188,6 +196,29 @@ def test_an_application_s_xid_is_an_event_and_no_more(host: Host) -> None:
         15.0,
     )
     assert host.containers() == before
+    assert places(host)["chat-0"] == [0]
+
+
+def test_vram_that_creeps_is_told(host: Host) -> None:
+    """A replica takes more and more, beyond its plan and half of the card: told, not restarted."""
+    before, began = host.containers(), time.monotonic()
+
+    def look() -> bool:
+        host.held["chat-0"] = 40 * GIB + int((time.monotonic() - began) * GIB // 2)
+        return condition(host, "vram_creep", "chat-0") is not None
+
+    wait_for(look, f"chat-0 to be seen creeping\n{host.tail()}", 40.0)
+    assert host.containers() == before
+
+
+def test_a_memory_error_restarts_what_it_hit(host: Host) -> None:
+    """Xid 94 is contained in one application: the replica on that GPU starts anew, on that GPU."""
+    before = host.containers()
+    host.nvml.xid(0, 94)
+    host.wait_replaced("chat-0", before["chat-0"][0])
+    after = host.containers()
+    others = ("chat-1", "other-0")
+    assert {n: before[n] for n in others} == {n: after[n] for n in others}
     assert places(host)["chat-0"] == [0]
 
 

@@ -29,6 +29,7 @@ class VramFeed:
 
     def __init__(self, nvml: FakeNvml, client: APIClient) -> None:
         self.lost: set[str] = set()  # replicas whose model has left VRAM
+        self.held: dict[str, int] = {}  # replica → bytes, instead of its workload's
         self.strangers: dict[int, dict[int, int]] = {}  # GPU index → pid → bytes, of others
         self._nvml, self._client = nvml, client
         self._ended = threading.Event()
@@ -64,7 +65,8 @@ class VramFeed:
             if name in self.lost or not labels["gpuctl.gpus"]:
                 continue
             pid = engine_pid(self._client.inspect_container(row["Id"])["State"]["Pid"])
-            used = HELD_BYTES.get(name.rpartition("-")[0], OTHERS_BYTES)
+            usual = HELD_BYTES.get(name.rpartition("-")[0], OTHERS_BYTES)
+            used = self.held.get(name, usual)
             for uuid in labels["gpuctl.gpus"].split(","):
                 held[index[uuid]][pid] = used
         return held
