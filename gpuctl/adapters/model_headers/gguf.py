@@ -81,7 +81,8 @@ def read(path: Path) -> Gguf:
         GpuctlError: it is no GGUF, is damaged, or is not all there.
     """
     files = parts(path)
-    if missing := [file for file in files if not file.exists()]:
+    missing = [file for file in files if not file.exists()] if len(files) > 1 else []
+    if missing:
         raise NotFound(
             f"{path}: {len(missing)} of its {len(files)} parts are missing: {missing[0].name}",
             "download all parts of it into one directory",

@@ -1,0 +1,510 @@
+"""The headers of model files, held against the reference library's reading of them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpuctl.adapters.model_headers import place, read
+from gpuctl.errors import GpuctlError
+from gpuctl.model import LayerCache, Mount
+from tests.adapters.gguf_files import write
+from tests.engines.make import workload
+
+SMALL = Path(__file__).parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+FULL = LayerCache(layers=4, kv_heads=2, key_length=8, value_length=8)
+
+
+@pytest.mark.skipif(not SMALL.exists(), reason="the test's model is not fetched")
+def test_a_real_file() -> None:
+    """Sizes, parameters and words of a real model are what the reference library reads."""
+    reference = gguf.GGUFReader(SMALL)
+    found = read(SMALL)
+    assert found.weights_bytes == sum(tensor.n_bytes for tensor in reference.tensors)
+    assert found.parameters == sum(int(tensor.n_elements) for tensor in reference.tensors)
+    assert found.vocabulary == len(reference.fields["tokenizer.ggml.tokens"].data)
+    assert (found.architecture, found.quantization, found.blocks) == ("llama", "Q4_1", 30)
+    assert found.cache == (LayerCache(layers=30, kv_heads=3, key_length=64, value_length=64),)
+    # Its embeddings are its output layer as well: the GPU has a copy of them.
+    assert found.input_bytes == 0
+
+
+TYPES = sorted(gguf.GGML_QUANT_SIZES)
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
+def test_every_type_of_tensor(tmp_path: Path, kind: gguf.GGMLQuantizationType) -> None:
+    """Each type that ggml has takes as many bytes as the reference library says."""
+    path = write(tmp_path / "a.gguf", tensors={"blk.0.ffn_up.weight": (3, 512)}, kind=kind)
+    reference = gguf.GGUFReader(path)
+    assert read(path).weights_bytes == sum(tensor.n_bytes for tensor in reference.tensors)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys", "cache"),
+    [
+        pytest.param("llama", {}, (FULL,), id="grouped queries"),
+        pytest.param(
+            "llama",
+            {"attention__head_count_kv": [2, 0, 4, 2]},
+            (
+                LayerCache(layers=2, kv_heads=2, key_length=8, value_length=8),
+                LayerCache(layers=1, kv_heads=4, key_length=8, value_length=8),
+            ),
+            id="KV heads of each layer",
+        ),
+        pytest.param(
+            "gemma2",
+            {"attention__sliding_window": 512, "attention__key_length": 16},
+            (
+                LayerCache(layers=2, kv_heads=2, key_length=16, value_length=8, window=512),
+                LayerCache(layers=2, kv_heads=2, key_length=16, value_length=8),
+            ),
+            id="every second layer looks through a window",
+        ),
+        pytest.param(
+            "gpt-oss",
+            {
+                "attention__sliding_window": 128,
+                "attention__sliding_window_pattern": [True, False, True, True],
+            },
+            (
+                LayerCache(layers=3, kv_heads=2, key_length=8, value_length=8, window=128),
+                LayerCache(layers=1, kv_heads=2, key_length=8, value_length=8),
+            ),
+            id="layers with a window, one by one",
+        ),
+        pytest.param(
+            "gemma4",
+            {
+                "attention__sliding_window": 512,
+                "attention__sliding_window_pattern": 2,
+                "attention__key_length": 32,
+                "attention__value_length": 32,
+                "attention__key_length_swa": 16,
+                "attention__value_length_swa": 16,
+                "attention__shared_kv_layers": 1,
+            },
+            (
+                LayerCache(layers=2, kv_heads=2, key_length=16, value_length=16, window=512),
+                LayerCache(layers=1, kv_heads=2, key_length=32, value_length=32),
+            ),
+            id="heads of another length in a window, and layers that share a cache",
+        ),
+        pytest.param(
+            "phi3", {"attention__sliding_window": 512}, (FULL,), id="a window that is not used"
+        ),
+        pytest.param(
+            "deepseek2",
+            {
+                "attention__head_count_kv": 1,
+                "attention__kv_lora_rank": 512,
+                "attention__key_length": 576,
+                "attention__value_length": 512,
+                "attention__key_length_mla": 192,
+                "attention__value_length_mla": 128,
+            },
+            (LayerCache(layers=4, kv_heads=1, key_length=576, value_length=0),),
+            id="latent attention",
+        ),
+        pytest.param(
+            "mamba",
+            {
+                "attention__head_count": 0,
+                "attention__head_count_kv": 0,
+                "ssm__conv_kernel": 4,
+                "ssm__inner_size": 128,
+                "ssm__state_size": 16,
+            },
+            (LayerCache(layers=4, state_bytes=4 * (3 * 128 + 16 * 128)),),
+            id="recurrent",
+        ),
+        pytest.param(
+            "falcon-h1",
+            {
+                "ssm__conv_kernel": 4,
+                "ssm__inner_size": 128,
+                "ssm__state_size": 16,
+                "ssm__group_count": 1,
+            },
+            (
+                LayerCache(
+                    layers=4,
+                    kv_heads=2,
+                    key_length=8,
+                    value_length=8,
+                    state_bytes=4 * (3 * (128 + 32) + 16 * 128),
+                ),
+            ),
+            id="recurrent and attending",
+        ),
+        pytest.param(
+            "qwen3next",
+            {
+                "ssm__conv_kernel": 4,
+                "ssm__inner_size": 4096,
+                "ssm__state_size": 128,
+                "ssm__group_count": 16,
+            },
+            (
+                # 2.09 MiB: what llama.cpp reports for one such layer of Qwen3.5-9B.
+                LayerCache(layers=3, state_bytes=4 * (3 * 8192 + 524288)),
+                LayerCache(layers=1, kv_heads=2, key_length=8, value_length=8),
+            ),
+            id="every fourth layer attends",
+        ),
+        pytest.param(
+            "lfm2",
+            {"attention__head_count_kv": [0, 2, 0, 2], "shortconv__l_cache": 3},
+            (
+                LayerCache(layers=2, state_bytes=4 * 64 * 2),
+                LayerCache(layers=2, kv_heads=2, key_length=8, value_length=8),
+            ),
+            id="layers without KV heads convolve",
+        ),
+        pytest.param(
+            "rwkv7",
+            {"wkv__head_size": 64, "token_shift_count": 2},
+            (LayerCache(layers=4, state_bytes=4 * (2 * 64 + 64 * 64)),),
+            id="rwkv",
+        ),
+        pytest.param("bert", {"attention__causal": False}, (), id="an encoder keeps nothing"),
+        pytest.param(
+            "glm4",
+            {"nextn_predict_layers": 1},
+            (LayerCache(layers=3, kv_heads=2, key_length=8, value_length=8),),
+            id="a layer that only predicts further",
+        ),
+    ],
+)
+def test_what_layers_keep(
+    tmp_path: Path, architecture: str, keys: dict[str, Any], cache: tuple[LayerCache, ...]
+) -> None:
+    """What each layer of an architecture caches follows from its keys."""
+    assert read(write(tmp_path / "a.gguf", architecture, **keys)).cache == cache
+
+
+def test_what_lies_where(tmp_path: Path) -> None:
+    """Embeddings that are not the output layer as well stay on the host; experts are counted."""
+    tensors = {
+        "token_embd.weight": (32, 64),
+        "output.weight": (32, 64),
+        "output_norm.weight": (64,),
+        "blk.0.ffn_up.weight": (128, 64),
+    }
+    path = write(
+        tmp_path / "a.gguf",
+        tensors=tensors,
+        words=5000,
+        expert_count=8,
+        expert_used_count=2,
+        expert_feed_forward_length=256,
+    )
+    found = read(path)
+    assert (found.input_bytes, found.output_bytes) == (32 * 64 * 2, 32 * 64 * 2 + 64 * 2)
+    assert (found.experts, found.experts_used, found.expert_length) == (8, 2, 256)
+    assert (found.vocabulary, found.heads, found.quantization) == (5000, 8, "F16")
+
+
+def test_a_file_in_parts(tmp_path: Path) -> None:
+    """The tensors of all parts count, and a part that is missing is named."""
+    first = write(tmp_path / "m-00001-of-00002.gguf", tensors={"token_embd.weight": (32, 64)})
+    second = write(tmp_path / "m-00002-of-00002.gguf", tensors={"blk.0.ffn_up.weight": (64, 64)})
+    found = read(first)
+    assert (found.parts, found.weights_bytes) == (2, (32 + 64) * 64 * 2)
+    second.unlink()
+    with pytest.raises(GpuctlError, match=r"1 of its 2 parts are missing: m-00002-of-00002"):
+        read(first)
+
+
+def head(*parts: bytes, tensors: int = 0, pairs: int = 0, version: int = 3) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, pairs) + b"".join(parts)
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "byte 0: the file ends 4 bytes too early", id="empty"),
+        pytest.param(b"PK\x03\x04" * 9, "byte 4: it does not begin as a GGUF", id="no GGUF"),
+        pytest.param(head(version=1), "byte 8: version 1 of GGUF", id="too old"),
+        pytest.param(head(version=9), "byte 8: version 9 of GGUF", id="too new"),
+        pytest.param(head(tensors=1 << 40), "1099511627776 tensors", id="too many tensors"),
+        pytest.param(head(pairs=1 << 60), "metadata pairs, and", id="too many pairs"),
+        pytest.param(head(struct.pack("<Q", 1 << 62), pairs=1), "bytes of a string", id="a string"),
+        pytest.param(head(text("a"), struct.pack("<I", 99), pairs=1), "value type 99", id="a type"),
+        pytest.param(
+            head(text("a"), struct.pack("<IIQ", 9, 4, 1 << 50), pairs=1),
+            "entries of an array",
+            id="an array",
+        ),
+        pytest.param(
+            head(text("a"), struct.pack("<IIQ", 9, 9, 1) + struct.pack("<IQ", 9, 1) * 9, pairs=1),
+            "arrays within arrays within arrays",
+            id="nested arrays",
+        ),
+        pytest.param(
+            head(text("a"), struct.pack("<IIQ", 9, 9, 5000), pairs=1),
+            "5000 entries of type 9",
+            id="many arrays",
+        ),
+        pytest.param(
+            head(text("w"), struct.pack("<IQ", 9, 1), tensors=1), "dimensions of w", id="dimensions"
+        ),
+        pytest.param(
+            head(text("w"), struct.pack("<IQQIQ", 2, 1 << 40, 1 << 40, 0, 0), tensors=1),
+            "w has 1208925819614629174706176 numbers",
+            id="a huge tensor",
+        ),
+        pytest.param(
+            head(text("w"), struct.pack("<IQIQ", 1, 64, 0, 0), tensors=1),
+            "it ends within w",
+            id="cut off",
+        ),
+        pytest.param(
+            head(text("general.alignment"), struct.pack("<II", 4, 0), pairs=1),
+            "its alignment is 0",
+            id="alignment",
+        ),
+    ],
+)
+def test_a_hostile_file(tmp_path: Path, data: bytes, message: str) -> None:
+    """Whatever a file claims, it is refused with its name, the place and what is wrong there."""
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(data)
+    with pytest.raises(GpuctlError) as refusal:
+        read(path)
+    assert refusal.value.message.startswith(str(path))
+    assert message in refusal.value.message
+
+
+@given(cut=st.integers(0, 4000), at=st.integers(0, 3999), byte=st.integers(0, 255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+def test_a_damaged_file(tmp_path: Path, cut: int, at: int, byte: int) -> None:
+    """A file that is cut off or changed anywhere is read or refused, and never breaks anything."""
+    whole = write(tmp_path / "whole.gguf", words=40).read_bytes()
+    damaged = bytearray(whole[: len(whole) - cut % len(whole)])
+    if damaged:
+        damaged[at % len(damaged)] = byte
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(damaged)
+    with suppress(GpuctlError):
+        read(path)
+
+
+def config(path: Path, **keys: Any) -> Path:
+    """Write the config of a Llama 3 70B, with these keys above its own."""
+    path.mkdir(parents=True, exist_ok=True)
+    found = {
+        "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "vocab_size": 128256, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+        "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    (path / "config.json").write_text(json.dumps(found | keys))
+    return path
+
+
+def tensors(path: Path, sizes: dict[str, int]) -> Path:
+    """Write a safetensors file whose tensors have these bytes."""
+    described, at = {}, 0
+    for name, size in sizes.items():
+        described[name] = {"dtype": "BF16", "shape": [size // 2], "data_offsets": [at, at + size]}
+        at += size
+    document = json.dumps({"__metadata__": {"format": "pt"}, **described}).encode()
+    path.write_bytes(struct.pack("<Q", len(document)) + document + bytes(at))
+    return path
+
+
+def test_a_config_alone(tmp_path: Path) -> None:
+    """Without its weights a model is counted: 70.6 billion parameters in 16 bits."""
+    found = read(config(tmp_path / "m"), name="Meta-Llama-3-70B")
+    assert found.format == "config"
+    assert found.parameters == 70_553_706_496  # what the published model has
+    assert found.weights_bytes == 2 * 70_553_706_496
+    assert found.cache == (LayerCache(layers=80, kv_heads=8, key_length=128, value_length=128),)
+
+
+def test_quantized_configs(tmp_path: Path) -> None:
+    """Each quantization has its bits, with the scales; embeddings stay in 16."""
+    awq = {"quant_method": "awq", "bits": 4, "group_size": 128}
+    linear, plain = 68_451_041_280, 70_553_706_496 - 68_451_041_280
+    found = read(config(tmp_path / "awq", quantization_config=awq))
+    assert found.quantization == "awq int4"
+    assert found.weights_bytes == int(linear * (4 + 20 / 128) / 8 + plain * 2)
+    eight = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    found = read(config(tmp_path / "int8", quantization_config=eight))
+    assert (found.quantization, found.weights_bytes) == ("bitsandbytes int8", linear + 2 * plain)
+    for name, method in (("fp8", {"quant_method": "fp8"}), ("mx", {"quant_method": "mxfp4"})):
+        assert read(config(tmp_path / name, quantization_config=method)).weights_bytes is not None
+    odd = read(config(tmp_path / "odd", quantization_config={"quant_method": "new"}))
+    assert (odd.quantization, odd.weights_bytes) == ("new", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "cache"),
+    [
+        pytest.param(
+            {"sliding_window": 4096, "layer_types": ["full_attention", "sliding_attention"] * 40},
+            (
+                LayerCache(layers=40, kv_heads=8, key_length=128, value_length=128),
+                LayerCache(layers=40, kv_heads=8, key_length=128, value_length=128, window=4096),
+            ),
+            id="layer types",
+        ),
+        pytest.param(
+            {"sliding_window": 512, "sliding_window_pattern": 8},
+            (
+                LayerCache(layers=70, kv_heads=8, key_length=128, value_length=128, window=512),
+                LayerCache(layers=10, kv_heads=8, key_length=128, value_length=128),
+            ),
+            id="a pattern",
+        ),
+        pytest.param(
+            {"model_type": "mistral", "sliding_window": 4096},
+            (LayerCache(layers=80, kv_heads=8, key_length=128, value_length=128, window=4096),),
+            id="mistral",
+        ),
+        pytest.param(
+            {"sliding_window": 4096, "use_sliding_window": False},
+            (LayerCache(layers=80, kv_heads=8, key_length=128, value_length=128),),
+            id="a window that is switched off",
+        ),
+        pytest.param(
+            {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128},
+            (LayerCache(layers=80, kv_heads=1, key_length=576),),
+            id="latent attention",
+        ),
+        pytest.param(
+            {
+                "layer_types": ["linear_attention", "full_attention"] * 40,
+                "linear_num_value_heads": 4,
+                "linear_num_key_heads": 2,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 16,
+                "linear_conv_kernel_dim": 4,
+            },
+            (
+                LayerCache(layers=40, state_bytes=4 * 4 * 8 * 16 + 2 * (2 * 2 * 8 + 4 * 16) * 4),
+                LayerCache(layers=40, kv_heads=8, key_length=128, value_length=128),
+            ),
+            id="linear attention",
+        ),
+        pytest.param(
+            {"text_config": {"num_hidden_layers": 2, "head_dim": 64}},
+            (LayerCache(layers=2, kv_heads=8, key_length=64, value_length=64),),
+            id="the text of a model for pictures",
+        ),
+    ],
+)
+def test_what_layers_of_a_config_keep(
+    tmp_path: Path, keys: dict[str, Any], cache: tuple[LayerCache, ...]
+) -> None:
+    """What each layer caches follows from the config."""
+    assert read(config(tmp_path, **keys)).cache == cache
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    """The weights are what the files hold: one file, an index, or the heads of all parts."""
+    config(tmp_path)
+    tensors(tmp_path / "model.safetensors", {"a": 64, "b": 32})
+    assert (read(tmp_path).weights_bytes, read(tmp_path).format) == (96, "safetensors")
+    assert read(tmp_path / "model.safetensors").architecture == "llama"
+    alone = tensors(tmp_path / "m.safetensors", {"a": 8}).rename(tmp_path.parent / "m.safetensors")
+    assert read(alone).weights_bytes == 8
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors"}}))
+    with pytest.raises(GpuctlError, match="2 of its 2 parts are missing: p1"):
+        read(tmp_path)
+    tensors(tmp_path / "p1.safetensors", {"a": 64})
+    tensors(tmp_path / "p2.safetensors", {"b": 128})
+    assert (read(tmp_path).weights_bytes, read(tmp_path).parts) == (192, 2)
+    index.write_text(
+        json.dumps({"metadata": {"total_size": 200}, "weight_map": {"a": "p1.safetensors"}})
+    )
+    assert read(tmp_path).weights_bytes == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        pytest.param("model.safetensors", b"\x01", "ends 7 bytes too early", id="short"),
+        pytest.param("model.safetensors", struct.pack("<Q", 1 << 60), "bytes of a head", id="huge"),
+        pytest.param(
+            "model.safetensors", struct.pack("<Q", 2) + b"[]", "not a JSON object", id="a list"
+        ),
+        pytest.param(
+            "model.safetensors",
+            struct.pack("<Q", 8) + b'{"a":{}}',
+            "a has no data_offsets",
+            id="no offsets",
+        ),
+        pytest.param(
+            "model.safetensors",
+            struct.pack("<Q", 30) + b'{"a":{"data_offsets":[0,9999]}}'[:30],
+            "model.safetensors:",
+            id="no JSON",
+        ),
+        pytest.param("config.json", b"{", "config.json: ", id="config"),
+        pytest.param("config.json", b'{"hidden_size":-1}', "hidden_size is -1", id="a number"),
+        pytest.param("model.safetensors.index.json", b"{}", "no weight_map", id="index"),
+    ],
+)
+def test_a_hostile_directory(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    """A damaged file of a directory is named, with what is wrong."""
+    config(tmp_path)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(GpuctlError, match=message):
+        read(tmp_path)
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    """A file of another kind, and one that is not there, are refused."""
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(GpuctlError, match=r"neither a \.gguf nor"):
+        read(tmp_path / "a.txt")
+    for name in ("a.gguf", "a.safetensors"):
+        with pytest.raises(GpuctlError, match="No such file"):
+            read(tmp_path / name)
+
+
+def test_where_a_model_lies(tmp_path: Path) -> None:
+    """It is found under what is mounted, or as an absolute path on either side."""
+    models = tmp_path / "models"
+    models.mkdir()
+    file = write(models / "a.gguf")
+    mounts = (Mount(source=str(models), target="/models", read_only=True),)
+    found = (file, "a.gguf")
+    assert place(workload(model="a.gguf", mounts=mounts), {}) == found
+    assert place(workload(model="/models/a.gguf", mounts=mounts), {}) == found
+    assert place(workload(model=str(file), mounts=()), {}) == found
+    assert place(workload(model="b.gguf", mounts=mounts), {}) is None
+    assert place(workload(model="../models/a.gguf", mounts=mounts), {}) is None
+    assert place(workload(model="a.gguf", mounts=(Mount(source="none", target="/m"),)), {}) is None
+
+
+def test_where_a_repository_lies(tmp_path: Path) -> None:
+    """A hub's name leads to its newest snapshot, in the mounted cache or this user's."""
+    base = tmp_path / "hub" / "models--org--name"
+    commit = "0" * 40
+    config(base / "snapshots" / commit)
+    (base / "refs").mkdir()
+    (base / "refs" / "main").write_text(commit)
+    mounted = (Mount(source=str(tmp_path), target="/root/.cache/huggingface"),)
+    found = (base / "snapshots" / commit, "org/name")
+    assert place(workload(model="org/name", mounts=mounted), {}) == found
+    assert place(workload(model="org/name", mounts=()), {"HF_HOME": str(tmp_path)}) == found
+    assert place(workload(model="org/other", mounts=mounted), {"HOME": "/nowhere"}) is None
+    (base / "refs" / "main").write_text("../../../../etc")
+    assert place(workload(model="org/name", mounts=mounted), {"HOME": "/nowhere"}) is None
