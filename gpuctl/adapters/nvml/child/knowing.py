@@ -179,7 +179,7 @@ def link(asker: Asker, cards: tuple[str, Any], others: tuple[str, Any]) -> dict[
     pair = f"{cards[0]} {others[0]}"
     ancestor, status = pynvml.nvmlDeviceGetTopologyCommonAncestor, pynvml.nvmlDeviceGetP2PStatus
     level = asker.ask(pair, ancestor, cards[1], others[1])
-    # The binding has the first of the capabilities as a tuple (13.595): its number is 0.
+    # The binding has the first of the capabilities as a tuple (13.615): its number is 0.
     read = asker.ask(pair, status, cards[1], others[1], 0)
     nvlink = asker.ask(pair, status, cards[1], others[1], pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
     path = "nvlink" if nvlink == pynvml.NVML_P2P_STATUS_OK else _PATHS.get(level)
