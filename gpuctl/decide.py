@@ -152,7 +152,7 @@ class _Deciding:
         match attempt.action:
             case "fetch":
                 self._fetching(name, attempt, left_open)
-            case "start" if self._left_behind(name, attempt):
+            case "start" if attempt.overtaken:  # on its way to where its replica is not any more
                 self._withdraw(name, attempt, self._unwanted(name) or "moved")
             case _ if not left_open:
                 return
@@ -170,11 +170,6 @@ class _Deciding:
                     self._withdraw(name, attempt, unwanted)
                     return
                 yield Start(replica=name, reason=attempt.reason, attempt=attempt.id)
-
-    def _left_behind(self, name: str, attempt: Attempt) -> bool:
-        """True for a start on its way to where its replica is not wanted any more."""
-        history = self.history.replica(name)
-        return history.moved is not None and history.moved_at > attempt.at
 
     def _fetching(self, name: str, attempt: Attempt, left_open: bool) -> None:
         """Wait for an image, unless nobody does any more or the daemon that fetched it ended."""

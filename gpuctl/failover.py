@@ -61,10 +61,7 @@ class _Moves:
             yield from self._replica(replica, self.workloads.get(replica.workload))
         for workload in self.plan.workloads:
             yield from self._scaled(workload)
-        planned = {replica.name for replica in self.plan.replicas}
-        for name in sorted(self.history.assignments.moved.keys() - planned):
-            if name.rpartition("-")[0] not in self.workloads:
-                yield event(self.now, EventKind.MOVED, name, "not_in_profile", {"voluntary": True})
+        yield from self._forgotten()
 
     def _replica(self, replica: Replica, workload: WorkloadPlan | None) -> Iterator[Event]:
         if replica.surplus:  # 1
@@ -86,6 +83,16 @@ class _Moves:
             yield from self._hurried(replica)
             return
         yield from self._elsewhere(replica, workload, here)
+
+    def _forgotten(self) -> Iterator[Event]:
+        """Forget what was said of workloads that the profile has no more."""
+        known = self.history.assignments
+        for name in sorted(known.moved):
+            if name.rpartition("-")[0] not in self.workloads:
+                yield event(self.now, EventKind.MOVED, name, "not_in_profile", {"voluntary": True})
+        told = {"by": "gpuctl", "because": "not_in_profile"}
+        for name in sorted(known.counts.keys() - self.workloads.keys()):
+            yield event(self.now, EventKind.INTENT, name, "scale", told)
 
     def _elsewhere(
         self, replica: Replica, workload: WorkloadPlan, here: dict[str, str]

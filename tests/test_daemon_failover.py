@@ -8,6 +8,7 @@ import pytest
 
 from gpuctl.model import Variant
 from tests.moving import Rack, gpus_of
+from tests.stage import Killed
 
 LOST = "lost"
 
@@ -316,3 +317,44 @@ def test_a_new_daemon_goes_on_where_the_old_one_was(
     assert len(rack.fakes.runtime.running()) == len(places)
     assert [call[0] for call in rack.fakes.runtime.calls].count("create") == 2
     assert gpus_of(rack) == {name: tuple(f"GPU-{i}" for i in at) for name, at in places.items()}
+
+
+def test_a_start_under_way_to_a_gpu_that_is_left_is_withdrawn() -> None:
+    """A daemon that finds it cut off begins another one, elsewhere."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.fault = "start.named"
+    rack.fakes.runtime.die("c1", 1)
+    with pytest.raises(Killed):
+        rack.pass_(12)
+    rack.born()
+    rack.lose(0)
+    rack.pass_(20)
+    assert gpus_of(rack) == {"chat-0": ("GPU-1",)}
+    assert rack.tale("undone") == ["undone moved"]
+
+
+def test_on_its_way_back_it_has_no_time_when_the_gpu_it_is_on_fails() -> None:
+    """A drain for the way home is not waited for either."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
+    rack.ask("cordon", "0")
+    rack.pass_(12)
+    rack.works()
+    rack.ask("uncordon", "0")
+    rack.pass_(4)
+    assert (rack.phase(), rack.row()["moved"]) == ("draining", "moved_back")
+    rack.lose(1)
+    rack.pass_(8)
+    assert gpus_of(rack) == {"chat-0": ("GPU-0",)}
+
+
+def test_a_cordon_of_a_gpu_that_is_gone_is_not_told_of() -> None:
+    """It stands in the history, and holds should it come back."""
+    rack = Rack.up(gpus=(0,), cards=2)
+    rack.ask("cordon", "1")
+    rack.pass_(2)
+    assert ("GPU-1", "gpu_cordoned") in rack.reasons()
+    rack.cards = rack.cards[:1]
+    rack.hide(1)
+    rack.ask("up")
+    rack.pass_(2)
+    assert rack.reasons() == set()

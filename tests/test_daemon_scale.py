@@ -10,6 +10,7 @@ import pytest
 from gpuctl.errors import GpuctlError
 from gpuctl.model import Variant
 from tests.moving import Rack
+from tests.stage import Killed
 
 
 def refused(rack: Rack, verb: str, subject: str = "", **arguments: Any) -> str:
@@ -291,3 +292,64 @@ def test_scaled_to_what_the_profile_has_it_follows_the_profile() -> None:
     rack.reworked(replace(chat, gpus=((0,), (2,))))
     rack.pass_(12)
     assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}
+
+
+def test_a_workload_that_comes_back_is_as_its_profile_has_it() -> None:
+    """What was scaled is forgotten with the workload."""
+    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    rack.ask("scale", counts={"other": 2})
+    rack.pass_(12)
+    chat, other = rack.profile.workloads
+    rack.reworked(chat)
+    rack.pass_(12)
+    rack.reworked(chat, other)
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (0,), "other-0": (0,)}
+
+
+def test_a_place_that_the_profile_takes_away_is_made_up_for() -> None:
+    """As many as were asked for, on what the profile uses for nothing."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, gpus=((0,),)))
+    rack.pass_(40)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,), "chat-2": (2,)}
+
+
+def test_where_there_is_no_room_fewer_run_and_it_is_told() -> None:
+    """The condition names how many were asked for."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, gpus=((0,),)), replace(chat, name="new", port=9000, gpus=((1,),)))
+    rack.pass_(40)
+    assert rack.places() == {"chat-0": (0,), "chat-2": (2,), "new-0": (1,)}
+    assert rack.condition("chat")["evidence"] == {"wanted": 3, "placed": 2}
+
+
+def test_more_than_max_gpus_are_not_made_up_for() -> None:
+    """A profile that allows fewer has the last word."""
+    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, gpus=((0,),), max_gpus=2))
+    rack.pass_(40)
+    assert rack.places() == {"chat-0": (0,), "chat-2": (2,)}
+
+
+def test_a_start_under_way_is_withdrawn_when_it_is_not_wanted_any_more() -> None:
+    """A daemon that finds a start cut off begins none for a replica that is scaled away."""
+    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack.ask("scale", counts={"chat": 2})
+    rack.fault = "start.created"
+    with pytest.raises(Killed):
+        rack.pass_(12)
+    rack.born()
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,)}
+    assert rack.tale("undone") == ["undone scaled"]

@@ -25,6 +25,7 @@ class Attempt:
     at: float
     instance: str  # the daemon that began it
     container: str = ""
+    overtaken: bool = False  # its replica was moved since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

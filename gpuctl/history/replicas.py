@@ -59,7 +59,7 @@ def _fold_done(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistor
             digest = str(event.evidence.get("spec_digest", ""))
             started = _started(closed, container, at, digest)
             # Ordered before it was moved: it is where it should not be any more.
-            return started if before.moved_at > attempt.at else replace(started, moved=None)
+            return started if attempt.overtaken else replace(started, moved=None)
         case "terminate":
             return replace(closed, terminated_container=container, terminated_at=at)
         case "kill":
@@ -135,7 +135,8 @@ def _fold_moved(before: ReplicaHistory, event: Event, at: float) -> ReplicaHisto
         reason=event.reason,
         voluntary=bool(event.evidence.get("voluntary")),
     )
-    return replace(before, moved=moved, moved_at=at)
+    attempt = None if before.attempt is None else replace(before.attempt, overtaken=True)
+    return replace(before, moved=moved, moved_at=at, attempt=attempt)
 
 
 def _fold_cuda_oom(before: ReplicaHistory, event: Event, at: float) -> ReplicaHistory:
