@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from gpuctl import questions
-from gpuctl.model import EngineStats, ProbeSpec, Workload
+from gpuctl.model import EngineStats, ModelFacts, ProbeSpec, VramPlan, Workload
 from gpuctl.mounted import model_path
 from gpuctl.plugin import Engine, Explained, Launch, Slot, Unfit
+from gpuctl.sizing import LlamaRun, llama_cpp
 
 CONTAINER_PORT = 8000
+
+#: Its `n_ctx` where none is given: not the model's, as with llama.cpp's own server.
+DEFAULT_CONTEXT = 2048
 
 #: The setting that the server compares a request's bearer token with.
 KEY_VARIABLE = "API_KEY"
@@ -76,7 +80,7 @@ def launch(workload: Workload, slot: Slot) -> Launch:
         command=(
             *("--model", model_path(workload, slot), "--model_alias", workload.name),
             *("--host", host, "--port", str(port)),
-            *_settings(workload, slot, Options(**cast(dict[str, Any], dict(workload.options)))),
+            *_settings(workload, slot, _options(workload)),
             *workload.args,
         ),
         # Variables of these names, as images have them, would prevail over the flags.
@@ -84,6 +88,10 @@ def launch(workload: Workload, slot: Slot) -> Launch:
         container_port=port,
         slots=1,
     )
+
+
+def _options(workload: Workload) -> Options:
+    return Options(**cast(dict[str, Any], dict(workload.options)))
 
 
 def _settings(workload: Workload, slot: Slot, options: Options) -> Iterator[str]:
@@ -113,6 +121,22 @@ def _settings(workload: Workload, slot: Slot, options: Options) -> Iterator[str]
         if value is not None:
             yield f"--{name}"
             yield str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None:
+    """Return what one replica takes over its GPUs; `None` where the headers do not tell."""
+    options = _options(workload)
+    run = LlamaRun(
+        gpus=len(slot.gpus),
+        context=workload.context or DEFAULT_CONTEXT,
+        ubatch=options.ubatch or LlamaRun(gpus=0).ubatch,
+        key_type=options.cache_type_k or "f16",
+        value_type=options.cache_type_v or "f16",
+        flash_attention=options.flash_attention or False,
+        gpu_layers=options.gpu_layers,
+        all_outputs=workload.kind == "embedding",
+    )
+    return llama_cpp(facts, run)
 
 
 def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
@@ -171,7 +195,7 @@ _EXPLAINED = (
         "No module named 'llama_cpp'",
         Explained(
             what="llama-cpp-python is not installed where the server runs",
-            hint="in a clone of gpuctl, pip install '.[llama-cpp]'; or an image whose python3 has it",
+            hint="pip install '.[llama-cpp]' in a clone of gpuctl, or an image that has it",
         ),
     ),
     (
@@ -205,6 +229,7 @@ ENGINE = Engine(
     probe=probe,
     stats=stats,
     runtimes=frozenset({"docker", "process", "simulated"}),
+    memory=memory,
     fit=fit,
     stage=stage,
     explain=explain,

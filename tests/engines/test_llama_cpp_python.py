@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuctl.engines.llama_cpp_python import ENGINE, Options, explain, fit, stage
-from gpuctl.model import EngineStats, Mount, ProbeSpec
+from gpuctl.model import MIB, EngineStats, LayerCache, ModelFacts, Mount, ProbeSpec
 
 from .make import after, slot, workload
 
@@ -117,6 +117,38 @@ def test_kinds(kind: Any, embedding: str | None, canary: str | None, warm_up: st
     assert after(ENGINE.launch(given, slot()).command, "--embedding") == embedding
     probe = ENGINE.probe(given, slot())
     assert (probe.canary_path, probe.warmup_path) == (canary, warm_up)
+
+
+#: SmolLM2 135M, as its headers tell: 30 layers of 3 KV heads, 64 wide.
+SMOL = ModelFacts(
+    source="m.gguf",
+    format="gguf",
+    architecture="llama",
+    weights_bytes=96_576_000,
+    embedding_length=576,
+    feed_forward_length=1536,
+    heads=9,
+    vocabulary=49152,
+    context_max=8192,
+    cache=(LayerCache(layers=30, kv_heads=3, key_length=64, value_length=64),),
+)
+
+
+@pytest.mark.parametrize(
+    ("context", "options", "mib"),
+    [
+        # "llama_kv_cache: size = 22.50 MiB" of 0.3.36 with this model and `--n_ctx 1024`.
+        pytest.param(1024, {}, 22.5, id="as the server said"),
+        pytest.param(None, {}, 45.0, id="its own default is 2048 tokens"),
+        pytest.param(1024, {"cache_type_k": "f32", "cache_type_v": "f32"}, 45.0, id="wider"),
+    ],
+)
+def test_memory(context: int | None, options: dict[str, Any], mib: float) -> None:
+    """The KV cache is of one request, at the server's own default context if none is written."""
+    assert ENGINE.memory is not None
+    found = ENGINE.memory(workload(context=context, options=options), slot(), SMOL)
+    assert found is not None
+    assert found.kv_bytes == mib * MIB
 
 
 def test_probe() -> None:
