@@ -119,8 +119,9 @@ def llama_buffer_bytes(facts: ModelFacts, run: LlamaRun) -> int:
     if not run.flash_attention:
         widest = max(widest, (facts.heads or 0) * spans[-1] + 7 * embedding)
     outputs = embedding if run.all_outputs else 0
-    vocabulary = run.parallel * (facts.vocabulary or 0)
-    return 4 * (tokens * (widest + outputs) + vocabulary) + _attention(facts, run, tokens, spans)
+    # The answer's odds over the vocabulary come when the widest moment has passed.
+    last = run.parallel * (facts.vocabulary or 0)
+    return 4 * max(tokens * (widest + outputs), last) + _attention(facts, run, tokens, spans)
 
 
 def _attention(facts: ModelFacts, run: LlamaRun, tokens: int, spans: list[int]) -> int:
