@@ -278,13 +278,14 @@ def _identity(gpu: GpuReading, ours: frozenset[str | int] | None) -> GpuIdentity
         if ours is not None and process.container not in ours and process.pid not in ours
     ]
     known = [process.used_bytes for process in strangers if process.used_bytes is not None]
-
+    # Nobody there is nothing held; somebody, of whom it is not known whose he is, is not known.
+    told = gpu.processes is not None and (ours is not None or not gpu.processes)
     return GpuIdentity(
         index=gpu.index,
         uuid=gpu.uuid,
         name=gpu.name,
         memory_total_bytes=gpu.memory_total_bytes,
         compute_capability=gpu.compute_capability,
-        foreign_bytes=sum(known) if known else None,
+        foreign_bytes=sum(known) if told else None,
         foreign=tuple(f"{p.name or 'a process'} (pid {p.pid})" for p in strangers),
     )
