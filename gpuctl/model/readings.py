@@ -216,7 +216,7 @@ class LoadReading:
     @property
     def stage(self) -> str:
         """The furthest one, "" before the first."""
-        return next(reversed(self.reached), "") if self.reached else ""
+        return tuple(self.reached)[-1] if self.reached else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
