@@ -261,9 +261,7 @@ class _Fold:
         return self.now.at + boot_seconds - self.now.boot_seconds
 
 
-def _moved(
-    replica: Replica, container: ContainerReading | None, history: ReplicaHistory
-) -> str:
+def _moved(replica: Replica, container: ContainerReading | None, history: ReplicaHistory) -> str:
     """Return why it is not where the profile puts it; on its way back, it is not there yet."""
     if replica.moved is not None:
         return replica.moved.reason

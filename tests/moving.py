@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from gpuctl.arrangement import Setting
 from gpuctl.model import (
@@ -41,7 +41,7 @@ class Rack(Stage):
         self.fakes.gpus.readings = cards
 
     @classmethod
-    def up(
+    def with_gpus(
         cls,
         gpus: tuple[Any, ...],
         reserve: tuple[int, ...] = (),
@@ -50,7 +50,7 @@ class Rack(Stage):
         lost: tuple[int, ...] = (),
         small: tuple[int, ...] = (),
         others: tuple[str, ...] = (),
-        mode: str = "enforce",
+        mode: Literal["enforce", "observe"] = "enforce",
         uuids: tuple[str, ...] = (),
         **fields: Any,
     ) -> Rack:

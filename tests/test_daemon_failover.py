@@ -15,7 +15,7 @@ LOST = "lost"
 
 def test_a_lost_gpu_s_replica_serves_from_the_reserve() -> None:
     """It is stopped where it was and started elsewhere, and the GPU it left is cordoned."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2, 3))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2, 3))
     rack.lose(1)
     rack.pass_(12)
     assert rack.places() == {"chat-0": (0,), "chat-1": (2,)}
@@ -29,7 +29,7 @@ def test_a_lost_gpu_s_replica_serves_from_the_reserve() -> None:
 
 def test_a_failure_does_not_drain() -> None:
     """On a GPU that is gone there is nothing to finish: no drain, and the short grace."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.lose(0)
     rack.pass_(6)
     assert rack.places() == {"chat-0": (1,)}
@@ -39,7 +39,7 @@ def test_a_failure_does_not_drain() -> None:
 
 def test_two_lost_and_one_reserve() -> None:
     """The first gets it; the other waits, and says for what."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,))
     rack.lose(0, 1)
     rack.fakes.runtime.die("c2", 1)
     rack.pass_(12)
@@ -51,7 +51,7 @@ def test_two_lost_and_one_reserve() -> None:
 
 def test_a_group_moves_as_a_whole() -> None:
     """With one of its GPUs lost it goes to two of the reserve; only the lost one is cordoned."""
-    rack = Rack.up(gpus=((0, 1),), reserve=(2, 3, 4))
+    rack = Rack.with_gpus(gpus=((0, 1),), reserve=(2, 3, 4))
     rack.lose(1)
     rack.pass_(12)
     assert rack.places() == {"chat-0": (2, 3)}
@@ -60,7 +60,7 @@ def test_a_group_moves_as_a_whole() -> None:
 
 def test_a_group_takes_its_own_with_it_where_the_reserve_is_short() -> None:
     """One of the reserve beside the one that is still well is a whole group as well."""
-    rack = Rack.up(gpus=((0, 1),), reserve=(2,))
+    rack = Rack.with_gpus(gpus=((0, 1),), reserve=(2,))
     rack.lose(1)
     rack.pass_(12)
     assert rack.places() == {"chat-0": (2, 0)}
@@ -68,7 +68,7 @@ def test_a_group_takes_its_own_with_it_where_the_reserve_is_short() -> None:
 
 def test_a_group_does_not_move_in_part() -> None:
     """Two lost and one in reserve: it stays, and waits."""
-    rack = Rack.up(gpus=((0, 1),), reserve=(2,))
+    rack = Rack.with_gpus(gpus=((0, 1),), reserve=(2,))
     rack.lose(0, 1)
     rack.pass_(12)
     assert rack.tale("moved", "cordoned") == []
@@ -78,7 +78,7 @@ def test_a_group_does_not_move_in_part() -> None:
 def test_without_a_reserve_it_goes_to_the_cpu() -> None:
     """Loudly: in its phase, its condition, the Status; and its container has no GPU."""
     small = Variant(image="engine:cpu", parallel=1)
-    rack = Rack.up(gpus=(0,), fallback="cpu", on_cpu=small, parallel=4)
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu", on_cpu=small, parallel=4)
     rack.lose(0)
     rack.pass_(12)
     spec = rack.spec("chat-0")
@@ -95,7 +95,9 @@ def test_without_a_reserve_it_goes_to_the_cpu() -> None:
 
 def test_an_image_of_one_s_own_is_told_that_it_has_no_gpu() -> None:
     """An engine that gpuctl does not know is told in the words that most of them understand."""
-    rack = Rack.up(gpus=(0,), engine="container", fallback="cpu", environment={"DEVICE": "cuda"})
+    rack = Rack.with_gpus(
+        gpus=(0,), engine="container", fallback="cpu", environment={"DEVICE": "cuda"}
+    )
     rack.lose(0)
     rack.pass_(12)
     told = rack.spec("chat-0").environment
@@ -104,7 +106,7 @@ def test_an_image_of_one_s_own_is_told_that_it_has_no_gpu() -> None:
 
 def test_from_the_cpu_it_goes_to_the_reserve_once_there_is_one() -> None:
     """A reserve GPU that was lost and is back takes over from the CPU."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu", lost=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu", lost=(1,))
     rack.lose(0)
     rack.pass_(12)
     assert rack.row()["on_cpu"] is True
@@ -115,7 +117,7 @@ def test_from_the_cpu_it_goes_to_the_reserve_once_there_is_one() -> None:
 
 def test_uncordon_brings_it_back() -> None:
     """Back on the bus it is not used again before an operator says so; then in its own time."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.lose(0)
     rack.pass_(12)
     rack.find(0)
@@ -132,7 +134,7 @@ def test_uncordon_brings_it_back() -> None:
 
 def test_an_operator_s_cordon_drains() -> None:
     """It moves in its own time, and is no failure."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.ask("cordon", "GPU-0", note="new fan")
     rack.pass_(12)
     assert (rack.places(), rack.phase()) == ({"chat-0": (1,)}, "ready")
@@ -146,7 +148,7 @@ def test_an_operator_s_cordon_drains() -> None:
 
 def test_cordoned_with_nowhere_to_go_it_runs_on() -> None:
     """No place for it elsewhere is no reason to stop it; once it has ended it waits."""
-    rack = Rack.up(gpus=(0,))
+    rack = Rack.with_gpus(gpus=(0,))
     rack.ask("cordon", "0")
     rack.pass_(30)
     assert (rack.phase(), rack.fakes.runtime.running()) == ("ready", ["c1"])
@@ -161,7 +163,7 @@ def test_cordoned_with_nowhere_to_go_it_runs_on() -> None:
 
 def test_cordoned_it_goes_to_the_cpu_only_when_it_has_ended() -> None:
     """What serves from a GPU is better off there than on the CPU."""
-    rack = Rack.up(gpus=(0,), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
     rack.ask("cordon", "0")
     rack.pass_(30)
     assert rack.phase() == "ready"
@@ -172,7 +174,7 @@ def test_cordoned_it_goes_to_the_cpu_only_when_it_has_ended() -> None:
 
 def test_what_was_going_in_its_own_time_has_none_when_its_gpu_fails() -> None:
     """A drain that is under way is not waited for on a GPU that is lost meanwhile."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
     rack.works()
     rack.ask("cordon", "0")
     rack.pass_(4)
@@ -184,7 +186,7 @@ def test_what_was_going_in_its_own_time_has_none_when_its_gpu_fails() -> None:
 
 def test_an_old_container_that_will_not_die_is_left_behind() -> None:
     """After SIGKILL it is cut from its network and put aside, and the new one starts elsewhere."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.fakes.runtime.immortal.add("c1")
     rack.lose(0)
     rack.pass_(30)
@@ -200,7 +202,7 @@ def test_an_old_container_that_will_not_die_is_left_behind() -> None:
 
 def test_on_the_host_s_network_it_keeps_its_port() -> None:
     """What cannot be cut from its network is waited for, whatever GPU there would be."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), network="host")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), network="host")
     rack.fakes.runtime.immortal.add("c1")
     rack.lose(0)
     rack.pass_(60)
@@ -209,7 +211,7 @@ def test_on_the_host_s_network_it_keeps_its_port() -> None:
 
 def test_neighbours_move_together() -> None:
     """What shared a card of unknown use shares one of the same size again."""
-    rack = Rack.up(gpus=(0,), reserve=(1, 2), others=("embed",))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2), others=("embed",))
     rack.lose(0)
     rack.pass_(20)
     assert rack.places() == {"chat-0": (1,), "embed-0": (1,)}
@@ -217,7 +219,7 @@ def test_neighbours_move_together() -> None:
 
 def test_strangers_do_not_share_what_is_not_known() -> None:
     """Two that were on different cards get different cards."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2, 3))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2, 3))
     rack.lose(0, 1)
     rack.pass_(20)
     assert rack.places() == {"chat-0": (2,), "chat-1": (3,)}
@@ -225,7 +227,7 @@ def test_strangers_do_not_share_what_is_not_known() -> None:
 
 def test_a_card_that_is_too_small_is_passed_over() -> None:
     """It takes what the profile says of a card, and a smaller one has not that much."""
-    rack = Rack.up(gpus=(0,), reserve=(1, 2), vram_bytes=5 * 2**30, small=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2), vram_bytes=5 * 2**30, small=(1,))
     rack.lose(0)
     rack.pass_(12)
     assert rack.places() == {"chat-0": (2,)}
@@ -233,7 +235,7 @@ def test_a_card_that_is_too_small_is_passed_over() -> None:
 
 def test_heat_moves_nothing() -> None:
     """A card near its shutdown gets nothing new, and keeps what it has."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.heat(0)
     rack.pass_(30)
     assert rack.places() == {"chat-0": (0,)}
@@ -242,7 +244,7 @@ def test_heat_moves_nothing() -> None:
 
 def test_a_card_that_is_not_listed_is_looked_for_twice() -> None:
     """A driver that has just come up may list its cards one by one."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.hide(0)
     rack.pass_(0)
     assert rack.tale("moved") == []
@@ -252,7 +254,7 @@ def test_a_card_that_is_not_listed_is_looked_for_twice() -> None:
 
 def test_without_docker_nothing_moves() -> None:
     """What cannot be read is not acted on."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.fakes.runtime.unreachable = True
     rack.lose(0)
     rack.pass_(20)
@@ -260,7 +262,7 @@ def test_without_docker_nothing_moves() -> None:
 
 
 def test_in_observe_mode_nothing_moves() -> None:
-    rack = Rack.up(gpus=(0,), reserve=(1,), mode="observe")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), mode="observe")
     rack.lose(0)
     rack.pass_(20)
     assert rack.tale("moved", "cordoned") == []
@@ -268,7 +270,7 @@ def test_in_observe_mode_nothing_moves() -> None:
 
 def test_what_is_stopped_does_not_take_a_reserve() -> None:
     """It moves when it is wanted again."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.ask("stop", "chat-0")
     rack.lose(0)
     rack.pass_(20)
@@ -308,7 +310,7 @@ def test_a_new_daemon_goes_on_where_the_old_one_was(
     happens: Any, places: dict[str, tuple[int, ...]], seconds: int
 ) -> None:
     """Whenever it is replaced, the end is the same, and nothing is started twice."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
     happens(rack)
     rack.pass_(seconds)
     rack.born()
@@ -321,7 +323,7 @@ def test_a_new_daemon_goes_on_where_the_old_one_was(
 
 def test_a_start_under_way_to_a_gpu_that_is_left_is_withdrawn() -> None:
     """A daemon that finds it cut off begins another one, elsewhere."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.fault = "start.named"
     rack.fakes.runtime.die("c1", 1)
     with pytest.raises(Killed):
@@ -335,7 +337,7 @@ def test_a_start_under_way_to_a_gpu_that_is_left_is_withdrawn() -> None:
 
 def test_on_its_way_back_it_has_no_time_when_the_gpu_it_is_on_fails() -> None:
     """A drain for the way home is not waited for either."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
     rack.ask("cordon", "0")
     rack.pass_(12)
     rack.works()
@@ -349,7 +351,7 @@ def test_on_its_way_back_it_has_no_time_when_the_gpu_it_is_on_fails() -> None:
 
 def test_a_cordon_of_a_gpu_that_is_gone_is_not_told_of() -> None:
     """It stands in the history, and holds should it come back."""
-    rack = Rack.up(gpus=(0,), cards=2)
+    rack = Rack.with_gpus(gpus=(0,), cards=2)
     rack.ask("cordon", "1")
     rack.pass_(2)
     assert ("GPU-1", "gpu_cordoned") in rack.reasons()

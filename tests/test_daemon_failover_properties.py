@@ -28,7 +28,7 @@ class Cards(RuleBasedStateMachine):
 
     @initialize(fallback=st.sampled_from(("none", "cpu")))
     def begin(self, fallback: str) -> None:
-        self.rack = Rack.up(
+        self.rack = Rack.with_gpus(
             gpus=(0, 1), reserve=(3, 4), cards=5, others=("embed",), fallback=fallback,
             vram_bytes=2 * 2**30,
         )  # fmt: skip

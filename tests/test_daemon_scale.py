@@ -24,7 +24,7 @@ def refused(rack: Rack, verb: str, subject: str = "", **arguments: Any) -> str:
 
 def test_scale_takes_what_the_profile_uses_for_nothing_first() -> None:
     """Before the reserve, which is for failures."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), cards=3)
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), cards=3)
     rack.ask("scale", counts={"chat": 3})
     rack.pass_(12)
     assert rack.places() == {"chat-0": (0,), "chat-1": (2,), "chat-2": (1,)}
@@ -36,7 +36,7 @@ def test_scale_takes_what_the_profile_uses_for_nothing_first() -> None:
 def test_what_scale_adds_may_be_of_another_shape() -> None:
     """One on two GPUs and one more on a single one, of another image."""
     small = Variant(image="engine:big", gpus=1, environment={"SIZE": "1"})
-    rack = Rack.up(gpus=((0, 1),), reserve=(2,), scaled=small)
+    rack = Rack.with_gpus(gpus=((0, 1),), reserve=(2,), scaled=small)
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     spec = rack.spec("chat-1")
@@ -46,7 +46,7 @@ def test_what_scale_adds_may_be_of_another_shape() -> None:
 
 def test_scaled_down_it_drains_and_is_gone() -> None:
     """The highest go, the profile's own with them; scaled up again they are back."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,))
     rack.ask("scale", counts={"chat": 3})
     rack.pass_(12)
     rack.ask("scale", counts={"chat": 1})
@@ -65,7 +65,7 @@ def test_scaled_down_it_drains_and_is_gone() -> None:
 
 def test_scaled_up_while_it_goes_it_stays() -> None:
     """What drains only because there were too many serves on when there are not."""
-    rack = Rack.up(gpus=(0, 1), engine="llama.cpp", model="/m.gguf")
+    rack = Rack.with_gpus(gpus=(0, 1), engine="llama.cpp", model="/m.gguf")
     rack.works()
     rack.fakes.prober.answers[8082] = rack.fakes.prober.answers[8081]
     rack.ask("scale", counts={"chat": 1})
@@ -78,7 +78,7 @@ def test_scaled_up_while_it_goes_it_stays() -> None:
 
 def test_what_was_scaled_moves_like_any_other() -> None:
     """It has no place of its own to return to: where it is, is its own."""
-    rack = Rack.up(gpus=(0,), reserve=(1, 2))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2))
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     rack.lose(1)
@@ -92,7 +92,7 @@ def test_what_was_scaled_moves_like_any_other() -> None:
 
 def test_replicas_on_the_cpu_need_no_room() -> None:
     """A workload without GPUs is scaled by a number."""
-    rack = Rack.up(gpus=(), others=(), cards=1, fallback="none")
+    rack = Rack.with_gpus(gpus=(), others=(), cards=1, fallback="none")
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     assert rack.places() == {"chat-0": (), "chat-1": ()}
@@ -119,7 +119,7 @@ def test_replicas_on_the_cpu_need_no_room() -> None:
 )
 def test_what_cannot_be_is_refused_at_once(counts: dict[str, int], words: str) -> None:
     """With the reason, before anything is recorded."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), others=("other",))
     chat, other = rack.profile.workloads
     if "far" in counts:
         rack.reworked(replace(chat, name="far", port=8180), other)
@@ -129,7 +129,7 @@ def test_what_cannot_be_is_refused_at_once(counts: dict[str, int], words: str) -
 
 
 def test_without_a_reserve_the_hint_says_so() -> None:
-    rack = Rack.up(gpus=(0,))
+    rack = Rack.with_gpus(gpus=(0,))
     with pytest.raises(GpuctlError) as caught:
         rack.ask("scale", counts={"chat": 2})
     assert "host.reserve" in caught.value.hint
@@ -137,7 +137,7 @@ def test_without_a_reserve_the_hint_says_so() -> None:
 
 def test_what_is_asked_for_together_is_counted_together() -> None:
     """Two workloads do not get the same GPU."""
-    rack = Rack.up(gpus=(0,), reserve=(1, 2), others=("other",))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2), others=("other",))
     rack.ask("scale", counts={"chat": 2, "other": 2})
     rack.pass_(12)
     places = rack.places()
@@ -146,7 +146,7 @@ def test_what_is_asked_for_together_is_counted_together() -> None:
 
 def test_up_keeps_what_was_scaled_and_says_what_it_cannot() -> None:
     """A profile without room for it is no reason to forget it."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     rack.ask("up")
@@ -159,7 +159,7 @@ def test_up_keeps_what_was_scaled_and_says_what_it_cannot() -> None:
 
 def test_a_workload_that_is_gone_takes_what_was_scaled_with_it() -> None:
     """Its containers are removed and its places forgotten."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), others=("other",))
     rack.ask("scale", counts={"other": 2})
     rack.pass_(12)
     rack.reworked(rack.profile.workloads[0])
@@ -170,7 +170,7 @@ def test_a_workload_that_is_gone_takes_what_was_scaled_with_it() -> None:
 
 def test_a_place_that_the_profile_gives_to_another_is_left() -> None:
     """It moves on, in its own time."""
-    rack = Rack.up(gpus=(0,), reserve=(1, 2))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2))
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     (chat,) = rack.profile.workloads
@@ -181,7 +181,7 @@ def test_a_place_that_the_profile_gives_to_another_is_left() -> None:
 
 def test_a_plan_that_is_refused_keeps_the_one_before() -> None:
     """What moved and cannot be planned any more is told, and nothing is torn down."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     (chat,) = rack.profile.workloads
@@ -193,7 +193,7 @@ def test_a_plan_that_is_refused_keeps_the_one_before() -> None:
 
 def test_failover_to_the_cpu_and_back() -> None:
     """An emergency of the operator's: all go, and all come back."""
-    rack = Rack.up(gpus=(0, 1), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0, 1), fallback="cpu")
     rack.ask("failover", to="cpu")
     rack.pass_(30)
     assert rack.places() == {"chat-0": (), "chat-1": ()}
@@ -210,7 +210,7 @@ def test_failover_to_the_cpu_and_back() -> None:
 
 def test_failover_of_one() -> None:
     """The other stays where it is."""
-    rack = Rack.up(gpus=(0, 1), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0, 1), fallback="cpu")
     rack.ask("failover", "chat-1", to="cpu")
     rack.pass_(12)
     assert rack.places() == {"chat-0": (0,), "chat-1": ()}
@@ -218,7 +218,7 @@ def test_failover_of_one() -> None:
 
 def test_after_a_failover_a_lost_gpu_is_not_returned_to() -> None:
     """`failover gpu` ends the emergency: what has no GPU of its own goes to the reserve."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
     rack.ask("failover", to="cpu")
     rack.pass_(12)
     rack.lose(0)
@@ -238,14 +238,14 @@ def test_after_a_failover_a_lost_gpu_is_not_returned_to() -> None:
 )
 def test_a_failover_that_cannot_be_is_refused(subject: str, to: str, words: str) -> None:
     """By name, before anything is done."""
-    rack = Rack.up(gpus=(0,), fallback="cpu", others=("other",))
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu", others=("other",))
     chat, other = rack.profile.workloads
     rack.reworked(chat, replace(other, fallback="none"))
     assert words in refused(rack, "failover", subject, to=to)
 
 
 def test_what_is_on_the_cpu_already_cannot_fail_over() -> None:
-    rack = Rack.up(gpus=(), cards=1)
+    rack = Rack.with_gpus(gpus=(), cards=1)
     assert refused(rack, "failover", to="cpu") == "it runs on the CPU already"
 
 
@@ -258,12 +258,12 @@ def test_what_is_on_the_cpu_already_cannot_fail_over() -> None:
     ],
 )
 def test_a_gpu_that_is_not_there_cannot_be_cordoned(name: str, words: str) -> None:
-    rack = Rack.up(gpus=(0,), uuids=("GPU-longer", "GPU-longest"))
+    rack = Rack.with_gpus(gpus=(0,), uuids=("GPU-longer", "GPU-longest"))
     assert words in refused(rack, "cordon", name)
 
 
 def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
-    rack = Rack.up(gpus=(0,), uuids=("GPU-abcd-1", "GPU-efgh-2"))
+    rack = Rack.with_gpus(gpus=(0,), uuids=("GPU-abcd-1", "GPU-efgh-2"))
     rack.ask("cordon", "efgh")
     rack.pass_(2)
     assert rack.states() == ["ok", "cordoned"]
@@ -271,7 +271,7 @@ def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
 
 def test_the_end_of_an_emergency_leaves_on_the_cpu_what_has_no_gpu() -> None:
     """For the reason that it is there now."""
-    rack = Rack.up(gpus=(0,), fallback="cpu")
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
     rack.ask("failover", to="cpu")
     rack.pass_(12)
     rack.lose(0)
@@ -283,7 +283,7 @@ def test_the_end_of_an_emergency_leaves_on_the_cpu_what_has_no_gpu() -> None:
 
 def test_scaled_to_what_the_profile_has_it_follows_the_profile() -> None:
     """Nothing is kept of it: a profile with more replicas has them."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), cards=3)
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), cards=3)
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     rack.ask("scale", counts={"chat": 1})
@@ -296,7 +296,7 @@ def test_scaled_to_what_the_profile_has_it_follows_the_profile() -> None:
 
 def test_a_workload_that_comes_back_is_as_its_profile_has_it() -> None:
     """What was scaled is forgotten with the workload."""
-    rack = Rack.up(gpus=(0,), reserve=(1,), others=("other",))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), others=("other",))
     rack.ask("scale", counts={"other": 2})
     rack.pass_(12)
     chat, other = rack.profile.workloads
@@ -309,7 +309,7 @@ def test_a_workload_that_comes_back_is_as_its_profile_has_it() -> None:
 
 def test_a_place_that_the_profile_takes_away_is_made_up_for() -> None:
     """As many as were asked for, on what the profile uses for nothing."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,))
     rack.ask("scale", counts={"chat": 3})
     rack.pass_(12)
     (chat,) = rack.profile.workloads
@@ -320,7 +320,7 @@ def test_a_place_that_the_profile_takes_away_is_made_up_for() -> None:
 
 def test_where_there_is_no_room_fewer_run_and_it_is_told() -> None:
     """The condition names how many were asked for."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,))
     rack.ask("scale", counts={"chat": 3})
     rack.pass_(12)
     (chat,) = rack.profile.workloads
@@ -332,7 +332,7 @@ def test_where_there_is_no_room_fewer_run_and_it_is_told() -> None:
 
 def test_more_than_max_gpus_are_not_made_up_for() -> None:
     """A profile that allows fewer has the last word."""
-    rack = Rack.up(gpus=(0, 1), reserve=(2,))
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,))
     rack.ask("scale", counts={"chat": 3})
     rack.pass_(12)
     (chat,) = rack.profile.workloads
@@ -343,7 +343,7 @@ def test_more_than_max_gpus_are_not_made_up_for() -> None:
 
 def test_a_start_under_way_is_withdrawn_when_it_is_not_wanted_any_more() -> None:
     """A daemon that finds a start cut off begins none for a replica that is scaled away."""
-    rack = Rack.up(gpus=(0,), reserve=(1,))
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
     rack.ask("scale", counts={"chat": 2})
     rack.fault = "start.created"
     with pytest.raises(Killed):
