@@ -93,6 +93,7 @@ def test_the_mining_host_is_as_it_was_proven() -> None:
         hard_failures=2,
         hard_seconds=5,
         vram="strict",
+        pcie_width=1,
     )
     assert loaded.gateway is not None
     assert loaded.gateway.max_in_flight == 12

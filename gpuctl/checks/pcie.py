@@ -39,11 +39,12 @@ def _judge(
     gpu: GpuReading, health: GpuHealth, aging: tuple[GpuHealth, ...], scene: Scene
 ) -> tuple[str, Evidence]:
     facts = gpu.facts or GpuFacts()
+    meant = scene.plan.watchdog.pcie_width or facts.pcie_width_max
     evidence: Evidence = {
         "generation": health.pcie_generation,
         "generation_max": facts.pcie_generation_max,
         "width": health.pcie_width,
-        "width_max": facts.pcie_width_max,
+        "width_max": meant,
         "replays": health.pcie_replays,
     }
     rate = _replays_per_minute(aging)
@@ -52,14 +53,14 @@ def _judge(
         return "pcie_replays", {**evidence, "replays_per_minute": round(rate, 1)}
     loaded = [each for each in aging if (each.pcie_utilization_ratio or 0.0) >= _LOADED_RATIO]
     latest = loaded[-_READINGS:]
-    slow = len(latest) == _READINGS and all(_slow(each, facts) for each in latest)
+    slow = len(latest) == _READINGS and all(_slow(each, facts, meant) for each in latest)
     return ("pcie_slow" if slow else ""), evidence
 
 
-def _slow(health: GpuHealth, facts: GpuFacts) -> bool:
+def _slow(health: GpuHealth, facts: GpuFacts, width: int | None) -> bool:
     pairs = (
         (health.pcie_generation, facts.pcie_generation_max),
-        (health.pcie_width, facts.pcie_width_max),
+        (health.pcie_width, width),
     )
     return any(now is not None and most is not None and now < most for now, most in pairs)
 

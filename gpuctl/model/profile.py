@@ -82,6 +82,7 @@ class WatchdogSettings:
     throttle_minutes: int = 6  # of the last ten, in which it slowed down: so many are told
     ecc_corrected_per_hour: int = 100  # more are told
     pcie_replays_per_minute: int = 8  # more are told
+    pcie_width: int | None = None  # lanes that each GPU should have; None: all that it could
     stranger_vram_bytes: int = 512 * MIB  # held by others on a planned GPU: more is told
     creep_ratio: float = 0.95  # of a card's VRAM: a replica that has crept there is told
     disk_free_bytes: int = 5 * GIB  # of the state directory's file system: less is told

@@ -53,7 +53,7 @@ _POSITIVE = frozenset(
         *("gpus", "max_gpus"),
         *("readiness_failures", "hard_failures", "soft_failures", "vram_readings"),
         *("pids_limit", "max_in_flight", "host_fault_replicas"),
-        *("throttle_minutes", "trend_seconds"),
+        *("throttle_minutes", "trend_seconds", "pcie_width"),
     }
 )
 

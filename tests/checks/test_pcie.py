@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuctl.checks import pcie
-from gpuctl.model import GpuFacts, GpuHealth, GpuReading, Verdict
+from gpuctl.model import GpuFacts, GpuHealth, GpuReading, Verdict, WatchdogSettings
 from gpuctl.trends import GpuTrend, Trends
 from tests import make
 from tests.make import NOW
@@ -61,6 +61,16 @@ def test_a_slow_link(aging: Sequence[GpuHealth], reason: str) -> None:
     (verdict,) = ran(*aging)
     assert (verdict.state, verdict.reason) == ("degraded" if reason else "ok", reason)
     assert verdict.remedy == "none"
+
+
+@pytest.mark.parametrize(("lanes", "reason"), [(1, ""), (2, "pcie_slow")])
+def test_a_riser_has_the_lanes_that_it_is_meant_to_have(lanes: int, reason: str) -> None:
+    """A card with one lane by design is judged by that, not by the sixteen it could have."""
+    gpu = make.gpu(health=link(3, 1), facts=FACTS)
+    scene = make.scene(make.snapshot(gpus=[gpu]), watchdog=WatchdogSettings(pcie_width=lanes))
+    trends = Trends(gpus={"GPU-0": GpuTrend(aging=(link(3, 1), link(3, 1)))})
+    (verdict,) = pcie.CHECK.run(replace(scene, trends=trends))
+    assert (verdict.reason, verdict.evidence["width_max"]) == (reason, lanes)
 
 
 def test_without_its_limits_no_link_is_slow() -> None:
