@@ -33,6 +33,8 @@ class StartGates:
         self.last_start_at = history.last_start_at
         self.fault_starts = history.host_fault_starts
         self.avoided = avoided(conditions, now.boot_seconds)
+        driver = conditions.get(("gpu_driver", "host"))
+        self.driver_unusable = driver is not None and driver.verdict.state == "failed"
 
     def began(self) -> None:
         """Count a start that this tick begins."""
@@ -49,7 +51,12 @@ class StartGates:
     def barred(self, replica: Replica) -> Wait | None:
         """Return the first gate that is closed to anything done for it: it need load nothing."""
         history = self.history.replica(replica.name)
-        return self.avoids(replica) or self._back_off(replica, history) or self._host_fault()
+        return (
+            self.avoids(replica)
+            or self._driver(replica)
+            or self._back_off(replica, history)
+            or self._host_fault()
+        )
 
     def avoids(self, replica: Replica) -> Wait | None:
         """Return the wait for a GPU of the replica that nothing must be started on."""
@@ -62,6 +69,11 @@ class StartGates:
                 told = {"gpu": gpu.uuid, "because": cordon.reason}
                 return Wait(reason="gpu_cordoned", evidence=told)
         return None
+
+    def _driver(self, replica: Replica) -> Wait | None:
+        """What is started now would find no GPU; what runs has its own open."""
+        held = self.driver_unusable and replica.gpus
+        return Wait(reason="driver_unusable") if held else None
 
     def _back_off(self, replica: Replica, history: ReplicaHistory) -> Wait | None:
         failure = history.failure

@@ -153,3 +153,21 @@ def test_a_start_counts_at_once() -> None:
     free.began()
     assert free.fault_starts == ()
     assert free.waiting(plan.replicas[0]) == Wait(reason="load_slots_taken")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "state", "wait"),
+    [
+        pytest.param((0,), "failed", Wait(reason="driver_unusable"), id="it-would-find-no-gpu"),
+        pytest.param((0,), "degraded", None, id="a-driver-that-only-hangs"),
+        pytest.param((), "failed", None, id="on-the-cpu"),
+    ],
+)
+def test_a_driver_that_cannot_be_used_holds_starts(
+    gpus: tuple[int, ...], state: str, wait: Wait | None
+) -> None:
+    """After an upgrade without a reboot nothing new finds a GPU; there is no use in trying."""
+    replica, now = make.replica(gpus=gpus), make.snapshot()
+    held = make.conditions(make.condition("gpu_driver", "host", state=state))
+    gates = StartGates(make.plan(replica), now, held, make.history())
+    assert gates.waiting(replica) == wait
