@@ -45,6 +45,7 @@ _WAITING: dict[str, Phase] = {
     "host_fault": "backoff",
     "gpu_avoided": "failed",
     "gpu_cordoned": "failed",
+    "driver_unusable": "failed",
 }
 _CHECKS_OF_A_REPLICA = (
     *("stopped", "vram", "health", "stalled"),
