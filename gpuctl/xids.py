@@ -63,6 +63,8 @@ class Entry:
     repeat: Repeat | None = None
     in_group: Effect | None = None  # instead, where a replica spans this GPU and others
     after_failure: Effect | None = None  # instead, once a replica on this GPU has failed since
+    #: Some application was hit for certain: where it names none, the only one on the GPU.
+    hits_one: bool = False
 
 
 _AGAIN_IN_A_MONTH = Repeat(count=2, seconds=MONTH, effect="hardware")
@@ -103,9 +105,9 @@ TABLE: Mapping[int, Entry] = {
     79: _entry("GPU has fallen off the bus", f"{_REBOOT}; {_SUPPORT}", "reboot", _AGAIN_IN_A_MONTH),
     92: _entry("high rate of single-bit ECC errors", _SUPPORT, "alert"),
     93: _entry("wear of the InfoROM", "none", "info"),
-    94: _entry(
-        "contained memory error", _RESTART, "app",
-        Repeat(count=3, seconds=DAY, effect="hardware"),
+    94: Entry(
+        meaning="contained memory error", advice=_RESTART, effect="app",
+        repeat=Repeat(count=3, seconds=DAY, effect="hardware"), hits_one=True,
     ),
     95: _entry("uncontained memory error", _RESET, "reset"),
     109: _entry(

@@ -110,11 +110,14 @@ def _naming(replica: Replica, container: ContainerReading, scene: Scene) -> _Rep
     started = scene.history.replica(replica.name).container_at
     for gpu in replica.gpus:
         reports = _reports(scene, gpu.uuid)
-        pids = _pids(container, gpu.uuid, scene) if reports else set()
+        pids, alone = _holders(container, gpu.uuid, scene) if reports else (set(), False)
         for report in reports:
-            if report.at <= started or TABLE.get(report.number, UNKNOWN).effect != "app":
+            entry = TABLE.get(report.number, UNKNOWN)
+            if report.at <= started or entry.effect != "app":
                 continue
             if report.pid in pids or report.container == container.id:
+                return report
+            if report.pid is None and entry.hits_one and alone:
                 return report
     return None
 
@@ -138,11 +141,12 @@ def _reports(scene: Scene, uuid: str) -> list[_Report]:
     return sorted(found, key=lambda report: -report.at)
 
 
-def _pids(container: ContainerReading, uuid: str, scene: Scene) -> set[int | None]:
+def _holders(container: ContainerReading, uuid: str, scene: Scene) -> tuple[set[int | None], bool]:
+    """Return the container's pids, and whether nobody else is on the GPU."""
     reading = scene.now.gpus.get(uuid)
     processes = (reading.processes or ()) if reading is not None else ()
-    found: set[int | None] = {p.pid for p in processes if p.container == container.id}
-    return (found | {container.pid}) - {None}
+    own: set[int | None] = {p.pid for p in processes if p.container == container.id}
+    return (own | {container.pid}) - {None}, bool(own) and len(own) == len(processes)
 
 
 def _named(report: _Report, container: ContainerReading, scene: Scene) -> Evidence:

@@ -110,6 +110,24 @@ def test_who_is_restarted(event: Event, restarts: bool) -> None:
     assert (on("chat-0", ran(event)) is not None) is restarts
 
 
+@pytest.mark.parametrize(
+    ("number", "others", "restarts"),
+    [
+        pytest.param(94, [], True, id="it-is-alone-there"),
+        pytest.param(94, [GpuProcess(pid=9)], False, id="a-stranger-is-there-too"),
+        pytest.param(94, [GpuProcess(pid=9, container="c9")], False, id="another-replica-is"),
+        pytest.param(31, [], False, id="one-that-may-have-hit-nobody"),
+    ],
+)
+def test_what_hit_somebody_hit_the_only_one(
+    number: int, others: list[GpuProcess], restarts: bool
+) -> None:
+    """A contained memory error has cost an application its data; NVML does not say which."""
+    holders = [GpuProcess(pid=107, container="c1"), *others]
+    found = ran(reported(number), gpus=[make.gpu(processes=holders)])
+    assert (on("chat-0", found) is not None) is restarts
+
+
 def test_the_latest_is_what_it_is_restarted_for() -> None:
     verdict = on("chat-0", ran(reported(31, 500, pid=100), reported(94, 300, pid=100)))
     assert verdict is not None
