@@ -25,14 +25,21 @@ class Sized:
     @property
     def flexible(self) -> bool:
         """True where another context or quantization would give another sum."""
-        return self.facts is not None and self.vram is not None and self.vram.source != "profile"
+        if self.engine.memory is None or self.facts is None or self.vram is None:
+            return False
+        return self.vram.source != "profile"
 
     def otherwise(
         self, *, context: int | None = None, facts: ModelFacts | None = None
     ) -> VramPlan | None:
-        """Return its sum with another context or model; what was measured beyond it stays."""
-        if self.engine.memory is None or self.facts is None or self.vram is None:
-            return None
+        """
+        Return its sum with another context or model; what was measured beyond it stays.
+
+        Asked only of a `flexible` one; `None` where it was measured, and its headers do not tell.
+        """
+        assert self.engine.memory is not None
+        assert self.facts is not None
+        assert self.vram is not None
         changed = replace(self.workload, context=context) if context else self.workload
         found = self.engine.memory(changed, self.slot, facts or self.facts)
         before = self.engine.memory(self.workload, self.slot, self.facts)

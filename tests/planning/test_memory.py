@@ -222,6 +222,26 @@ def test_nothing_known() -> None:
     assert made(workload(), facts=replace(LLAMA_8B, weights_bytes=None)).replicas[0].vram is None
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(replace(LLAMA_8B, weights_bytes=None), id="no weights"),
+        pytest.param(replace(LLAMA_8B, weights_bytes=None, context_max=None), id="no context"),
+    ],
+)
+def test_only_measured_and_too_much(facts: ModelFacts) -> None:
+    """What was measured and cannot be estimated has no other context to tell."""
+    asked = workload()
+    slot = Slot(index=0, gpus=(P106,), port=8081, runtime="docker")
+    # With the settings that suit the card, which the key has in it.
+    shape = made(workload(vram_bytes=GIB), on=host((P106,))).replicas[0].vram
+    assert shape is not None
+    assert shape.measure_key != measure_key(asked, slot)
+    more = {shape.measure_key: 7 * GIB}
+    error = refused(asked, facts=facts, on=host((P106,)), measured=more)
+    assert error.hint == _HELP
+
+
 def test_a_model_of_unknown_size() -> None:
     """Without its parameters no other quantization can be told, only another context."""
     error = refused(

@@ -1,0 +1,71 @@
+"""What llama.cpp takes of its GPUs, as a workload's settings have it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuctl.engines.llamacpp.memory import memory, run
+from gpuctl.sizing import LlamaRun
+from tests.engines.make import slot, workload
+from tests.planning.test_memory import LLAMA_8B
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, LlamaRun(gpus=1), id="the server's defaults"),
+        pytest.param(
+            {"context": 4096, "parallel": 2},
+            LlamaRun(gpus=1, context=4096, parallel=2),
+            id="context and slots",
+        ),
+        pytest.param(
+            {
+                "options": {
+                    "gpu_layers": 20,
+                    "ubatch": 128,
+                    "cache_type_k": "q8_0",
+                    "cache_type_v": "q4_0",
+                    "flash_attention": "off",
+                }
+            },
+            LlamaRun(
+                gpus=1,
+                gpu_layers=20,
+                ubatch=128,
+                key_type="q8_0",
+                value_type="q4_0",
+                flash_attention=False,
+            ),
+            id="options",
+        ),
+        pytest.param({"kind": "embedding"}, LlamaRun(gpus=1, all_outputs=True), id="embeddings"),
+    ],
+)
+def test_how_it_runs(changes: dict[str, Any], expected: LlamaRun) -> None:
+    """What a workload sets is what is counted with."""
+    assert run(workload(**changes), slot()) == expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "note"),
+    [
+        pytest.param(
+            "-ub", "-ub stands in args and is not in this sum: use options.ubatch", id="a"
+        ),
+        pytest.param("--swa-full", "--swa-full stands in args and is not in this sum", id="b"),
+    ],
+)
+def test_arguments_that_are_not_counted(argument: str, note: str) -> None:
+    """A flag of the operator's own that changes the sum is named."""
+    found = memory(workload(args=(argument, "--verbose"), context=512), slot(), LLAMA_8B)
+    assert found is not None
+    assert found.notes[1:] == (note,)
+
+
+def test_headers_that_do_not_tell() -> None:
+    """Without the weights there is no sum."""
+    assert memory(workload(), slot(), replace(LLAMA_8B, weights_bytes=None)) is None
