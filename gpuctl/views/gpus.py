@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from gpuctl import heat, pressure
 from gpuctl.views import tables, words
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ _MEGAHERTZ = 1e6
 
 
 def screen(readings: Sequence[GpuStatus], now: float) -> Group:
-    """Return the table, and below it what is foreseen."""
-    parts: list[RenderableType] = [table(readings, now)]
-    foreseen = [Text(line, no_wrap=True, overflow="ellipsis") for line in forecasts(readings)]
-    return Group(*parts, *([Text(), *foreseen] if foreseen else []))
+    """Return the table, and below it what follows from its levels and what is foreseen."""
+    below = [*consequences(readings), *forecasts(readings)]
+    told = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
+    return Group(table(readings, now), *([Text(), *told] if told else []))
 
 
 def table(readings: Iterable[GpuStatus], now: float) -> tables.Columns:
@@ -55,6 +56,20 @@ def table(readings: Iterable[GpuStatus], now: float) -> tables.Columns:
     for gpu in readings:
         made.add_row(*_cells(gpu, now))
     return made
+
+
+def consequences(readings: Iterable[GpuStatus]) -> list[str]:
+    """Return a line for each level that holds something back, with the GPUs that are on it."""
+    found: dict[str, list[str]] = {}
+    for gpu in readings:
+        full, hot = gpu.get("pressure"), gpu.get("heat")
+        if full is not None and full["level"] in ("high", "critical", "full"):
+            line = f"{full['level']} pressure: {pressure.LEVELS[full['level']].words}"
+            found.setdefault(line, []).append(str(gpu["index"]))
+        if hot is not None and heat.LEVELS[hot].weight < 1.0:
+            line = f"heat {hot}: {heat.LEVELS[hot].words}"
+            found.setdefault(line, []).append(str(gpu["index"]))
+    return [f"gpu {', '.join(indexes)}: {line}" for line, indexes in found.items()]
 
 
 def forecasts(readings: Sequence[GpuStatus]) -> list[str]:

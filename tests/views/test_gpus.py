@@ -145,7 +145,28 @@ def test_the_forecast_stands_below_the_table(
     text: Callable[[RenderableType], list[str]],
 ) -> None:
     lines = text(view.screen([SICK | {"forecast": FORESEEN}], NOW))  # type: ignore[list-item]
-    assert lines[2:] == ["", "gpu 3: critical in about 40 min (25-70)"]
+    assert lines[2:] == [
+        "",
+        "gpu 3: high pressure: another model may be loaded that leaves the card below critical",
+        "gpu 3: heat critical: no new request that a sibling can take",
+        "gpu 3: critical in about 40 min (25-70)",
+    ]
+
+
+def test_levels_that_hold_something_back_are_explained_once() -> None:
+    """Each with the GPUs that are on it; what holds back nothing needs no words."""
+
+    def level(index: int, pressure: str, heat: str) -> Any:
+        return {"index": index, "pressure": {"level": pressure}, "heat": heat}
+
+    told = view.consequences(
+        [level(0, "low", "normal"), level(1, "full", "warning"), level(2, "full", "normal")]
+    )
+    assert told == [
+        "gpu 1, 2: full pressure: no other model is loaded; lower what is planned",
+        "gpu 1: heat warning: a little less load than its siblings",
+    ]
+    assert view.consequences([{"index": 3, "pressure": None, "heat": None}]) == []  # type: ignore[typeddict-item]
 
 
 def test_a_pipe_gets_plain_lines(status: Any) -> None:
