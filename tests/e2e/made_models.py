@@ -51,7 +51,7 @@ class Maker:
 def qwen2(path: Path, tokenizer: gguf.GGUFReader) -> None:
     """A KV head for two queries, with biases, and an output layer of its own."""
     made = Maker(path, "qwen2", tokenizer)
-    width, ahead, layers, heads, kv_heads, head = 512, 1024, 8, 16, 8, 64
+    width, ahead, layers, heads, kv_heads, head = 512, 1024, 16, 8, 4, 64
     made.keys(_sizes(width, ahead, layers, heads, kv_heads))
     made.keys({"attention.key_length": head, "attention.value_length": head})
     made.tensor("token_embd.weight", made.words, width)
