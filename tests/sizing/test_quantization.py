@@ -11,7 +11,7 @@ from gpuctl.adapters.model_headers import read
 from gpuctl.model import GIB, GpuIdentity, Known, LayerCache, ModelFacts
 from gpuctl.planning import plan
 from gpuctl.sizing import QUANTIZATIONS, requantized, rule_of_thumb, surprise
-from tests.adapters.test_model_headers import config
+from tests.adapters.hub_files import config
 from tests.planning.make import ENGINES, host, profile, workload
 
 GB = 10**9
