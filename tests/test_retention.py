@@ -65,6 +65,7 @@ EVENTS = st.one_of(
     told("failed", container=CONTAINERS, failures=st.integers(0, 3)),
     told("ready", container=CONTAINERS),
     told("baseline", vram_bytes=st.integers(1, 9)),
+    told("measured", vram_bytes=st.integers(1, 9)),
     told("host_fault"),
     told("host_ok"),
     st.builds(make.event, st.just("intent"), NAMES, st.sampled_from(["run", "stop", "renew"])).map(
