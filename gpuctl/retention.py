@@ -38,11 +38,14 @@ class _Walk:
         newest = partial(deque[int], maxlen=memory.STARTS_KEPT)
         self._newest: defaultdict[_Form, deque[int]] = defaultdict(newest)
         self._intents: set[int] = set()
+        self._first: int | None = None  # since when anything is remembered at all
         self._open: dict[str, Event] = {}  # the attempt under way, by replica
         self._container: dict[str, int] = {}  # the Event that told of the present one, by replica
         self._rests_on: dict[int, tuple[int, ...]] = {}
 
     def take(self, event: Event) -> None:
+        if self._first is None:
+            self._first = event.id
         if event.kind is EventKind.INTENT:
             self._intents.add(event.id)
             return
@@ -67,7 +70,8 @@ class _Walk:
             known.remove(attempt.id)
 
     def needed(self) -> frozenset[int]:
-        found, pending = set(self._intents), [id_ for ids in self._newest.values() for id_ in ids]
+        found = self._intents | ({self._first} if self._first is not None else set())
+        pending = [id_ for ids in self._newest.values() for id_ in ids]
         while pending:
             id_ = pending.pop()
             if id_ not in found:

@@ -14,6 +14,7 @@ from gpuctl.model import Event, EventKind
 REMEMBERED = frozenset(
     {
         *CHANGES,
+        EventKind.DAEMON,  # the first one is what the history begins with
         EventKind.INTENT,
         EventKind.HOST_FAULT,
         EventKind.HOST_OK,

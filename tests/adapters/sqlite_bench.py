@@ -70,6 +70,7 @@ def every_kind() -> list[Event]:
             {"container": "c1", "failures": 1, "log": ("a", "b"), "exit": {"codes": (137, None)}},
         ),
         (EventKind.EVIDENCE, "chat-0", "", {"container": "c1", "log": ("x",) * 200}),
+        (EventKind.CUDA_OOM, "chat-0", "cuda_oom", {"container": "c1", "line": "no VRAM"}),
         (EventKind.HOST_FAULT, "host", "many_failed_at_once", {"replicas": ("chat-0",), "of": 2}),
         (EventKind.ATTEMPT, "chat-0", "x", {"attempt": "b", "action": "start", "restart": True}),
         (
