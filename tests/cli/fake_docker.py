@@ -20,6 +20,7 @@ class _Engine(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
     running: tuple[str, ...] = ()
     profile = ""
+    has_images = True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -34,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         # /version, /v1.41/info, /v1.41/containers/json, /v1.41/containers/ID/json
         words = self.path.partition("?")[0].split("/")
-        if "images" in words:  # it has none
+        if "images" in words and not self.server.has_images:
             self.send_error(404)
             return
         known = next(word for word in (words[-2], words[-1]) if word in answers)
@@ -66,11 +67,13 @@ def _inspected(replica: str, profile: str) -> dict[str, Any]:
 
 
 @contextmanager
-def answering(path: Path, *running: str, profile: str = "rig") -> Iterator[None]:
+def answering(
+    path: Path, *running: str, profile: str = "rig", has_images: bool = True
+) -> Iterator[None]:
     """An engine where one container of each of these replicas runs, of this profile."""
     path.unlink(missing_ok=True)
     with _Engine(str(path), _Handler) as server:
-        server.running, server.profile = running, profile
+        server.running, server.profile, server.has_images = running, profile, has_images
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -123,7 +123,7 @@ def written(tmp_path: Path) -> Callable[..., str]:
 
 def test_this_host(here: Session, docker: Path, written: Callable[..., str]) -> None:
     """Every source is read: an engine that answers, a plan, its ports, its disks."""
-    with fake_docker.answering(docker):
+    with fake_docker.answering(docker, has_images=False):
         facts = quiet(here, written())
     assert isinstance(facts.docker, DockerFacts)
     assert facts.wanted is not None
@@ -146,7 +146,7 @@ def test_a_replica_that_runs_has_its_own_port(
     here: Session, docker: Path, written: Callable[..., str]
 ) -> None:
     """What we listen on ourselves is not taken."""
-    with fake_docker.answering(docker, "chat-0", profile="rack"):
+    with fake_docker.answering(docker, "chat-0", profile="rack", has_images=False):
         facts = quiet(here, written())
     assert not isinstance(facts.ports, Unread)
     assert [port.state for port in facts.ports if port.owner == "chat-0"] == ["ours"]
@@ -235,7 +235,7 @@ def test_a_user_without_rights(place: Path, docker: Path, written: Callable[...,
     path = written()
     state = place / "state"
     state.mkdir(mode=0o750)
-    with fake_docker.answering(docker):
+    with fake_docker.answering(docker, has_images=False):
         for each in (docker, state):
             os.chown(each, NOBODY, NOBODY)
         docker.chmod(0o600)

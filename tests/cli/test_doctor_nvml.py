@@ -63,7 +63,7 @@ class Bench:
 
     def facts(self) -> Facts:
         """Look at it as the program does; what is not of NVIDIA's is replaced by what is well."""
-        with fake_docker.answering(self._docker):
+        with fake_docker.answering(self._docker, has_images=False):
             found = host_facts.gathered(self._session, self.host, lambda _line, _ratio: None)
         gpus = () if isinstance(found.gpus, Unread) else found.gpus
         told = next((gpu.facts.driver_version for gpu in gpus if gpu.facts is not None), None)
