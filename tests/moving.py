@@ -21,6 +21,7 @@ from gpuctl.model import (
 )
 from gpuctl.planning import plan
 from gpuctl.plugin import load_engines
+from gpuctl.profile import find, load
 from tests import make
 from tests.fakes import busy
 from tests.stage import Stage
@@ -74,6 +75,16 @@ class Rack(Stage):
             ),
         )
         rack.lose(*lost)
+        rack.pass_(6)
+        return rack
+
+    @classmethod
+    def of_profile(cls, name: str, **card: Any) -> Rack:
+        """Return a rack of eight such cards under a shipped profile, all of it ready."""
+        found = load(find(name), engines=ENGINES)
+        found = replace(found, watchdog=make.SETTINGS)
+        rack = cls(found, tuple(make.gpu(index, name="A100", **card) for index in range(8)))
+        rack.fakes.runtime.images.update(workload.image for workload in found.workloads)
         rack.pass_(6)
         return rack
 

@@ -353,3 +353,14 @@ def test_a_start_under_way_is_withdrawn_when_it_is_not_wanted_any_more() -> None
     rack.pass_(12)
     assert rack.places() == {"chat-0": (0,)}
     assert rack.tale("undone") == ["undone scaled"]
+
+
+def test_the_shipped_profile_of_eight_a100_scales_its_model() -> None:
+    """One instance over two cards, and a second one on one card of the reserve."""
+    rack = Rack.of_profile("a100x8", memory_total_bytes=80 * 2**30)
+    rack.ask("scale", counts={"llm": 2, "whisper": 2})
+    rack.pass_(12)
+    assert rack.places() == {
+        "whisper-0": (0,), "whisper-1": (6,), "embedding-0": (1,), "llm-0": (2, 3),
+        "llm-1": (5,), "ocr-0": (4,),
+    }  # fmt: skip

@@ -65,6 +65,13 @@ scaled = {{ gpus = 1, context = 512, environment = {{ SIZE = "s" }} }}
         ),
         pytest.param(
             CHAT,
+            'fallback = "cpu"\non_cpu = { port = 1234 }',
+            "on_cpu.port: has no port of its own",
+            "leave it out: it listens where it always does",
+            id="port-on-the-cpu",
+        ),
+        pytest.param(
+            CHAT,
             'gpus = "none"\nfallback = "cpu"',
             "fallback: this workload runs on the CPU already",
             "leave it out",

@@ -146,6 +146,8 @@ class Variant:
     image: str | None = None
     model: str | None = None
     gpus: int | None = None  # `scaled` only: of one replica more
+    vram_bytes: int | None = None  # over all these GPUs, where the engine cannot be asked
+    port: int | None = None  # `scaled` only: of the first replica more
     context: int | None = None
     parallel: int | None = None
     command: tuple[str, ...] | None = None

@@ -129,7 +129,9 @@ class _Planner:
             gpus = (home or ()) if assigned is None else self.placement.moved(assigned.gpus)
             place = _Place(home=home, gpus=gpus, assigned=assigned, surplus=index >= wanted)
             try:
-                replica = self._replica(workload, self._slot(workload, index, gpus), place)
+                replica = self._replica(
+                    workload, self._slot(workload, index, gpus, len(homes)), place
+                )
             except PlanRefused as refusal:
                 self.mistakes.profile(refusal.message, refusal.hint)
                 return
@@ -152,7 +154,7 @@ class _Planner:
             max_gpus=workload.max_gpus,
             scaled_gpus=count,
             scaled_need_bytes=self._need(
-                workload, self._slot(workload, len(homes), spare[:count]), scaled=True
+                workload, self._slot(workload, len(homes), spare[:count], len(homes)), scaled=True
             )
             if 0 < count <= len(spare)
             else None,
@@ -165,12 +167,15 @@ class _Planner:
         last = (int(n) + 1 for own, _, n in names if own == workload.name and n.isdecimal())
         return max(homes, known.counts.get(workload.name, 0), *last, 0)
 
-    def _slot(self, workload: Workload, index: int, gpus: Group) -> Slot:
+    def _slot(self, workload: Workload, index: int, gpus: Group, homes: int) -> Slot:
         watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
+        port = workload.port + index
+        if index >= homes and workload.scaled.port is not None:
+            port = workload.scaled.port + index - homes
         return Slot(
             index=index,
             gpus=gpus,
-            port=workload.port + index,
+            port=port,
             runtime=self.inventory.runtime,
             cpus=self.inventory.cpus,
             python=self.inventory.python,
@@ -185,7 +190,7 @@ class _Planner:
         home = next(iter(homes), ())
         place = _Place(home=home, gpus=(), assigned=Assignment(), surplus=False)
         try:
-            self._replica(workload, self._slot(workload, 0, ()), place)
+            self._replica(workload, self._slot(workload, 0, (), len(homes)), place)
         except PlanRefused as refusal:
             self.mistakes.profile(refusal.message, refusal.hint)
 

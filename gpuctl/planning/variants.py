@@ -30,7 +30,7 @@ def varied(workload: Workload, variant: Variant, environment: Mapping[str, str])
         name: getattr(variant, name)
         for name in (
             *("engine", "image", "model", "context", "parallel", "command", "args"),
-            *("memory_bytes", "memory_swap_bytes", "options"),
+            *("vram_bytes", "memory_bytes", "memory_swap_bytes", "options"),
         )
         if getattr(variant, name) is not None
     }

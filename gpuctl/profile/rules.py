@@ -183,6 +183,10 @@ def _fallback(drafts: Drafts, draft: Draft) -> Iterator[Mistake]:
         if workload.on_cpu.gpus is not None:
             hint = "leave it out; gpus belongs to scaled"
             yield Mistake(path=(*draft.path, "on_cpu", "gpus"), what="has no GPUs", hint=hint)
+        if workload.on_cpu.port is not None:
+            hint = "leave it out: it listens where it always does"
+            what = "has no port of its own"
+            yield Mistake(path=(*draft.path, "on_cpu", "port"), what=what, hint=hint)
         if workload.fallback == "none" and "fallback" not in draft.keys:
             what = "nothing ever runs so: fallback is missing"
             yield Mistake(path=(*draft.path, "on_cpu"), what=what, hint='add fallback = "cpu"')

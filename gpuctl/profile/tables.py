@@ -326,6 +326,7 @@ _SPECIAL: dict[tuple[type[Any], str], Any] = {
         WithJsonSchema({"type": "object", "additionalProperties": written.ULIMIT_SCHEMA}),
     ],
     (Workload, "options"): dict[str, Any],
+    (Variant, "port"): Port,
     (Variant, "environment"): dict[VariableName, PlainVariable],
     (Variant, "options"): dict[str, Any],
 }

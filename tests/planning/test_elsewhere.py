@@ -197,3 +197,11 @@ def test_unused_gpus_are_those_that_nobody_names() -> None:
     assert one.workloads[0].scaled_need_bytes == -(-GIB // 3)
     every = planned(workload(vram_bytes=GIB, scaled=Variant(gpus=3)))
     assert every.workloads[0].scaled_need_bytes is None
+
+
+def test_what_scale_adds_may_count_its_ports_from_elsewhere() -> None:
+    """Where the numbers after the profile's own are another workload's."""
+    chat = workload(gpus=((0,),), scaled=Variant(port=9001))
+    moved = {"chat-1": to(2), "chat-2": to(3)}
+    made = planned(chat, moved=moved, counts={"chat": 3})
+    assert [r.spec.host_port for r in made.replicas] == [8081, 9001, 9002]
