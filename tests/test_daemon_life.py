@@ -153,6 +153,7 @@ def test_a_request_is_answered_where_it_was_made(loop: Loop) -> None:
             "ok": False,
             "error": "'chat-9' is no replica or workload of the profile 'test'",
             "hint": "`gpuctl status` lists them",
+            "exit_code": 2,
         }
 
 
