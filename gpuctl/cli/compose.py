@@ -115,9 +115,10 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
     from gpuctl.model import Inventory
 
     simulated = _simulated(session) if session.simulate else None
-    host = simulated.host if simulated else _host(session, "")
+    where = kind(session, profile)
+    host = simulated.host if simulated else _host(session, where)
     wanted = gpus and (profile is None or _wants_gpus(profile))
-    found = read_gpus(session) if wanted else ()
+    found = tuple(_owned(gpu, host) for gpu in read_gpus(session)) if wanted else ()
     ours = _ours(session, profile, found)
     facts = next((gpu.facts for gpu in found if gpu.facts is not None), None)
     return Inventory(
@@ -126,7 +127,7 @@ def inventory(session: Session, profile: Profile | None, *, gpus: bool = True) -
         driver_version=facts.driver_version if facts is not None else None,
         cuda_version=facts.cuda_version if facts is not None else None,
         cpus=simulated.cpus if simulated else os.cpu_count() or 1,
-        runtime=kind(session, profile),
+        runtime=where,
         python=sys.executable,
     )
 
@@ -267,6 +268,19 @@ def _ours(
         return None
     pids = (container.pid for container in containers if container.pid is not None)
     return frozenset((*(container.id for container in containers), *pids))
+
+
+def _owned(gpu: GpuReading, host: Host) -> GpuReading:
+    """Return the reading with the container and the name of each process."""
+    processes = tuple(
+        replace(
+            process,
+            container=process.container or host.container_of(process.pid),
+            name=process.name or host.name_of(process.pid),
+        )
+        for process in gpu.processes or ()
+    )
+    return gpu if gpu.processes is None else replace(gpu, processes=processes)
 
 
 def _identity(gpu: GpuReading, ours: frozenset[str | int] | None) -> GpuIdentity:

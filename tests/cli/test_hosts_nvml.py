@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tomlkit
 
+from tests.cli import fake_docker
 from tests.rig.nvml import FakeNvml
 
 pytestmark = pytest.mark.nvml
@@ -63,12 +64,12 @@ class Bench:
         self.fake = FakeNvml(host, folder)
         (folder / "models").mkdir()
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         places = {
             f"GPUCTL_{name}_DIR": str(self.folder / name.lower())
             for name in ("STATE", "RUNTIME", "CONFIG")
         }
-        environment = {**os.environ, **self.fake.environment(), **places, "NO_COLOR": "1"}
+        environment = {**os.environ, **self.fake.environment(), **places, "NO_COLOR": "1", **more}
         return subprocess.run(
             [sys.executable, "-m", "gpuctl", *arguments],
             env=environment, capture_output=True, text=True, timeout=60, check=False,
@@ -141,6 +142,21 @@ def test_the_plan_adds_up_to_the_byte(host: str, tmp_path: Path) -> None:
         assert gpu["foreign_bytes"] == held[gpu["uuid"]]
         budget = (size[gpu["uuid"]] or 0) - 256 * MIB - held[gpu["uuid"]]
         assert (gpu["budget_bytes"], gpu["free_bytes"]) == (budget, budget - total)
+
+
+def test_a_stranger_is_named_and_its_vram_not_planned_with(tmp_path: Path) -> None:
+    """A process in no container of ours holds 4 GiB of a P106: the model does not go beside it."""
+    bench = Bench("p106x8", tmp_path)
+    bench.model("model.gguf", 3 * GIB)
+    bench.fake.set_processes(0, {os.getpid(): 4 * GIB})
+    profile = bench.profile({"chat": {"port": 8081, "model": "model.gguf"}})
+    socket = tmp_path / "docker"
+    with fake_docker.answering(socket):
+        ran = bench.run("plan", profile, DOCKER_HOST=f"unix://{socket}")
+    assert ran.returncode == 2
+    name = Path("/proc/self/comm").read_text().rstrip()
+    assert f"4.0 GiB held by {name} (pid {os.getpid()})" in ran.stderr
+    assert "GPU 1" not in ran.stderr
 
 
 def test_a_model_of_13_gb_does_not_go_on_a_p106(tmp_path: Path) -> None:
