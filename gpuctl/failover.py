@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.avoidance import Conditions, cordons, left
+from gpuctl.avoidance import Conditions, avoided, cordons, left
 from gpuctl.history import History
 from gpuctl.model import Event, EventKind, Json, Plan, Replica, Snapshot, WorkloadPlan
 from gpuctl.moments import event
@@ -41,8 +41,8 @@ def failover(
 
 
 def room(plan: Plan, now: Snapshot, conditions: Conditions, history: History) -> Room:
-    """Return the room there is on GPUs that are neither avoided nor cordoned."""
-    return Room(plan, now, {*left(conditions, now.boot_seconds), *cordons(history)})
+    """Return the room on GPUs that a start is not barred from: a hot one would have it wait."""
+    return Room(plan, now, {*avoided(conditions, now.boot_seconds), *cordons(history)})
 
 
 class _Moves:

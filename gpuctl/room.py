@@ -67,6 +67,8 @@ class Room:
                 self._planned[gpu.uuid][replica.name] = known[replica.name]
         stranger = _Tenant(need_bytes=None, home=frozenset())
         there = (*now.owned.values(), *(c for aside in now.aside.values() for c in aside))
+        #: Ids and first processes of what runs or ran as a replica: no strangers.
+        self._ours = {name for c in there for name in (c.id, c.pid) if name is not None}
         for container in there:
             for uuid in container.gpus if container.state in _ALIVE else ():
                 self._running[uuid][container.replica] = known.get(container.replica, stranger)
@@ -110,15 +112,32 @@ class Room:
         others = [tenant for name, tenant in there.items() if name != wished.name]
         needs = [wished.need_bytes, *(tenant.need_bytes for tenant in others)]
         known = [need for need in needs if need is not None]
-        if gpu.memory_total_bytes is not None and len(known) == len(needs):
-            kept = self._plan.vram_headroom_bytes + (gpu.foreign_bytes or 0)
-            return sum(known) <= gpu.memory_total_bytes - kept
-        # Not known: those that shared a card of no more VRAM may share this one.
-        home = _uuids(wished.home)
+        free, home = self._free_bytes(gpu), _uuids(wished.home)
+        if free is not None and len(known) == len(needs):
+            if sum(known) <= free - self._plan.vram_headroom_bytes:
+                return True
+            if not home:
+                return False
+        # Not known, or more than leaves the headroom: those that shared a card of no more VRAM may
+        # share this one.
         if any(not home or tenant.home != home for tenant in others):
             return False
-        least = min((g.memory_total_bytes or 0 for g in wished.home), default=0)
-        return (gpu.memory_total_bytes or 0) >= least
+        least = min((self._free_bytes(own) or 0 for own in wished.home), default=0)
+        return (free or 0) >= least
+
+    def _free_bytes(self, gpu: GpuIdentity) -> int | None:
+        """Return what strangers leave of a card: now, or else when the profile was applied."""
+        if gpu.memory_total_bytes is None:
+            return None
+        reading = self._now.gpus.get(gpu.uuid)
+        if reading is None or reading.processes is None:
+            return gpu.memory_total_bytes - (gpu.foreign_bytes or 0)
+        strangers = (
+            process.used_bytes or 0
+            for process in reading.processes
+            if process.container not in self._ours and process.pid not in self._ours
+        )
+        return gpu.memory_total_bytes - sum(strangers)
 
 
 def _tenant(replica: Replica) -> _Tenant:

@@ -11,6 +11,7 @@ from gpuctl.model import (
     ContainerSpec,
     GpuFacts,
     GpuIdentity,
+    GpuProcess,
     GpuReading,
     HostSettings,
     Inventory,
@@ -189,6 +190,13 @@ class Rack(Stage):
         """Have a GPU near the temperature at which it shuts itself down."""
         facts = GpuFacts(temperature_shutdown_celsius=100.0)
         self._change((index,), temperature_celsius=99.0, facts=facts)
+
+    def cool(self, index: int) -> None:
+        self._change((index,), temperature_celsius=50.0)
+
+    def crowd(self, index: int, *strangers: GpuProcess) -> None:
+        """Have others than replicas on a GPU; nobody is told of where none is named."""
+        self._change((index,), processes=strangers or None)
 
 
 def gpus_of(rack: Rack) -> dict[str, tuple[str, ...]]:
