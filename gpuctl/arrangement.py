@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gpuctl.errors import PlanRefused
-from gpuctl.model import Assignments, Plan, Profile
+from gpuctl.model import Assignment, Assignments, Plan, Profile
 
 log = logging.getLogger("gpuctl")
 
@@ -23,7 +24,7 @@ class Setting:
 
 
 class Arrangement:
-    """A Setting with its latest plan; one that is refused leaves the last good one in force."""
+    """A Setting with its latest plan; what of the moves cannot be planned is left out of it."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -44,4 +45,19 @@ class Arrangement:
             return self.setting.arrange(assignments)
         except PlanRefused as refused:
             log.error("event=plan_refused error=%s", json.dumps(refused.message))
-            return replace(self._plan, refused=refused.message)
+            return replace(self._possible(assignments), refused=refused.message)
+
+    def _possible(self, assignments: Assignments) -> Plan:
+        """
+        Return the plan with as many of the moves as it takes, else the last good one.
+
+        The profile's own replicas come first: what `scale` added must not send one that serves
+        from the reserve back to the GPU that it left.
+        """
+        own = {replica.name for replica in self.setting.plan.replicas}
+        found, kept = self._plan, dict[str, Assignment]()
+        for name in sorted(assignments.moved, key=lambda name: (name not in own, name)):
+            more = {**kept, name: assignments.moved[name]}
+            with suppress(PlanRefused):
+                found, kept = self.setting.arrange(replace(assignments, moved=more)), more
+        return found

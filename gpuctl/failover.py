@@ -57,11 +57,22 @@ class _Moves:
         self.cordoned: set[str] = set()  # by this tick
 
     def events(self) -> Iterator[Event]:
+        return (each for each in self._events() if not self._told(each))
+
+    def _events(self) -> Iterator[Event]:
         for replica in self.plan.replicas:
             yield from self._replica(replica, self.workloads.get(replica.workload))
         for workload in self.plan.workloads:
             yield from self._scaled(workload)
         yield from self._forgotten()
+
+    def _told(self, each: Event) -> bool:
+        """True of a move that was told before: it cannot be planned, and is not told each time."""
+        known = self.history.assignments.moved.get(each.subject)
+        if each.kind != EventKind.MOVED or known is None:
+            return False
+        again = (each.evidence.get("gpus"), each.reason, each.evidence.get("voluntary"))
+        return again == (known.gpus, known.reason, known.voluntary)
 
     def _replica(self, replica: Replica, workload: WorkloadPlan | None) -> Iterator[Event]:
         if replica.surplus:  # 1
