@@ -24,6 +24,10 @@ REMEMBERED = frozenset(
     }
 )
 
+#: The latest that an Event of an earlier boot can be of: the wall clock may have been set back
+#: since, and what a reboot has cured must not count as of this boot.
+_BEFORE_BOOT = -1.0
+
 
 def remember(
     events: Iterable[Event], *, boot_id: str, boot_seconds: float, now: float, cautious: bool
@@ -33,7 +37,7 @@ def remember(
     booted_at = now - boot_seconds
     for event in events:
         same_boot = event.boot_id == boot_id
-        at = event.boot_seconds if same_boot else min(0.0, event.at - booted_at)
+        at = event.boot_seconds if same_boot else min(_BEFORE_BOOT, event.at - booted_at)
         history = fold(history, event, at)
     return history
 
