@@ -36,10 +36,14 @@ def run(scene: Scene) -> Iterable[Verdict]:
 
 
 def _counting(scene: Scene, uuid: str) -> tuple[XidRecord, ...]:
-    """Return the records since an operator last found the GPU well."""
-    known = scene.history.gpu(uuid)
+    """Return the records since an operator last found the GPU well, the oldest first."""
+    known, reading = scene.history.gpu(uuid), scene.now.gpus.get(uuid)
+    # Until a GPU was read its Xids are remembered by its place on the bus.
+    bus = reading.pci_bus_id if reading is not None else None
+    records = (*known.xids, *(scene.history.gpu(bus).xids if bus else ()))
     cleared = known.cleared_at
-    return tuple(each for each in known.xids if cleared is None or each.at > cleared)
+    counting = (each for each in records if cleared is None or each.at > cleared)
+    return tuple(sorted(counting, key=lambda each: each.at))
 
 
 def _around(scene: Scene, uuid: str) -> Around:

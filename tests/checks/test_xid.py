@@ -221,3 +221,13 @@ def test_a_gpu_that_is_not_listed_names_no_process() -> None:
     """The container's own process is known without it."""
     assert on("chat-0", ran(reported(31, pid=107), gpus=[])) is None
     assert on("chat-0", ran(reported(31, pid=100), gpus=[])) is not None
+
+
+def test_what_was_told_before_a_gpu_was_read_counts_for_it() -> None:
+    """NVML that hung at the boot leaves the kernel's bus id, which is whose it turns out to be."""
+    bus = "00000000:06:00.0"
+    known = [make.gpu(pci_bus_id=bus), make.gpu(1, pci_bus_id="00000000:07:00.0")]
+    verdicts = ran(reported(48, gpu=bus), group=(0, 1), gpus=known)
+    assert [(v.subject, v.reason, v.remedy) for v in verdicts] == [("GPU-0", "xid_48", "avoid")]
+    cleared = make.event("intent", "GPU-0", "uncordon", NOW - 50)
+    assert ran(reported(48, gpu=bus), cleared, gpus=known) == []
