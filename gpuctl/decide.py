@@ -144,7 +144,9 @@ class _Deciding:
             yield from self._under_way(name, history.attempt)
             return
         step = stranger(name, self.plan, self.now, history)
-        if step is not None:
+        # After the events were lost it may be one that `scale` added.
+        kept = self.history.cautious and not self.history.wanted(name, name.rpartition("-")[0])
+        if step is not None and (step.step != "terminate" or not kept):
             yield step
 
     def _under_way(self, name: str, attempt: Attempt) -> Iterator[Action]:

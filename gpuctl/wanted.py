@@ -39,9 +39,9 @@ def must_go(history: History, replica: Replica, container: ContainerReading) -> 
     renewal = history.renewed(replica.name, replica.workload)
     if renewal is not None and renewal.at > known.container_at:
         return "renew", True
-    if container.digest != replica.digest:
-        return (moved.reason if moved is not None else "profile_changed"), True
-    return "", True
+    if container.digest == replica.digest or (history.cautious and moved is None):
+        return "", True  # where it was moved to may be among what was lost
+    return (moved.reason if moved is not None else "profile_changed"), True
 
 
 def renewed_since(history: History, replica: Replica, at: float) -> bool:
