@@ -6,6 +6,7 @@ The daemon and its planner are the real ones, on fakes; it may be killed between
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -160,7 +161,7 @@ class Cards(RuleBasedStateMachine):
 
 Cards.TestCase.settings = settings(
     derandomize=True,  # the same stories at every run
-    max_examples=30,
+    max_examples=200 if os.environ.get("GPUCTL_SOAK") else 5,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

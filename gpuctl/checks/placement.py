@@ -7,7 +7,8 @@ for, fewer replicas than `scale` asked for: none of it passes by itself, so all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from gpuctl.avoidance import cordons, left
 from gpuctl.model import Evidence, Json, Replica, State, Verdict
@@ -20,16 +21,15 @@ _ALIVE = ("running", "paused")
 def run(scene: Scene) -> Iterable[Verdict]:
     """Judge each cordoned GPU, each replica that is not at home, each workload that was scaled."""
     yield from _cordoned(scene)
+    barred = dict.fromkeys(cordons(scene.history), "gpu_cordoned")
+    barred |= left(scene.before, scene.now.boot_seconds)
     for replica in scene.plan.replicas:
         if desired(scene.history, replica, running=False):
-            yield from _replica(scene, replica)
+            yield from _replica(scene, replica, barred)
+    there = Counter(replica.workload for replica in scene.plan.replicas if not replica.surplus)
     for workload in scene.plan.workloads:
-        there = sum(
-            replica.workload == workload.name and not replica.surplus
-            for replica in scene.plan.replicas
-        )
-        if there < workload.wanted:
-            told: Evidence = {"wanted": workload.wanted, "placed": there}
+        if there[workload.name] < workload.wanted:
+            told: Evidence = {"wanted": workload.wanted, "placed": there[workload.name]}
             yield _verdict(workload.name, "degraded", "scale_unfulfilled", told)
     if scene.plan.refused:
         told = {"error": scene.plan.refused}
@@ -50,9 +50,8 @@ def _cordoned(scene: Scene) -> Iterator[Verdict]:
         yield _verdict(uuid, "degraded", "gpu_cordoned", told)
 
 
-def _replica(scene: Scene, replica: Replica) -> Iterator[Verdict]:
-    barred = dict.fromkeys(cordons(scene.history), "gpu_cordoned")
-    barred |= left(scene.before, scene.now.boot_seconds)
+def _replica(scene: Scene, replica: Replica, barred: Mapping[str, str]) -> Iterator[Verdict]:
+    """Judge one replica; *barred* has the GPUs that nothing may be started on, and why."""
     bad = [gpu.uuid for gpu in replica.gpus if gpu.uuid in barred]
     if bad:
         container = scene.now.own(replica.name)

@@ -19,7 +19,7 @@ import tomlkit
 from tests.cli import fake_docker
 from tests.rig.nvml import FakeNvml
 
-pytestmark = pytest.mark.nvml
+pytestmark = [pytest.mark.nvml, pytest.mark.program]
 
 MIB, GIB = 1024**2, 1024**3
 HOSTS = ("p106x8", "a100x8", "a6000x2", "rtx3090")

@@ -13,6 +13,8 @@ import pytest
 
 from gpuctl.host_state import find
 
+pytestmark = pytest.mark.program
+
 PROFILE = """\
 schema = 1
 [host]
