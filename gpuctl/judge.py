@@ -15,14 +15,28 @@ def judge(checks: Sequence[Check], scene: Scene) -> Conditions:
     """
     Return what every check says, with how long it has said so.
 
-    After a gap between ticks every streak starts again: what was seen before says little.
+    After a gap between ticks every streak starts again: what was seen before says little. A GPU
+    that was avoided for what was read of it stays so until it is read again.
     """
     if scene.now.gap:
         scene = replace(scene, before={})
-    return {
+    found = {
         (verdict.check, verdict.subject): _condition(verdict, scene)
         for check in checks
         for verdict in check.run(scene)
+    }
+    return {**_lasting(scene), **found}
+
+
+def _lasting(scene: Scene) -> Conditions:
+    """Return why GPUs were avoided by the last readings, while there are no newer ones."""
+    if "gpus" not in scene.now.errors:
+        return {}
+    return {
+        key: condition
+        for key, condition in scene.before.items()
+        if condition.verdict.remedy == "avoid"
+        and condition.verdict.reading_boot_seconds is not None
     }
 
 

@@ -68,3 +68,19 @@ def test_a_gap_begins_everything_anew() -> None:
     assert judge([check], scene) == {}
     assert judge([check], replace(scene, now=make.snapshot())) == {}
     assert seen == [0, 1]
+
+
+def test_what_a_gpu_was_avoided_for_stays_while_it_cannot_be_read() -> None:
+    """A sick card is what hangs its driver: no news of it is no good news."""
+    read: dict[str, Any] = {"remedy": "avoid", "reading_boot_seconds": NOW - 60}
+    lost = make.condition("gpu_missing", "GPU-0", reason="gpu_lost", **read)
+    hot = make.condition("thermal", "GPU-0", state="degraded", reading_boot_seconds=NOW - 60)
+    told = make.condition("xid", "GPU-0", reason="xid_79", remedy="avoid")
+    before = (lost, hot, told)
+    unread = make.snapshot(errors={"gpus": "no answer"})
+    assert judge([], make.scene(unread, before=before)) == make.conditions(lost)
+    assert judge([], make.scene(make.snapshot(), before=before)) == {}
+    found = Verdict(check="gpu_missing", subject="GPU-0", state="ok")
+    check = Check(name="gpu_missing", order=50, run=lambda _: [found])
+    held = judge([check], make.scene(unread, before=before))
+    assert [condition.verdict for condition in held.values()] == [found]
