@@ -48,6 +48,11 @@ def overfull(on_it: Sequence[Sized], budget_bytes: int, others: Sequence[Other])
             break
     if not said:
         yield _LEAST_HELP
+    for one in _heaviest(on_it):
+        # The highest that ever was: of a leak, or of a request that does not come again.
+        if one.vram is not None and one.vram.source == "measured":
+            held = f"{format_bytes(one.vram.total_bytes)} were measured"
+            yield f"{one.workload.name}: {held}: where it needs less, say so with its `vram`"
 
 
 def smaller(one: Sized, fits: Fits) -> Iterator[str]:

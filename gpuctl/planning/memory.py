@@ -89,9 +89,10 @@ def measure_key(workload: Workload, slot: Slot) -> str:
     """Return what a measurement is stored under: all that changes what the replica takes."""
     given = {name: value for name, value in workload.options.items() if value is not None}
     options = json.dumps(given, sort_keys=True, default=str, separators=(",", ":"))
-    arguments = "\0".join((*workload.command, *workload.args))
-    # Arguments may hold a key, and what an Event is stored under is shown.
-    digest = hashlib.sha256(arguments.encode()).hexdigest()[:8] if arguments else ""
+    told = (f"{name}={value}" for name, value in sorted(workload.environment.items()))
+    said = "\0".join((*workload.command, *workload.args, *told))
+    # It may hold a key, and what an Event is stored under is shown.
+    digest = hashlib.sha256(said.encode()).hexdigest()[:8] if said else ""
     parts = (
         workload.engine,
         workload.model,

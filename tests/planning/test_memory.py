@@ -166,6 +166,17 @@ def test_what_was_measured_counts() -> None:
     assert measure_key(workload(context=4096, args=("--x",)), slot) != measure_key(asked, slot)
 
 
+def test_what_the_environment_says_is_another_model() -> None:
+    """An image of one's own is often told its model by a variable, which may be a secret."""
+    slot = Slot(index=0, gpus=(RTX_3090,), port=8081, runtime="docker")
+    keys = {
+        measure_key(workload(engine="container", model="", environment=told), slot)
+        for told in ({}, {"MODEL_NAME": "whisper"}, {"MODEL_NAME": "ocr"}, {"TOKEN": "ocr"})
+    }
+    assert len(keys) == 4
+    assert not any("whisper" in key for key in keys)
+
+
 def test_less_was_measured_than_weights_and_cache() -> None:
     """Where a measurement leaves nothing for the rest, the rest is not known."""
     key = made(workload(context=4096)).replicas[0].vram
@@ -239,7 +250,9 @@ def test_only_measured_and_too_much(facts: ModelFacts) -> None:
     assert shape.measure_key != measure_key(asked, slot)
     more = {shape.measure_key: 7 * GIB}
     error = refused(asked, facts=facts, on=host((P106,)), measured=more)
-    assert error.hint == _HELP
+    assert error.hint.splitlines() == [
+        _HELP, "chat: 7 GiB were measured: where it needs less, say so with its `vram`"
+    ]  # fmt: skip
 
 
 def test_a_model_of_unknown_size() -> None:
