@@ -1,7 +1,8 @@
 """
 Is a GPU too hot?
 
-1. within a few degrees of the temperature at which the card turns itself off: it is not used
+1. within a few degrees of the temperature at which the card turns itself off: it is not used until
+   it has cooled by the margin of a level
 2. hot: it gets fewer requests (`heat` says how many fewer), and nothing else is done
 """
 
@@ -33,7 +34,10 @@ def _judge(gpu: GpuReading, celsius: float, scene: Scene) -> Verdict:
         "critical_celsius": critical_celsius(gpu, settings),
     }
     shutdown = facts.temperature_shutdown_celsius if facts is not None else None
-    if shutdown is not None and celsius >= shutdown - settings.shutdown_margin_celsius:  # 1
+    before = scene.before.get(("thermal", gpu.uuid))
+    held = before is not None and before.verdict.reason == "near_shutdown"
+    margin = settings.shutdown_margin_celsius + (settings.heat_margin_celsius if held else 0.0)
+    if shutdown is not None and celsius >= shutdown - margin:  # 1
         evidence["shutdown_celsius"] = shutdown
         return _verdict(gpu, scene, "failed", "near_shutdown", evidence)
     if level in _REASONS:  # 2

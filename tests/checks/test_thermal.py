@@ -43,6 +43,24 @@ def test_thermal(celsius: float, level: str, state: str, reason: str, remedy: st
     assert verdict.patience_readings == (2 if remedy == "avoid" else 1)
 
 
+@pytest.mark.parametrize(
+    ("celsius", "reason"),
+    [
+        pytest.param(98.0, "near_shutdown", id="a-degree-cooler-is-no-change"),
+        pytest.param(96.0, "near_shutdown", id="at-the-margin"),
+        pytest.param(95.9, "heat_critical", id="below-it"),
+    ],
+)
+def test_a_card_near_its_shutdown_cools_before_it_is_used_again(
+    celsius: float, reason: str
+) -> None:
+    """As a level of heat is left: else a start would heat what has just been let go of."""
+    found = scene(make.gpu(temperature_celsius=celsius, facts=FACTS), heat="critical")
+    before = make.condition("thermal", "GPU-0", reason="near_shutdown")
+    (verdict,) = thermal.CHECK.run(replace(found, before=make.conditions(before)))
+    assert verdict.reason == reason
+
+
 def test_what_is_told_of_heat() -> None:
     """The temperature, the card's own limit, and what is done about it."""
     gpu = make.gpu(temperature_celsius=90.0, facts=FACTS)
