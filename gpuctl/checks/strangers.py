@@ -26,10 +26,21 @@ def run(scene: Scene) -> Iterable[Verdict]:
         if gpu.processes is None:
             continue
         replicas = planned.get(gpu.uuid, [])
-        if any(scene.history.replica(r.name).attempt is not None for r in replicas):
-            continue  # what is being started is not known by its container yet
+        # What is being started is not known by its container yet.
+        starting = any(scene.history.replica(r.name).attempt is not None for r in replicas)
+        if starting or _outdated(scene):
+            before = scene.before.get((CHECK.name, gpu.uuid))
+            yield from [before.verdict] if before is not None else []
+            continue
         strangers = [each for each in gpu.processes if each.container not in ours]
         yield _judge(gpu, replicas, strangers, scene)
+
+
+def _outdated(scene: Scene) -> bool:
+    """True when the GPUs were read before the last deed: who has moved since is listed there."""
+    read = scene.now.gpus_boot_seconds
+    acted = max((known.closed_at for known in scene.history.replicas.values()), default=0.0)
+    return read is None or read < acted
 
 
 def _ours(scene: Scene) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpuctl.checks import cuda_oom, strangers, vram_creep
+from gpuctl.judge import judge
 from gpuctl.model import ContainerReading, Event, GpuProcess, Verdict
 from gpuctl.trends import Held, Trends
 from tests import make
@@ -77,6 +78,23 @@ def test_the_last_container_of_a_replica_is_no_stranger() -> None:
     """It has just ended, and its process goes on for a moment."""
     (verdict,) = shared(process(9, GIB, "gone"), past=make.served(id_="gone"))
     assert verdict.state == "ok"
+
+
+def test_a_reading_from_before_the_last_deed_accuses_nobody() -> None:
+    """A replica serves from elsewhere before the GPU that it has left is read again."""
+    moved = make.served(id_="new", at=NOW + 1)
+    assert shared(process(9, GIB, "gone"), past=moved) == []
+
+
+def test_what_was_known_of_strangers_holds_until_the_next_reading() -> None:
+    """No start and no stop of a replica makes one go away for a moment."""
+    replica, gpu = make.replica(), make.gpu(processes=(process(9, GIB),))
+    now = make.snapshot(make.container(), gpus=[gpu])
+    before = judge([strangers.CHECK], make.scene(now, replica))
+    past = make.history(make.served(at=NOW + 1))
+    scene = make.scene(now, replica, past=past, before=before.values())
+    assert list(strangers.CHECK.run(scene)) == [each.verdict for each in before.values()]
+    assert [each.verdict.reason for each in before.values()] == ["vram_held_by_others"]
 
 
 def test_where_a_start_is_under_way_nobody_is_accused() -> None:
