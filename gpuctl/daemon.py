@@ -191,11 +191,13 @@ class Daemon:
             trends=self._trends,
         )
         conditions = judge(self._checks, scene)
+        moves = failover(plan, now, conditions, self.journal.history)
+        observing = plan.watchdog.mode == "observe"
         self.journal.record(
             [
                 *transitions(plan, now, conditions, self.journal.history),
                 *changes(self._conditions, conditions, now),
-                *failover(plan, now, conditions, self.journal.history),
+                *(() if observing else moves),
                 *self._hourly(now),
                 *self._measured(plan, now),
             ]
@@ -203,7 +205,7 @@ class Daemon:
         self._conditions = conditions
         plan = self._plan()
         decision = decide(plan, now, conditions, self.journal.history, self.instance)
-        waits = self._act(decision, plan, now)
+        waits = _said(decision, moves) if observing else self._act(decision, plan, now)
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus()
         gateway = self._arrangement.setting.profile.gateway
@@ -292,11 +294,6 @@ class Daemon:
 
     def _act(self, decision: Decision, plan: Plan, now: Snapshot) -> Mapping[str, Wait]:
         """Commit what is decided, then begin it; return what the replicas wait for."""
-        if plan.watchdog.mode == "observe":
-            return dict(decision.waits) | {
-                action.replica: Wait(reason=f"observe_only: {action.reason}")
-                for action in decision.actions
-            }
         if decision.withdrawn:
             self._attempts.withdraw(decision.withdrawn)
             self._inbox.put("withdrawn")  # what follows from it is decided at once
@@ -317,6 +314,14 @@ class Daemon:
             self._inbox.put("drain")
         else:
             self._attempts.begin(item, seconds)
+
+
+def _said(decision: Decision, moves: tuple[Event, ...]) -> Mapping[str, Wait]:
+    """Return what the replicas wait for where nothing is done: first of all, for anybody to act."""
+    would = {each.subject: f"moved {each.reason}" for each in moves if each.kind == EventKind.MOVED}
+    would |= {action.replica: action.reason for action in decision.actions}
+    said = {name: Wait(reason=f"observe_only: {reason}") for name, reason in would.items()}
+    return {**decision.waits, **said}
 
 
 def _new_id() -> str:

@@ -35,8 +35,6 @@ def failover(
     """Return what is cordoned and what moves; nothing while the runtime is unread."""
     if "runtime" in now.errors or now.runtime_boot_seconds is None:
         return ()
-    if plan.watchdog.mode == "observe":
-        return ()
     return tuple(_Moves(plan, now, conditions, history).events())
 
 

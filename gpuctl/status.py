@@ -128,6 +128,8 @@ class _Fold:
         uuids = tuple(gpu.uuid for gpu in replica.gpus)
         if container is not None and running:
             uuids = placed(container, replica)
+        if wait is not None and wait.reason.startswith("observe_only"):
+            reason = wait.reason  # of what serves as well: there is no other place to say it
         boot = self.now.boot_seconds
         return ReplicaStatus(
             name=replica.name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpuctl.model import Variant
+from tests import make
 from tests.moving import Rack, gpus_of
 from tests.stage import Killed
 
@@ -262,10 +264,14 @@ def test_without_docker_nothing_moves() -> None:
 
 
 def test_in_observe_mode_nothing_moves() -> None:
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), mode="observe")
+    """What would be moved is said, and the journal is as it was."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.profile = replace(rack.profile, watchdog=replace(make.SETTINGS, mode="observe"))
+    rack.ask("up")
     rack.lose(0)
     rack.pass_(20)
-    assert rack.tale("moved", "cordoned") == []
+    assert (rack.tale("moved", "cordoned"), gpus_of(rack)) == ([], {"chat-0": ("GPU-0",)})
+    assert rack.row()["reason"] == "observe_only: moved gpu_lost"
 
 
 def test_what_is_stopped_does_not_take_a_reserve() -> None:
