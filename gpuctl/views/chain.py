@@ -17,8 +17,13 @@ from gpuctl.views import journal, words
 _CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED, EventKind.MOVED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
 _SIGNS = frozenset({EventKind.CONDITION, EventKind.CORDONED, EventKind.XID})
-#: Intents that lead to a move.
-_MOVES = frozenset({"cordon", "uncordon", "failover", "scale"})
+#: Intents that lead to a move, and the reasons of those moves.
+_MOVES = {
+    "cordon": ("cordoned",),
+    "uncordon": ("moved_back",),
+    "failover": ("failover_cpu", "moved_back"),
+    "scale": ("scaled",),
+}
 
 #: Intents after which a replica is not meant to be ready.
 _ENDS = frozenset({"stop", "down"})
@@ -57,7 +62,8 @@ def last(events: Sequence[Event]) -> tuple[Event, ...]:
     before = [i for i in causes if i <= deed]
     newest = max(failures, default=-1)
     start = max(newest, max(before, default=-1)) if before or failures else max(deed, 0)
-    while start > 0 and _is_sign(events[start - 1], events[start]):
+    why = events[start].reason if events else ""
+    while start > 0 and _is_sign(events[start - 1], events[start], why):
         start -= 1
     return tuple(_until_ready(_told_once(events[start:])))
 
@@ -104,7 +110,9 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
                 yield f"{'':30}{name}: {value}"
         told = journal.log_lines(event.evidence)
         if told:
-            yield f"{'':30}last lines of its log (`gpuctl logs {subject} --previous` has more):"
+            # Not of the chain's subject, which may be a GPU.
+            more = f"`gpuctl logs {event.subject} --previous` has more"
+            yield f"{'':30}last lines of its log ({more}):"
             yield from (f"{'':30}| {text}" for text in told[-_LOG_LINES:])
 
 
@@ -185,11 +193,12 @@ def _until_ready(events: Iterable[Event]) -> Iterator[Event]:
             return
 
 
-def _is_sign(earlier: Event, later: Event) -> bool:
+def _is_sign(earlier: Event, later: Event, why: str) -> bool:
+    """True when the earlier one led to the later, in a chain that begins for that reason."""
     seconds = _seconds(earlier, later)
     if earlier.kind in (EventKind.FAILED, EventKind.MOVED):
         return seconds == 0.0 and later.kind is not EventKind.ATTEMPT  # of one moment
-    if earlier.kind is EventKind.INTENT and earlier.reason not in _MOVES:
+    if earlier.kind is EventKind.INTENT and why not in _MOVES.get(earlier.reason, ()):
         return False
     return earlier.kind in (*_SIGNS, EventKind.INTENT) and seconds <= _SIGN_SECONDS
 

@@ -189,3 +189,48 @@ def test_nothing_happened() -> None:
     assert list(chain.lines("chat-3", chain.last([]), UTC)) == [
         "chat-3: nothing has happened to it yet"
     ]
+
+
+def lost(happened: Make) -> list[Event]:
+    """A GPU that is lost soon after an operator scaled the workload."""
+    return [
+        happened("intent", "chat", -60, "scale", counts={"chat": 4}),
+        happened("condition", "GPU-2", 0, "gpu_lost"),
+        happened("moved", "chat-3", 0, "gpu_lost", gpus=("GPU-5",), voluntary=False),
+        happened("attempt", "chat-3", 0.1, "gpu_lost", action="start", attempt="b"),
+        happened("evidence", "chat-3", 0.4, "gpu_lost", log=("lost",)),
+        happened("done", "chat-3", 0.5, "gpu_lost", attempt="b", seconds=0.4),
+        happened("ready", "chat-3", 14.0, container="new"),
+    ]
+
+
+def test_a_wish_that_did_not_lead_to_the_move_is_not_its_cause(happened: Make) -> None:
+    """What an operator asked for a minute before has nothing to do with a GPU that is lost."""
+    found = chain.last(lost(happened))
+
+    assert chain.headline("chat-3", found) == (
+        "chat-3: moved to GPU-5, because gpu_lost; ready again after 14 s"
+    )
+    assert [str(event.kind) for event in found][:2] == ["condition", "moved"]
+
+
+def test_a_cordon_is_the_cause_of_its_move(happened: Make) -> None:
+    """The wish and the move that follows from it are one chain."""
+    events = [
+        happened("intent", "GPU-2", 0, "cordon"),
+        happened("moved", "chat-3", 0.1, "cordoned", gpus=("GPU-5",), voluntary=True),
+        happened("attempt", "chat-3", 0.2, "cordoned", action="start", attempt="b"),
+    ]
+
+    assert chain.headline("chat-3", chain.last(events)) == (
+        "chat-3: an operator asked for `cordon`; not ready yet"
+    )
+
+
+def test_a_log_is_where_its_replica_is_named(happened: Make) -> None:
+    """The chain of a GPU shows what its replica wrote: a GPU has no log."""
+    told = list(chain.lines("GPU-2", chain.last(lost(happened)), UTC))
+
+    assert [line.strip() for line in told if "has more" in line] == [
+        "last lines of its log (`gpuctl logs chat-3 --previous` has more):"
+    ]
