@@ -43,7 +43,7 @@ def events(session: Session, wanted: Wanted, *, as_json: bool, follow: bool) -> 
         _heard_of(session, wanted.subject)
     while True:
         for event in read(session, wanted):
-            line = printable.line(journal.named(journal.line(event), names))
+            line = printable.line(journal.line(event, names=names))
             show(json.dumps(journal.document(event)) if as_json else line, flush=follow)
             wanted = replace(wanted, after=event.id)
         if not follow:

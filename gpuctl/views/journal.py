@@ -33,17 +33,22 @@ _UNITS = (
 )
 
 
-def line(event: Event, zone: tzinfo | None = None) -> str:
-    """Return one event on one line: when, about what, what, why, with which evidence."""
+def line(event: Event, zone: tzinfo | None = None, names: Mapping[str, str] | None = None) -> str:
+    """
+    Return one event on one line: when, about what, what, why, with which evidence.
+
+    A GPU is called as *names* calls its UUID.
+    """
+    subject = named(event.subject, names or {})
     told = ", ".join(f"{name} {value}" for name, value in details(event.evidence, zone))
     parts = [
         moment(event.at, zone),
-        f"{event.subject or 'everything':12}",
+        f"{subject or 'everything':12}",
         f"{event.kind:10}",
         event.reason,
         f"({told})" if told else "",
     ]
-    return "  ".join(part for part in parts if part).rstrip()
+    return named("  ".join(part for part in parts if part).rstrip(), names or {})
 
 
 def named(text: str, names: Mapping[str, str]) -> str:
@@ -94,15 +99,15 @@ def _detail(name: str, value: Any, zone: tzinfo | None) -> tuple[str, str]:
     for suffix, write in _UNITS:
         if measured and name.endswith(suffix):
             return name.removesuffix(suffix).replace("_", " "), write(value)
-    return name.replace("_", " "), _plain(name, value)
+    return name.replace("_", " "), _plain(name, value, zone)
 
 
-def _plain(name: str, value: Any) -> str:
+def _plain(name: str, value: Any, zone: tzinfo | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(str(key), item)}" for key, item in value.items())
+        return ", ".join(" ".join(_detail(str(key), item, zone)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(name, item) for item in value)
+        return ", ".join(_plain(name, item, zone) for item in value)
     # Docker's own short form of an id is twelve digits.
     return str(value)[:12] if name == "container" else str(value)

@@ -47,7 +47,7 @@ def screen(
     room = min(_EVENTS, lines - taken - len(shown) - bool(left) - 2)
     if events and room >= _LEAST_EVENTS:
         below.append(Text("\nlast events", style="bold"))
-        told = (journal.named(journal.line(event), names) for event in events[-room:])
+        told = (journal.line(event, names=names) for event in events[-room:])
         below += [Text(line, no_wrap=True, overflow="ellipsis") for line in told]
     return Group(*above, *middle, *below, Text("\nq quits", style="dim"))
 

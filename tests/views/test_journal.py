@@ -35,6 +35,25 @@ def test_nested_evidence(happened: Callable[..., Event]) -> None:
     }
 
 
+def test_units_within_evidence(happened: Callable[..., Event]) -> None:
+    """A process in a list holds GiB, too, and not `vram_bytes 2147483648`."""
+    told = [{"pid": 9, "vram_bytes": 2 * 2**30}]
+
+    assert dict(journal.details({"processes": told}, UTC)) == {"processes": "pid 9, vram 2 GiB"}
+
+
+def test_gpus_stand_in_their_column(happened: Callable[..., Event]) -> None:
+    """The name of a GPU is shorter than its UUID, and what follows stands where it always does."""
+    events = [happened("xid", "GPU-8c665110", 0, "79"), happened("ready", "chat-3", 0)]
+
+    lines = [journal.line(event, UTC, {"GPU-8c665110": "gpu 3"}) for event in events]
+
+    assert lines == [
+        "2027-01-15 08:00:00  gpu 3         xid         79",
+        "2027-01-15 08:00:00  chat-3        ready",
+    ]
+
+
 def test_document(happened: Callable[..., Event]) -> None:
     """The JSON of an event has the keys that scripts rely on."""
     made: dict[str, Any] = journal.document(happened("ready", "chat-3", 0, seconds=1.5))
