@@ -7,9 +7,12 @@ The engine keeps its last 256 events only, so they are followed while a test goe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, cast
 
@@ -87,3 +90,30 @@ class EngineRecord:
         nanoseconds = int(event["timeNano"])
         self._since = f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
         self._told[nanoseconds, str(event["Actor"]["ID"]), str(event["Action"])] = event
+
+
+def overlap(events: Iterable[Mapping[str, Any]]) -> float:
+    """
+    Return the longest time (s) that two containers of one replica ran at once.
+
+    *events* are the engine's own, oldest first; a container that only dies ran from the beginning.
+    """
+    spans: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for event in events:
+        replica = event["Actor"]["Attributes"].get("gpuctl.replica")
+        if replica is None or event["Action"] not in ("start", "die"):
+            continue
+        at = event["timeNano"] / 1e9
+        own = spans.setdefault(replica, {}).setdefault(event["Actor"]["ID"], [])
+        if event["Action"] == "start":
+            own.append((at, math.inf))
+        else:
+            own.append((own.pop()[0] if own else 0.0, at))
+    pairs = (
+        (one, other)
+        for containers in spans.values()
+        for first, second in itertools.combinations(containers.values(), 2)
+        for one, other in itertools.product(first, second)
+    )
+    both = (min(a[1], b[1]) - max(a[0], b[0]) for a, b in pairs)
+    return max((0.0, *both))

@@ -7,9 +7,7 @@ that an operator has.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import math
 import os
 import shutil
 import signal
@@ -17,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,33 +296,6 @@ class Host:
         """Return the host's pid of a replica's engine: the child of the container's init."""
         told = self.client.inspect_container(f"gpuctl-{name}")
         return engine_pid(int(told["State"]["Pid"]))
-
-
-def overlap(events: Iterable[Mapping[str, Any]]) -> float:
-    """
-    Return the longest time (s) that two containers of one replica ran at once.
-
-    *events* are the engine's own, oldest first; a container that only dies ran from the beginning.
-    """
-    spans: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for event in events:
-        replica = event["Actor"]["Attributes"].get("gpuctl.replica")
-        if replica is None or event["Action"] not in ("start", "die"):
-            continue
-        at = event["timeNano"] / 1e9
-        own = spans.setdefault(replica, {}).setdefault(event["Actor"]["ID"], [])
-        if event["Action"] == "start":
-            own.append((at, math.inf))
-        else:
-            own.append((own.pop()[0] if own else 0.0, at))
-    pairs = (
-        (one, other)
-        for containers in spans.values()
-        for first, second in itertools.combinations(containers.values(), 2)
-        for one, other in itertools.product(first, second)
-    )
-    both = (min(a[1], b[1]) - max(a[0], b[0]) for a, b in pairs)
-    return max((0.0, *both))
 
 
 def tag_programs(client: APIClient) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import Host, Ran, overlap, workload
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import Host, Ran, workload
 from tests.rig.dockerd import PrivateEngine
 
 pytestmark = pytest.mark.docker

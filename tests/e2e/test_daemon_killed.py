@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import P106_TENTH, Host, overlap, workload
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import P106_TENTH, Host, workload
 from tests.rig.dockerd import PrivateEngine, engine_events
 from tests.rig.http import order
 from tests.rig.waiting import wait_for

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import Host, overlap, workload
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
 from tests.rig.waiting import wait_for

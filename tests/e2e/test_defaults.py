@@ -21,8 +21,8 @@ from typing import Any, cast
 import pytest
 import tomlkit
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import GPUSIM, MODEL, MODELS, Host, overlap
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import GPUSIM, MODEL, MODELS, Host
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
 from tests.rig.images import rig_mounts

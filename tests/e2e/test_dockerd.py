@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import P106_TENTH, Host, overlap, workload
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import P106_TENTH, Host, workload
 from tests.rig import images
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine_record import EngineRecord
-from tests.e2e.host import LLAMA, P106_TENTH, Host, overlap, workload
+from tests.e2e.engine_record import EngineRecord, overlap
+from tests.e2e.host import LLAMA, P106_TENTH, Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
 from tests.rig.images import REPOSITORY

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import reaction
-from tests.e2e.host import overlap
+from tests.e2e.engine_record import overlap
 from tests.e2e.reaction import Stage
 from tests.rig.dockerd import PrivateEngine
 
