@@ -43,6 +43,8 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
         if row.refuse is not None:
             refusal = row.refuse(replace(profile, workloads=workloads), environment[row.variable])
             mistakes += [_mistake(row, refusal)] if refusal else []
+        if row.twin and environment.get(row.twin, "") not in ("", environment[row.variable]):
+            mistakes.append(_mistake(row, f"{row.twin} says otherwise; set one of them"))
         if row.change is not None:
             changed = _changed(row, environment[row.variable], workloads, mistakes)
             used |= {row.variable: environment[row.variable]} if row.fitting(workloads) else {}

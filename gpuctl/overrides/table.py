@@ -31,6 +31,7 @@ class Row:
     engines: tuple[str, ...] = ("vllm",)  # whose workloads `change` takes
     groups: bool = False  # only those of several GPUs a replica
     single: bool = False  # where several fit, it does not tell which is meant
+    twin: str = ""  # another variable of the same meaning: if both are set, they have to agree
     refuse: Refuse | None = None  # "what; hint", or None where nothing is wrong
     ignored: str = ""  # why it changes nothing
     hint: str = ""
@@ -74,8 +75,9 @@ def _tensor_parallel(profile: Profile, text: str) -> str | None:
         return None
     indexes = ", ".join(str(index) for index in range(wanted))
     groups = f"[[{indexes}]]" if wanted > 1 else f"[{indexes}]"
+    each = "1 GPU" if wanted == 1 else f"{wanted} GPUs"
     return (
-        f"{wanted} GPUs a replica, and {', '.join(others)}: it follows from the workload's GPUs;"
+        f"{each} a replica, and {', '.join(others)}: it follows from the workload's GPUs;"
         f" write gpus = {groups}, with the GPUs you mean"
     )
 
@@ -84,10 +86,8 @@ def _device(profile: Profile, text: str) -> str | None:
     on_gpus = [w.name for w in profile.workloads if w.gpus != "none"]
     if text.lower() != "cpu" or not on_gpus:
         return None
-    return (
-        f"cpu, and {', '.join(on_gpus)} run on GPUs;"
-        ' write gpus = "none", or fallback = "cpu" for when GPUs fail'
-    )
+    names = f"{', '.join(on_gpus)} {'runs' if len(on_gpus) == 1 else 'run'}"
+    return f'cpu, and {names} on GPUs; write gpus = "none", or fallback = "cpu" for when GPUs fail'
 
 
 def _inline_key(profile: Profile, _: str) -> str | None:
@@ -173,6 +173,7 @@ _ENGINE = (
         does="as `MODEL_NAME`",
         change=changes.model,
         single=True,
+        twin="MODEL_NAME",
     ),
     Row(
         variable="MODEL_CACHE_DIR",
@@ -216,6 +217,7 @@ _CONTAINER = (
             change=changes.variable(today),
             engines=("vllm", "container"),
             groups=True,
+            twin="" if name == today else today,
         )
         for name, today, does in (
             (

@@ -335,6 +335,27 @@ def test_all_mistakes_at_once() -> None:
     assert len(refused(environment)) == 4
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("MODEL_PATH", "MODEL_NAME"), ("NCCL_BLOCKING_WAIT", "TORCH_NCCL_BLOCKING_WAIT")],
+)
+def test_two_of_one_meaning_have_to_agree(one: str, other: str) -> None:
+    """Which of them is meant nobody can tell; the same twice is no mistake."""
+    found = refused({one: "0", other: "1"})
+    assert found == ((f"environment: {one}: {other} says otherwise", "set one of them"),)
+    environment = {one: "1", other: "1"}
+    assert overrides.apply(profile(), environment).overrides.get(other) in (None, "1")
+
+
+def test_one_is_not_several() -> None:
+    """A single workload `runs`, and one GPU is a `GPU`."""
+    mistakes = refused({"DEVICE": "cpu", "TP_SIZE": "1"}, LLM)
+    assert [message for message, _ in mistakes] == [
+        "environment: TP_SIZE: 1 GPU a replica, and llm has 2: it follows from the workload's GPUs",
+        "environment: DEVICE: cpu, and llm runs on GPUs",
+    ]
+
+
 def test_what_was_used_is_recorded() -> None:
     """Applied again without them the profile keeps what it was applied with, and its record."""
     environment = {"MAX_MODEL_LEN": "1024", "TP_SIZE": "2", "NCCL_DEBUG": "INFO", "HF_TOKEN": "x"}
