@@ -98,7 +98,8 @@ def named(name: str, gpus: Sequence[tuple[int, str]]) -> str:
 
 def _failed_over(subject: str, to: str, who: Mapping[str, Json], at: Present) -> Event:
     if to not in ("cpu", "gpu"):
-        raise UsageError(f"failover goes to cpu or gpu, not {to!r}")
+        what = f"failover goes to cpu or gpu, not {to!r}"
+        raise UsageError(what, "write `gpuctl failover cpu`, and `gpuctl failover gpu` to end it")
     replicas = [r for r in at.plan.replicas if subject in ("", r.name, r.workload)]
     if not replicas:
         raise NotFound(

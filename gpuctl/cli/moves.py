@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 _SERVING = ("ready", "busy", "degraded")
 #: A GPU that is in one of these is used again.
 _USED = ("ok", "reserve")
+#: One that is in one of these is not, whatever an operator says.
+_GONE = ("lost", "missing")
 
 
 def scale(session: Session, written: Iterable[str], *, wait: bool, timeout: float) -> int:
     """Have so many replicas of each workload; return the exit code."""
-    counts = dict(_count(each) for each in written)
+    counts = _counts(written)
     words = ", ".join(f"{name}={count}" for name, count in counts.items())
     event = compose.ask(session, "scale", counts=counts)
 
@@ -82,7 +84,9 @@ def uncordon(session: Session, gpu: str, *, wait: bool, timeout: float) -> int:
         rows = (r for r in status["replicas"] if r["name"] in coming)
         return all(_settled(r) and (r["name"] not in homes or not r.get("moved")) for r in rows)
 
-    words = f"gpu {_index(before, uuid)}: in use again"
+    state = next(each["state"] for each in before["gpus"] if each["uuid"] == uuid)
+    words = "in use again" if state not in _GONE else f"not cordoned any more, and still {state}"
+    words = f"gpu {_index(before, uuid)}: {words}"
     return _followed(session, event, lambda _: coming, done, words, wait, timeout)
 
 
@@ -138,6 +142,15 @@ def _followed(
 def _tell_stuck(session: Session, status: Status, names: Collection[str]) -> None:
     for name in sorted(_subjects(status, "no_gpu_left") & set(names)):
         session.say(f"{name}: goes on there, as no other GPU is left for it")
+
+
+def _counts(written: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, count in map(_count, written):
+        if name in counts:
+            raise UsageError(f"{name} is named twice", "say once how many it shall have")
+        counts[name] = count
+    return counts
 
 
 def _count(written: str) -> tuple[str, int]:

@@ -97,10 +97,11 @@ REFUSED = {
     ("scale", "chat"): "'chat' is not a workload and a number",
     ("scale", "chat=x"): "'chat=x' is not a workload and a number",
     ("scale", "chat=0"): "`gpuctl stop chat` stops all of it",
+    ("scale", "chat=2", "chat=3"): "chat is named twice",
     ("scale", "talk=2"): "no workload is named 'talk'",
     ("cordon", "9"): "no GPU is known by '9'",
     ("uncordon", "GPU-none"): "no GPU is known by",
-    ("failover", "moon"): "failover goes to cpu or gpu",
+    ("failover", "moon"): "hint: write `gpuctl failover cpu`",
     ("failover", "cpu", "talk"): "is named 'talk'",
     ("failover", "cpu", "embed"): "on the CPU already",
 }
@@ -141,7 +142,8 @@ def test_a_lost_gpu_is_not_waited_for(rack: Rack) -> None:
     deadline = time.monotonic() + 20
     while rack.places() != {"chat-0": [2], "chat-1": [1]}:
         assert time.monotonic() < deadline, rack.places()
-    assert rack("uncordon", "0", "--timeout", "20").code == 0
+    done = rack("uncordon", "0", "--timeout", "20")
+    assert (done.code, "gpu 0: not cordoned any more, and still lost" in done.err) == (0, True)
     assert rack.places()["chat-0"] == [2]
     assert "moved to gpu 2, because gpu_lost" in rack("why", "chat-0").out
     assert "chat-0: moved to gpu 2" in rack("why", "0").out
