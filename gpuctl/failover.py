@@ -3,7 +3,8 @@ Which replicas go elsewhere now: Plan, Snapshot, Conditions and History in, Even
 
 The daemon records these before it decides, and plans anew. For each replica the first rung holds:
 
- 1. nobody wants it → it stays; what `scale` takes away has its place until it is gone
+ 1. nobody wants it → it has its place until it is gone, and one that `scale` added as long as that
+    counts it
  2. an operator's `failover cpu` holds, and its workload may → the CPU
  3. it is elsewhere, and its own GPUs are well again → there
  4. it is well where it is → it stays
@@ -78,6 +79,8 @@ class _Moves:
                 yield self._back(replica, "scaled")
             return
         if workload is None or not desired(self.history, replica, running=False):
+            if replica.moved is not None and replica.home and self._ended(replica):
+                yield self._back(replica, "stopped_elsewhere")
             return
         if workload.fallback and self._emergency(replica):  # 2
             if replica.gpus:
@@ -179,9 +182,13 @@ class _Moves:
 
     def _gone(self, replica: Replica) -> bool:
         container = self.now.own(replica.name)
+        return self._ended(replica) and (container is None or container.state == "removed")
+
+    def _ended(self, replica: Replica) -> bool:
+        """True when nothing of it runs or is about to; what it left may be kept for its log."""
         under_way = self.history.replica(replica.name).attempt is not None
         left_over = bool(self.now.aside.get(replica.name)) or under_way
-        return not left_over and (container is None or container.state == "removed")
+        return not left_over and self._container(replica) is None
 
     def _emergency(self, replica: Replica) -> bool:
         return self.history.failed_over(replica.name, replica.workload) == "cpu"

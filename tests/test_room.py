@@ -107,3 +107,33 @@ def test_cards_that_do_not_tell_their_size_are_taken_for_equal() -> None:
     rack.lose(0)
     rack.pass_(12)
     assert rack.places() == {"chat-0": (1,)}
+
+
+def test_what_is_stopped_gives_its_place_back() -> None:
+    """The reserve is for who is wanted; run again, it finds itself a place anew."""
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,), vram_bytes=4 * GIB)
+    rack.lose(0)
+    rack.pass_(12)
+    rack.ask("stop", "chat-0")
+    rack.pass_(12)
+    rack.lose(1)
+    rack.pass_(12)
+    assert (rack.places(), rack.phase("chat-1")) == ({"chat-1": (2,)}, "ready")
+    rack.ask("run", "chat-0")
+    rack.pass_(12)
+    assert (rack.places(), rack.row()["reason"]) == (
+        {"chat-0": (0,), "chat-1": (2,)},
+        "gpu_avoided",
+    )
+
+
+def test_down_and_up_find_the_reserve_again() -> None:
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.lose(0)
+    rack.pass_(12)
+    rack.ask("down")
+    rack.pass_(40)
+    rack.ask("up")
+    rack.pass_(12)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (1,)}, "ready")
+    assert rack.actions() == ["start", "terminate", "start", "drain", "terminate", "start"]
