@@ -170,7 +170,7 @@ _ENGINE = (
     ),
     Row(
         variable="MODEL_PATH",
-        does="as `MODEL_NAME`",
+        does="as `MODEL_NAME`; if both are set, they have to agree",
         change=changes.model,
         single=True,
         twin="MODEL_NAME",
@@ -228,7 +228,7 @@ _CONTAINER = (
             (
                 "NCCL_BLOCKING_WAIT",
                 "TORCH_NCCL_BLOCKING_WAIT",
-                "the old name of `TORCH_NCCL_BLOCKING_WAIT`",
+                "the old name of `TORCH_NCCL_BLOCKING_WAIT`; if both are set, they have to agree",
             ),
             ("NCCL_DEBUG", "NCCL_DEBUG", "in the environment of groups of GPUs"),
             ("NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_SUBSYS", "in the environment of groups of GPUs"),
