@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+import pytest
+
 from gpuctl.arrangement import Setting
+from gpuctl.errors import GpuctlError
 from gpuctl.model import (
     Assignments,
     ContainerSpec,
@@ -203,3 +206,12 @@ def gpus_of(rack: Rack) -> dict[str, tuple[str, ...]]:
     """Return what each running container was given, by replica."""
     found = rack.fakes.runtime.containers.values()
     return {c.replica: c.gpus for c in found if c.state == "running"}
+
+
+def refused(rack: Rack, verb: str, subject: str = "", **arguments: Any) -> str:
+    """Return why a request is refused; nothing of it is recorded."""
+    before = len(rack.fakes.store.stored)
+    with pytest.raises(GpuctlError) as caught:
+        rack.ask(verb, subject, **arguments)
+    assert len(rack.fakes.store.stored) == before
+    return caught.value.message

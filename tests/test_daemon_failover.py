@@ -12,8 +12,6 @@ from tests import make
 from tests.moving import Rack, gpus_of
 from tests.stage import Killed
 
-LOST = "lost"
-
 
 def test_a_lost_gpu_s_replica_serves_from_the_reserve() -> None:
     """It is stopped where it was and started elsewhere, and the GPU it left is cordoned."""
@@ -115,75 +113,6 @@ def test_from_the_cpu_it_goes_to_the_reserve_once_there_is_one() -> None:
     rack.find(1)
     rack.pass_(20)
     assert (rack.places(), rack.row()["on_cpu"]) == ({"chat-0": (1,)}, False)
-
-
-def test_uncordon_brings_it_back() -> None:
-    """Back on the bus it is not used again before an operator says so; then in its own time."""
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
-    rack.lose(0)
-    rack.pass_(12)
-    rack.find(0)
-    rack.pass_(30)
-    assert rack.places() == {"chat-0": (1,)}
-    assert rack.states() == ["cordoned", "reserve"]
-    rack.ask("uncordon", "0")
-    rack.pass_(20)
-    assert (rack.places(), rack.phase()) == ({"chat-0": (0,)}, "ready")
-    assert rack.tale("moved")[-1] == "moved moved_back"
-    assert rack.reasons() == set()
-    assert "drain" in rack.actions()[-4:], "what is well is drained first"
-
-
-def test_an_operator_s_cordon_drains() -> None:
-    """It moves in its own time, and is no failure."""
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
-    rack.ask("cordon", "GPU-0", note="new fan")
-    rack.pass_(12)
-    assert (rack.places(), rack.phase()) == ({"chat-0": (1,)}, "ready")
-    assert rack.actions() == ["start", "drain", "terminate", "start"]
-    assert rack.row()["restarts_24h"] == 0
-    told = rack.condition("GPU-0")["evidence"]
-    assert (told["by"], told["because"], told["command"]) == (
-        "operator", "new fan", "gpuctl uncordon 0",
-    )  # fmt: skip
-
-
-def test_cordoned_with_nowhere_to_go_it_runs_on() -> None:
-    """No place for it elsewhere is no reason to stop it; once it has ended it waits."""
-    rack = Rack.with_gpus(gpus=(0,))
-    rack.ask("cordon", "0")
-    rack.pass_(30)
-    assert (rack.phase(), rack.fakes.runtime.running()) == ("ready", ["c1"])
-    assert rack.condition("chat-0")["reason"] == "no_gpu_left"
-    rack.fakes.runtime.die("c1", 1)
-    rack.pass_(30)
-    assert (rack.phase(), rack.row()["reason"]) == ("failed", "gpu_cordoned")
-    rack.ask("uncordon", "0")
-    rack.pass_(10)
-    assert rack.phase() == "ready"
-
-
-def test_cordoned_it_goes_to_the_cpu_only_when_it_has_ended() -> None:
-    """What serves from a GPU is better off there than on the CPU."""
-    rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
-    rack.ask("cordon", "0")
-    rack.pass_(30)
-    assert rack.phase() == "ready"
-    rack.fakes.runtime.die("c1", 1)
-    rack.pass_(12)
-    assert rack.row()["on_cpu"] is True
-
-
-def test_what_was_going_in_its_own_time_has_none_when_its_gpu_fails() -> None:
-    """A drain that is under way is not waited for on a GPU that is lost meanwhile."""
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
-    rack.works()
-    rack.ask("cordon", "0")
-    rack.pass_(4)
-    assert rack.phase() == "draining"
-    rack.lose(0)
-    rack.pass_(8)
-    assert rack.places() == {"chat-0": (1,)}
 
 
 def test_an_old_container_that_will_not_die_is_left_behind() -> None:
@@ -339,30 +268,3 @@ def test_a_start_under_way_to_a_gpu_that_is_left_is_withdrawn() -> None:
     rack.pass_(20)
     assert gpus_of(rack) == {"chat-0": ("GPU-1",)}
     assert rack.tale("undone") == ["undone moved"]
-
-
-def test_on_its_way_back_it_has_no_time_when_the_gpu_it_is_on_fails() -> None:
-    """A drain for the way home is not waited for either."""
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), engine="llama.cpp", model="/m.gguf")
-    rack.ask("cordon", "0")
-    rack.pass_(12)
-    rack.works()
-    rack.ask("uncordon", "0")
-    rack.pass_(4)
-    assert (rack.phase(), rack.row()["moved"]) == ("draining", "moved_back")
-    rack.lose(1)
-    rack.pass_(8)
-    assert gpus_of(rack) == {"chat-0": ("GPU-0",)}
-
-
-def test_a_cordon_of_a_gpu_that_is_gone_is_not_told_of() -> None:
-    """It stands in the history, and holds should it come back."""
-    rack = Rack.with_gpus(gpus=(0,), cards=2)
-    rack.ask("cordon", "1")
-    rack.pass_(2)
-    assert ("GPU-1", "gpu_cordoned") in rack.reasons()
-    rack.cards = rack.cards[:1]
-    rack.hide(1)
-    rack.ask("up")
-    rack.pass_(2)
-    assert rack.reasons() == set()

@@ -1,25 +1,15 @@
-"""`scale` and `failover` on a whole daemon that plans."""
+"""`scale` on a whole daemon that plans."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from gpuctl.errors import GpuctlError
 from gpuctl.model import Variant
-from tests.moving import Rack
+from tests.moving import Rack, refused
 from tests.stage import Killed
-
-
-def refused(rack: Rack, verb: str, subject: str = "", **arguments: Any) -> str:
-    """Return why a request is refused; nothing of it is recorded."""
-    before = len(rack.fakes.store.stored)
-    with pytest.raises(GpuctlError) as caught:
-        rack.ask(verb, subject, **arguments)
-    assert len(rack.fakes.store.stored) == before
-    return caught.value.message
 
 
 def test_scale_takes_what_the_profile_uses_for_nothing_first() -> None:
@@ -189,96 +179,6 @@ def test_a_plan_that_is_refused_keeps_the_one_before() -> None:
     rack.pass_(12)
     assert ("host", "plan_refused") in rack.reasons()
     assert rack.phase("chat-0") == "ready"
-
-
-def test_failover_to_the_cpu_and_back() -> None:
-    """An emergency of the operator's: all go, and all come back."""
-    rack = Rack.with_gpus(gpus=(0, 1), fallback="cpu")
-    rack.ask("failover", to="cpu")
-    rack.pass_(30)
-    assert rack.places() == {"chat-0": (), "chat-1": ()}
-    assert rack.tale("moved") == ["moved failover_cpu"] * 2
-    rack.born()
-    rack.ask("up")
-    rack.pass_(10)
-    assert rack.places() == {"chat-0": (), "chat-1": ()}
-    rack.ask("failover", to="gpu")
-    rack.pass_(40)
-    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
-    assert rack.row()["restarts_24h"] == 0
-
-
-def test_failover_of_one() -> None:
-    """The other stays where it is."""
-    rack = Rack.with_gpus(gpus=(0, 1), fallback="cpu")
-    rack.ask("failover", "chat-1", to="cpu")
-    rack.pass_(12)
-    assert rack.places() == {"chat-0": (0,), "chat-1": ()}
-
-
-def test_after_a_failover_a_lost_gpu_is_not_returned_to() -> None:
-    """`failover gpu` ends the emergency: what has no GPU of its own goes to the reserve."""
-    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
-    rack.ask("failover", to="cpu")
-    rack.pass_(12)
-    rack.lose(0)
-    rack.ask("failover", to="gpu")
-    rack.pass_(12)
-    assert rack.places() == {"chat-0": (1,)}
-
-
-@pytest.mark.parametrize(
-    ("subject", "to", "words"),
-    [
-        pytest.param("", "cpu", "no fallback to the CPU: other", id="all"),
-        pytest.param("other-0", "cpu", "no fallback to the CPU: other", id="one"),
-        pytest.param("third", "cpu", "'third' is no replica or workload", id="unknown"),
-        pytest.param("", "moon", "failover goes to cpu or gpu, not 'moon'", id="where"),
-    ],
-)
-def test_a_failover_that_cannot_be_is_refused(subject: str, to: str, words: str) -> None:
-    """By name, before anything is done."""
-    rack = Rack.with_gpus(gpus=(0,), fallback="cpu", others=("other",))
-    chat, other = rack.profile.workloads
-    rack.reworked(chat, replace(other, fallback="none"))
-    assert words in refused(rack, "failover", subject, to=to)
-
-
-def test_what_is_on_the_cpu_already_cannot_fail_over() -> None:
-    rack = Rack.with_gpus(gpus=(), cards=1)
-    assert refused(rack, "failover", to="cpu") == "it runs on the CPU already"
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        pytest.param("7", "no GPU is known by '7'", id="index"),
-        pytest.param("GPU-abc", "no GPU is known by 'GPU-abc'", id="uuid"),
-        pytest.param("GPU-long", "'GPU-long' is the beginning of several", id="prefix"),
-    ],
-)
-def test_a_gpu_that_is_not_there_cannot_be_cordoned(name: str, words: str) -> None:
-    rack = Rack.with_gpus(gpus=(0,), uuids=("GPU-longer", "GPU-longest"))
-    assert words in refused(rack, "cordon", name)
-
-
-def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
-    rack = Rack.with_gpus(gpus=(0,), uuids=("GPU-abcd-1", "GPU-efgh-2"))
-    rack.ask("cordon", "efgh")
-    rack.pass_(2)
-    assert rack.states() == ["ok", "cordoned"]
-
-
-def test_the_end_of_an_emergency_leaves_on_the_cpu_what_has_no_gpu() -> None:
-    """For the reason that it is there now."""
-    rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
-    rack.ask("failover", to="cpu")
-    rack.pass_(12)
-    rack.lose(0)
-    rack.ask("failover", to="gpu")
-    rack.pass_(12)
-    assert (rack.row()["on_cpu"], rack.row()["moved"]) == (True, "gpu_lost")
-    assert rack.actions().count("start") == 2
 
 
 def test_scaled_to_what_the_profile_has_it_follows_the_profile() -> None:

@@ -1,8 +1,7 @@
-"""Events in, History out: what each kind of Event leaves in memory."""
+"""What each kind of Event leaves in memory of a replica."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,15 +10,11 @@ from gpuctl.history import (
     STARTS_KEPT,
     Attempt,
     Failure,
-    History,
-    IntentRecord,
     ReplicaHistory,
-    fold,
-    remember,
 )
 from gpuctl.model import Event
 from tests import make
-from tests.make import AT, BOOT, INSTANCE, NOW
+from tests.make import INSTANCE, NOW
 
 
 def known(*events: Any) -> ReplicaHistory:
@@ -179,34 +174,6 @@ def test_evidence_that_is_no_number_counts_as_none(value: str | None) -> None:
     assert failure.count == 0
 
 
-def test_the_latest_intent_wins_whatever_it_names() -> None:
-    """A replica, its workload or all: whichever was asked last decides."""
-    past = make.history(
-        make.event("intent", "chat-0", "stop"),
-        make.event("intent", "chat", "run"),
-        make.event("intent", "", "down"),
-        make.event("intent", "chat-1", "run"),
-        make.event("intent", "chat-1", "renew"),
-    )
-    assert past.wanted("chat-0", "chat") == IntentRecord(verb="down", at=NOW, order=3)
-    assert past.wanted("chat-1", "chat") == IntentRecord(verb="run", at=NOW, order=4)
-    assert past.renewed("chat-1", "chat") == IntentRecord(verb="renew", at=NOW, order=5)
-    assert past.renewed("chat-0", "chat") is None
-
-
-@pytest.mark.parametrize(
-    ("verb", "cautious"), [("up", False), ("run", True), ("down", True), ("cordon", True)]
-)
-def test_only_up_ends_caution(verb: str, cautious: bool) -> None:
-    """After the events were lost nothing but an `up` says that the operator has looked."""
-    assert make.history(make.event("intent", "", verb), cautious=True).cautious is cautious
-
-
-def test_a_verb_that_says_nothing_of_running_is_no_wish() -> None:
-    """What is recorded for the audit alone does not override what was wanted."""
-    assert make.history(make.event("intent", "", "reload")).wanted("chat-0", "chat") is None
-
-
 def fetching(kind: str, **evidence: Any) -> tuple[Event, ...]:
     """A start that found no image, and what became of the fetching."""
     start: dict[str, Any] = {"attempt": "a1", "action": "start"}
@@ -274,68 +241,6 @@ def test_an_image_that_cannot_be_fetched_is_a_failure() -> None:
     found = known(*fetching("undone", failures=2))
     assert found.failure is not None
     assert (found.failure.count, found.undone_at, found.missing_image) == (2, NOW, "engine:1")
-
-
-def test_a_host_fault_counts_the_starts_made_in_it() -> None:
-    """Starts are counted from the fault on; it ends with them when one is ready."""
-    fault = make.event("host_fault", "host", at=NOW)
-    start = make.event("attempt", at=NOW + 1, attempt="a", action="start")
-    held = make.history(make.started(), fault, start)
-    assert (held.host_fault_at, held.host_fault_starts) == (NOW, (NOW + 1,))
-    over = fold(held, make.event("host_ok", "host", at=NOW + 9))
-    assert (over.host_fault_at, over.host_fault_starts, over.last_start_at) == (None, (), NOW + 1)
-
-
-def test_a_host_fault_that_lasts_for_weeks_is_no_longer_to_remember() -> None:
-    """Only how many starts there were, up to some, and the last one decide."""
-    starts = [
-        make.event("attempt", at=NOW + n, attempt=f"a{n}", action="start")
-        for n in range(2 * STARTS_KEPT)
-    ]
-    held = make.history(make.event("host_fault", "host", at=NOW), starts)
-    assert len(held.host_fault_starts) == STARTS_KEPT
-    assert held.host_fault_starts[-1] == starts[-1].boot_seconds
-
-
-def test_what_is_only_told_changes_nothing() -> None:
-    """Conditions, evidence, peaks and the daemon's own comings and goings are for readers."""
-    told = [make.event(kind, "x") for kind in ("condition", "evidence", "peak", "daemon")]
-    assert make.history(*told) == History(began_at=told[0].boot_seconds)
-
-
-def test_the_history_begins_with_the_first_thing_told() -> None:
-    """Whatever is older than that was never looked at, in this boot or an earlier one."""
-    first, second = make.event("daemon", "daemon"), make.event("condition", "host")
-    second = replace(second, boot_seconds=second.boot_seconds + 60)
-    assert make.history(first, second).began_at == first.boot_seconds
-    assert make.history().began_at is None
-
-
-def aged(event: Event, boot_id: str, at: float) -> Event:
-    return replace(event, boot_id=boot_id, at=at)
-
-
-def test_remembered_times_lie_on_the_present_boot() -> None:
-    """This boot's Events keep their time; an earlier boot's lie before it, whatever the clock."""
-    earlier = aged(make.event("ready", at=99_999.0, container="c1"), "boot-0", AT - NOW - 60)
-    future = aged(make.event("ready", "chat-1", container="c2"), "boot-0", AT + 500)
-    present = make.event("ready", "chat-2", at=NOW - 5, container="c3")
-    past = remember(
-        [earlier, future, present], boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False
-    )
-    assert {name: each.ready_at for name, each in past.replicas.items()} == {
-        "chat-0": -60.0,
-        "chat-1": -1.0,
-        "chat-2": NOW - 5,
-    }
-
-
-def test_remembering_is_folding() -> None:
-    """A restarted daemon knows what one knew that never died."""
-    events = [*make.served(), make.failed(), make.event("intent", "", "up")]
-    assert remember(events, boot_id=BOOT, boot_seconds=NOW, now=AT, cautious=False) == make.history(
-        events
-    )
 
 
 def test_running_out_of_vram_is_remembered_across_containers() -> None:
