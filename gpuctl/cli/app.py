@@ -85,7 +85,7 @@ def root(
         typer.Option(
             envvar="GPUCTL_SIMULATE",
             metavar="HOST",
-            help="Simulate GPUs and runtime: p106x8, a100x8, a6000x2, rtx3090 or a file.",
+            help="Simulate GPUs and runtime: p106x8, a100x8, a6000x2, rtx3090, cpu or a file.",
         ),
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show where a bug happened.")] = False,

@@ -37,7 +37,11 @@ def pull(
         str | None, typer.Option("--sha256", help="What the file of an address must sum up to.")
     ] = None,
 ) -> None:
-    """Fetch a model: resumed where it ended, checked, and room made sure of first."""
+    """
+    Fetch a model: resumed where it ended, checked, and room made sure of first.
+
+    For example: gpuctl models pull bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M
+    """
     from gpuctl.cli import model_pull
 
     order = model_pull.Order(
@@ -73,7 +77,11 @@ def inspect(
     parallel: Annotated[int, typer.Option(metavar="N", help="Requests at once.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print a document for scripts.")] = False,
 ) -> None:
-    """Show what is in a model, what it needs, and on which GPU of this host it fits."""
+    """
+    Show what is in a model, what it needs, and on which GPU of this host it fits.
+
+    For example: gpuctl --simulate p106x8 models inspect m.gguf --context 8192
+    """
     from gpuctl.cli import model_inspect
 
     model_inspect.command(context.obj, name, context=tokens, parallel=parallel, as_json=json)
@@ -87,7 +95,11 @@ def verify(
         str | None, typer.Option("--sha256", help="What a file elsewhere must sum up to.")
     ] = None,
 ) -> None:
-    """Sum up a model's files, and tell whether they are still those that were published."""
+    """
+    Sum up a model's files, and tell whether they are still those that were published.
+
+    For example: gpuctl models verify meta-llama/Llama-3.1-8B-Instruct
+    """
     from gpuctl.cli import model_verify
 
     raise typer.Exit(model_verify.command(context.obj, name, sha256))

@@ -49,7 +49,11 @@ def scale(
     no_wait: NoWait = False,
     timeout: Timeout = 1800,
 ) -> None:
-    """Have so many replicas of a workload, on GPUs that are unused or in reserve."""
+    """
+    Have so many replicas of a workload, on GPUs that are unused or in reserve.
+
+    For example: gpuctl scale llm=2 chat=4
+    """
     from gpuctl.cli import moves
 
     session = context.obj
@@ -63,7 +67,11 @@ def cordon(
     no_wait: NoWait = False,
     timeout: Timeout = 1800,
 ) -> None:
-    """Start nothing more on a GPU; what runs there moves to the reserve, if there is room."""
+    """
+    Start nothing more on a GPU; what runs there moves to the reserve, if there is room.
+
+    For example: gpuctl cordon 3 --reason "new fan on Friday"
+    """
     from gpuctl.cli import moves
 
     session = context.obj
@@ -89,7 +97,11 @@ def failover(
     no_wait: NoWait = False,
     timeout: Timeout = 1800,
 ) -> None:
-    """Run on the CPU for now, with what `fallback = "cpu"` allows; `failover gpu` ends it."""
+    """
+    Run on the CPU for now, with what `fallback = "cpu"` allows; `failover gpu` ends it.
+
+    For example: gpuctl failover cpu llm
+    """
     from gpuctl.cli import moves
 
     session = context.obj
