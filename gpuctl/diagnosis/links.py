@@ -12,6 +12,16 @@ from gpuctl.model import GpuPeer, GpuReading, Replica
 #: From the nearest to the farthest, as `nvidia-smi topo -m` has them: NV#, X, PIX, PXB, PHB, NODE,
 #: SYS. Only the last leads from one processor to another.
 _PATHS = ("nvlink", "internal", "single", "multiple", "hostbridge", "node", "system")
+#: The same in words; `nvidia-smi topo -m` has NV, PIX, PXB, PHB, NODE and SYS for them.
+_WAYS = {
+    "nvlink": "NVLink",
+    "internal": "their own board",
+    "single": "one PCIe bridge",
+    "multiple": "several PCIe bridges",
+    "hostbridge": "one host bridge",
+    "node": "the host bridges of one NUMA node",
+    "system": "the link between NUMA nodes",
+}
 
 Gpus = tuple[GpuReading, ...]
 
@@ -63,13 +73,13 @@ def _link(known: dict[str, GpuReading], one: str, other: str) -> GpuPeer | None:
 def _judged(replica: Replica, links: list[GpuPeer]) -> Finding:
     worst = max((link.path for link in links), key=_PATHS.index)
     if any(link.p2p is False for link in links):
-        message = f"{replica.name}: its GPUs cannot read each other's memory (by {worst})"
+        message = f"{replica.name}: its GPUs cannot read each other's memory (by {_WAYS[worst]})"
         fix = "nvidia-smi topo -p2p r; turn off ACS and the IOMMU in the firmware, or use TP 1"
         return warn("peers", "no_p2p", message, fix)
     if worst == _PATHS[-1]:
         message = f"{replica.name}: the way between two of its GPUs leads from socket to socket"
         return warn("peers", "far_apart", message, "nvidia-smi topo -m; group nearer GPUs")
-    return ok("peers", f"{replica.name}: its GPUs are joined by {worst}")
+    return ok("peers", f"{replica.name}: its GPUs are joined by {_WAYS[worst]}")
 
 
 GROUP = Group(

@@ -38,7 +38,9 @@ def plan(facts: Facts) -> Iterator[Finding]:
     for warning in wanted.plan.warnings:
         yield warn("plan", "plan_warning", warning, "`gpuctl plan` has the whole sum")
     if not wanted.plan.warnings and not wanted.mistakes:
-        yield ok("plan", f"{wanted.source}: {len(wanted.plan.replicas)} replicas")
+        count = len(wanted.plan.replicas)
+        replicas = "1 replica" if count == 1 else f"{count} replicas"
+        yield ok("plan", f"{wanted.source}: {replicas}")
 
 
 def ports(found: tuple[PortFacts, ...], facts: Facts) -> Iterator[Finding]:

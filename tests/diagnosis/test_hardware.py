@@ -246,3 +246,9 @@ def linked(path: str, p2p: bool | None = True) -> Facts:
 def test_the_links_of_a_group(facts: Facts, expected: tuple[str, str, str]) -> None:
     """The worst link between any two GPUs of a replica decides."""
     assert judged(facts, expected[0]) == [expected]
+
+
+def test_a_link_in_words() -> None:
+    """Not by its name in the code, nor by that of `nvidia-smi`."""
+    found = finding(linked("node"), "peers")
+    assert found.message == "llm-0: its GPUs are joined by the host bridges of one NUMA node"

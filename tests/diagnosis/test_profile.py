@@ -56,6 +56,11 @@ def as_processes(**changes: Any) -> Facts:
     return host(wanted=wanted(replica(**changes), runtime="process"))
 
 
+def test_one_replica_is_not_several() -> None:
+    """The plan is counted as people count."""
+    assert finding(host(), "plan").message.endswith(": 1 replica")
+
+
 LOCKING: dict[str, Any] = {"command": ("-m", "x.gguf", "--load-mode", "mlock")}
 SWAPPING: dict[str, Any] = {"memory_bytes": 8 * GIB, "memory_swap_bytes": 12 * GIB}
 
