@@ -24,7 +24,7 @@ def planned(plan: Plan, inventory: Inventory) -> Group:
     if any(replica.vram is not None for replica in plan.replicas):
         parts += [sums.replicas(plan), Text()]
     if plan.gpus:
-        parts += [sums.gpus(plan), sums.legend(), *map(Text, sums.strangers(plan)), Text()]
+        parts += [sums.gpus(plan), *map(Text, sums.strangers(plan)), Text()]
     if (chosen := sums.settings(plan)) is not None:
         parts += [chosen, Text()]
     parts.append(Text(ram(plan, inventory)))

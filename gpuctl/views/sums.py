@@ -60,7 +60,7 @@ def gpus(plan: Plan) -> Columns:
     """Return one line a GPU: a bar, what is planned on it, what is free, and for whom."""
     made = Columns(
         "gpu>", "name", "vram", "planned>", "free>", "headroom>", "others>", "of>", "replicas",
-        spare=("name", "headroom>", "others>", "vram"),
+        spare=("name", "headroom>", "others>", "vram"), legends={"vram": _legend()},
     )  # fmt: skip
     for gpu in plan.gpus:
         room = Room.of(gpu, plan.replicas, plan.vram_headroom_bytes)
@@ -88,7 +88,7 @@ def strangers(plan: Plan) -> Iterator[str]:
             yield f"gpu {gpu.index}: {held} held by {', '.join(gpu.foreign)}"
 
 
-def legend() -> Text:
+def _legend() -> Text:
     """Return what the signs of a bar mean."""
     told = Text()
     for name, (sign, style) in _PARTS.items():

@@ -43,7 +43,7 @@ _FULL_RATIO = 0.95
 #: Between two columns.
 _GAP = 2
 #: Columns whose text may go on below, and what they get before others are left out for them.
-_FLOWING = ("why", "reason")
+_FLOWING = ("why", "reason", "replicas")
 _FLOWING_WIDTH = 20
 #: Wider than any row.
 _NO_LIMIT = 2000
@@ -54,13 +54,20 @@ class Columns:
     A table in the house's plain shape, which leaves out whole columns where it is too wide.
 
     A row stays one line and a name whole: what goes first are the columns in *spare*, in that
-    order. Headings ending in `>` align right.
+    order. Headings ending in `>` align right. *legends* explain a column, where it is shown.
     """
 
-    def __init__(self, *headings: str, spare: Sequence[str] = (), wrap: bool = True) -> None:
+    def __init__(
+        self,
+        *headings: str,
+        spare: Sequence[str] = (),
+        wrap: bool = True,
+        legends: Mapping[str, Text] | None = None,
+    ) -> None:
         self._headings = headings
         self._spare = spare
         self._wrap = wrap  # whether a long reason goes on below
+        self._legends = legends or {}
         self._rows: list[tuple[Any, ...]] = []
 
     def add_row(self, *cells: Any) -> None:
@@ -74,6 +81,7 @@ class Columns:
                 break
             del widths[heading]
         yield self._table(tuple(widths))
+        yield from (text for heading, text in self._legends.items() if heading in widths)
 
     def _widths(self, console: Console, options: ConsoleOptions) -> dict[str, int]:
         """Return how many characters each column needs, by its heading."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from rich.console import Console
+
 from gpuctl.model import (
     ContainerSpec,
     Drain,
@@ -72,6 +74,25 @@ def test_planned(text: Callable[..., list[str]]) -> None:
         "missing: gpu 9",
         "warning: tight",
     ]
+
+
+def test_a_narrow_terminal() -> None:
+    """Without room for the bars there is no legend to them, and every replica is named."""
+    plan = Plan(
+        profile="p",
+        watchdog=WatchdogSettings(),
+        replicas=tuple(replica(f"a-long-name-{index}", GIB) for index in range(3)),
+        gpus=(GPU,),
+    )
+    console = Console(width=60, no_color=True, color_system=None)
+    with console.capture() as captured:
+        console.print(planned.planned(plan, Inventory()))
+    told = captured.get()
+    assert ("weights" in told, "…" in told, "a-long-name-2" in told.split("planned")[1]) == (
+        False,
+        False,
+        True,
+    )
 
 
 def test_next_actions() -> None:
