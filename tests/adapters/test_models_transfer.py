@@ -3,74 +3,21 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from gpuctl.adapters.models.partial import held, incomplete
-from gpuctl.adapters.models.transfer import Fetched, Transfer, Wanted
+from gpuctl.adapters.models.partial import held
+from gpuctl.adapters.models.transfer import Fetched, Transfer
 from gpuctl.errors import GpuctlError, NotFound
+from tests.adapters.transfer_bench import CONTENT, SHA256, Bench, bench, hub
 from tests.rig import hub as rig
 from tests.rig.hub import FakeHub, Fault
 
-CONTENT = bytes(range(256)) * 10_000  # several chunks
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-CUT = 1_500_000
-
-
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with rig.running() as served:
-        served.repositories["o/n"] = {"m.gguf": CONTENT, "small.json": b"{}", "empty": b""}
-        yield served
-
-
-class Bench:
-    """A transfer whose pauses take no time, and what it said."""
-
-    def __init__(self, hub: FakeHub, place: Path, free_bytes: int = 1 << 40) -> None:
-        self.hub, self.place = hub, place
-        self.said: list[str] = []
-        self.slept: list[float] = []
-        self.reports: list[tuple[int, int | None]] = []
-        self.free_bytes = free_bytes
-
-    def wanted(self, path: str = "m.gguf", **fields: Any) -> Wanted:
-        address = f"{self.hub.store}/o/n/{path}"
-        return replace(Wanted(name=path, address=address, target=self.place / path), **fields)
-
-    def fetch(self, wanted: Wanted) -> Fetched:
-        with httpx.Client() as client:
-            transfer = Transfer(
-                client=client,
-                say=self.said.append,
-                sleep=self.slept.append,
-                free=lambda _: self.free_bytes,
-            )
-            return transfer.fetch(wanted, lambda *report: self.reports.append(report))
-
-    def fetch_from(
-        self, answer: Callable[[httpx.Request], httpx.Response], wanted: Wanted
-    ) -> Fetched:
-        """Fetch from a server that is not of this machine."""
-        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-            transfer = Transfer(client=client, say=self.said.append, sleep=self.slept.append)
-            return transfer.fetch(wanted, lambda *_: None)
-
-    def left(self) -> list[str]:
-        return sorted(path.name for path in self.place.iterdir())
-
-
-@pytest.fixture
-def bench(hub: FakeHub, tmp_path: Path) -> Bench:
-    return Bench(hub, tmp_path / "models")
+__all__ = ["bench", "hub"]
 
 
 def test_a_file_is_fetched_and_checked(bench: Bench) -> None:
@@ -123,84 +70,6 @@ def test_an_empty_file_is_a_file(bench: Bench) -> None:
     assert bench.fetch(wanted).target.read_bytes() == b""
 
 
-def test_a_connection_that_is_cut_is_resumed(bench: Bench) -> None:
-    """The rest is asked for, of the same version, and what came is not asked for again."""
-    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT)]
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    first, second = bench.hub.downloads("m.gguf")
-    assert "range" not in first
-    assert (second["range"], second["if-range"]) == (f"bytes={CUT}-", f'"{SHA256}"')
-    assert bench.slept == [1.0]
-    assert (bench.place / "m.gguf").read_bytes() == CONTENT
-
-
-def test_an_interruption_is_resumed_by_the_next_process(bench: Bench) -> None:
-    """What came before is kept under the name of what is not whole, and summed from the disk."""
-    wanted = bench.wanted(size_bytes=len(CONTENT), sha256=SHA256)
-
-    def interrupt(done: int, _: int | None) -> None:
-        if done >= CUT:
-            raise KeyboardInterrupt
-
-    with httpx.Client() as client:
-        transfer = Transfer(client=client, say=bench.said.append)
-        with pytest.raises(KeyboardInterrupt):
-            transfer.fetch(wanted, interrupt)
-    kept = incomplete(wanted.target).stat().st_size
-    assert bench.left() == ["m.gguf.incomplete", "m.gguf.incomplete.etag"]
-
-    assert bench.fetch(wanted).verified == "verified: SHA-256"
-    assert bench.hub.downloads("m.gguf")[-1]["range"] == f"bytes={kept}-"
-    assert kept >= CUT
-    assert bench.left() == ["m.gguf"]
-
-
-def test_a_file_that_changed_meanwhile_is_begun_anew(bench: Bench) -> None:
-    """If-Range: the server sends all of the new version, and nothing of two is mixed."""
-    bench.place.mkdir()
-    (bench.place / "m.gguf.incomplete").write_bytes(b"old" * 1000)
-    (bench.place / "m.gguf.incomplete.etag").write_text('"another"')
-    bench.fetch(bench.wanted())
-    assert (bench.place / "m.gguf").read_bytes() == CONTENT
-
-
-def test_a_server_without_ranges_sends_all_of_it_again(bench: Bench) -> None:
-    """The answer 200 to a part is the whole."""
-    bench.hub.ranges = False
-    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT)]
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    assert (bench.place / "m.gguf").read_bytes() == CONTENT
-
-
-def test_without_version_and_checksum_nothing_is_resumed(bench: Bench) -> None:
-    """Nobody could tell whether the two ends belong together."""
-    bench.place.mkdir()
-    (bench.place / "m.gguf.incomplete").write_bytes(b"who knows")
-    bench.fetch(bench.wanted())
-    assert (bench.place / "m.gguf").read_bytes() == CONTENT
-    assert "range" not in bench.hub.downloads("m.gguf")[0]
-
-
-@pytest.mark.parametrize(
-    "size_bytes", [pytest.param(len(CONTENT), id="size known"), pytest.param(None, id="unknown")]
-)
-def test_more_than_there_can_be_is_begun_anew(bench: Bench, size_bytes: int | None) -> None:
-    """A partial file that is longer than the whole is another's."""
-    bench.place.mkdir()
-    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT + b"x")
-    bench.fetch(bench.wanted(size_bytes=size_bytes, sha256=SHA256))
-    assert (bench.place / "m.gguf").read_bytes() == CONTENT
-
-
-def test_a_whole_partial_file_needs_no_request(bench: Bench) -> None:
-    """It was interrupted between the last byte and its name."""
-    bench.place.mkdir()
-    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT)
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    assert bench.hub.asked == []
-    assert bench.left() == ["m.gguf"]
-
-
 def test_another_content_is_refused_and_removed(bench: Bench) -> None:
     """Neither the name nor what came is left behind: the next pull begins anew."""
     bench.hub.faults["m.gguf"] = [Fault(instead=b"x" * len(CONTENT))]
@@ -214,43 +83,6 @@ def test_another_size_than_promised_is_refused(bench: Bench) -> None:
     with pytest.raises(GpuctlError, match="the server has 2,560,000 bytes of it, and 5 were"):
         bench.fetch(bench.wanted(size_bytes=5, sha256=SHA256))
     assert bench.left() == []
-
-
-@pytest.mark.parametrize(
-    ("fault", "slept"),
-    [
-        pytest.param(Fault(status=500), [1.0], id="500"),
-        pytest.param(Fault(status=429, headers={"Retry-After": "7"}), [7.0], id="429, when"),
-        pytest.param(Fault(status=503, headers={"Retry-After": "9000"}), [30.0], id="not for ever"),
-        pytest.param(Fault(status=503, headers={"Retry-After": "soon"}), [1.0], id="no number"),
-    ],
-)
-def test_a_server_in_trouble_is_asked_again(bench: Bench, fault: Fault, slept: list[float]) -> None:
-    """After as long as it wants, within bounds."""
-    bench.hub.faults["m.gguf"] = [fault]
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    assert bench.slept == slept
-
-
-def test_an_attempt_after_another_reads_nothing_again(bench: Bench) -> None:
-    """The progress never goes back: a model of 40 GB is not summed up anew at each retry."""
-    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT), Fault(status=500)]
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    done = [report[0] for report in bench.reports]
-    assert done == sorted(done)
-
-
-def test_in_the_end_it_gives_up(bench: Bench) -> None:
-    """Six failures in a row; what is here is kept and said."""
-    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT), *[Fault(status=500)] * 6]
-    with pytest.raises(GpuctlError) as raised:
-        bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    assert str(raised.value) == (
-        "cannot fetch m.gguf: the server answers 500 Internal Server Error"
-    )
-    assert raised.value.hint.endswith("it goes on where it ended, 1,500,000 bytes are here")
-    assert bench.slept == [1.0, 2.0, 4.0, 8.0, 16.0]
-    assert incomplete(bench.place / "m.gguf").stat().st_size == CUT
 
 
 def test_nobody_answers(bench: Bench) -> None:
@@ -314,29 +146,6 @@ def test_a_server_elsewhere_sends_to_none_of_this_machine(bench: Bench) -> None:
         bench.fetch_from(answer, wanted)
 
 
-def test_a_date_is_a_version_where_the_etag_is_weak(bench: Bench) -> None:
-    """A weak ETag says that two contents mean the same, not that they are the same bytes."""
-    date = "Sat, 21 Nov 2026 10:00:00 GMT"
-    weak = {"ETag": 'W/"x"', "Last-Modified": date}
-    bench.hub.faults["m.gguf"] = [Fault(cut_after=CUT, headers=weak)]
-    bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
-    assert bench.hub.downloads("m.gguf")[1]["if-range"] == date
-
-
-def test_a_server_that_is_silent_is_asked_again(bench: Bench) -> None:
-    """And what happened is said in words, not as a class of a library."""
-    asked: list[httpx.Request] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        if len(asked) == 1:
-            raise httpx.ReadTimeout("")
-        return httpx.Response(200, content=b"{}")
-
-    bench.fetch_from(answer, bench.wanted("a", address="https://h.example/a"))
-    assert bench.said == ["a: the server does not answer in time; again in 1 s"]
-
-
 def test_more_than_was_promised_is_refused(bench: Bench) -> None:
     """A server that tells no length, and goes on after the end."""
 
@@ -359,14 +168,6 @@ def test_a_token_goes_to_its_own_host_alone(bench: Bench) -> None:
     )
     seen = [(asked.host, "authorization" in asked.headers) for asked in bench.hub.asked]
     assert seen == [("hub", True), ("store", False)]
-
-
-def test_another_part_than_was_asked_for_is_refused(bench: Bench) -> None:
-    bench.place.mkdir()
-    (bench.place / "m.gguf.incomplete").write_bytes(CONTENT[:CUT])
-    bench.hub.faults["m.gguf"] = [Fault(headers={"Content-Range": "bytes 0-9/10"})]
-    with pytest.raises(GpuctlError, match="another part than was asked for"):
-        bench.fetch(bench.wanted(size_bytes=len(CONTENT), sha256=SHA256))
 
 
 def test_no_room_is_known_before_the_body(hub: FakeHub, tmp_path: Path) -> None:
