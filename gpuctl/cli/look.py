@@ -57,7 +57,7 @@ def gpus(
     from gpuctl.cli import readings, watching
 
     if watch:
-        watching.gpus(context.obj)
+        watching.gpus(context.obj, as_json=json)
     else:
         readings.show(context.obj, as_json=json)
 

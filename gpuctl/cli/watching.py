@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import sys
 import termios
@@ -42,19 +43,26 @@ def top(session: Session, interval_seconds: float) -> None:
     _watch(draw, interval_seconds)
 
 
-def gpus(session: Session) -> None:
-    """Show the GPUs, live; in a pipe or a file, one line a GPU and reading until it is closed."""
+def gpus(session: Session, *, as_json: bool) -> None:
+    """
+    Show the GPUs, live, until q is pressed.
+
+    In a pipe or a file, one line a GPU and reading until it is closed; as JSON one document a line.
+    """
     from gpuctl.views import gpus as view
     from gpuctl.views import journal
 
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
         _watch(lambda: view.screen(readings.gpus(session), session.now()), _GPUS_SECONDS)
         return
     seen: dict[str, float] = {}  # UUID → when its last line was read
     while True:
         found = [gpu for gpu in readings.gpus(session) if seen.get(gpu["uuid"]) != gpu["at"]]
         seen |= {gpu["uuid"]: gpu["at"] for gpu in found}
-        for line in view.lines(found, journal.moment(session.now())):
+        lines = view.lines(found, journal.moment(session.now()))
+        if as_json and found:
+            lines = iter([json.dumps({"schema": 1, "gpus": found})])
+        for line in lines:
             show(line, flush=True)
         time.sleep(_GPUS_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -26,6 +27,18 @@ def test_a_pipe_gets_a_line_for_each_gpu_until_it_is_closed(place: Path) -> None
     assert [line.split("  ")[1] for line in lines] == [f"gpu {index}" for index in range(8)]
     assert not any("\x1b" in line for line in lines)
     assert code == 130
+
+
+def test_json_is_a_document_a_line(place: Path) -> None:
+    """As `gpus --json` prints it once, and never words in between."""
+    command = (*WATCH, "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as program:
+        assert program.stdout is not None
+        made = [json.loads(program.stdout.readline()) for _ in range(2)]
+        program.send_signal(signal.SIGINT)
+        program.wait(SECONDS)
+    assert [(each["schema"], len(each["gpus"])) for each in made] == [(1, 8), (1, 8)]
+    assert made[0]["gpus"][0]["at"] < made[1]["gpus"][0]["at"]
 
 
 def test_q_ends_the_live_view(place: Path) -> None:
