@@ -38,7 +38,7 @@ def command(session: Session, word: str, subject: str, *, wait: bool, timeout: f
     return outcome.tell(session, status, names, f"{subject}: {word} done")
 
 
-def subjects(status: Status, subject: str) -> frozenset[str]:
+def subjects(status: Status, subject: str, kinds: str = "replica or workload") -> frozenset[str]:
     """
     Return the replicas that a replica's or workload's name means.
 
@@ -54,7 +54,7 @@ def subjects(status: Status, subject: str) -> frozenset[str]:
     known = sorted(names | {replica["workload"] for replica in status["replicas"]})
     near = get_close_matches(subject, known, n=3)
     hint = f"did you mean {_either(near)}?" if near else f"there are {', '.join(known)}"
-    raise NotFound(f"no replica or workload is named {subject!r}", hint)
+    raise NotFound(f"no {kinds} is named {subject!r}", hint)
 
 
 def _either(names: list[str]) -> str:

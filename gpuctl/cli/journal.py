@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _EVERY_SECONDS = 0.5
 #: The last thing done is among so many: a condition that comes and goes is told again and again.
 _CHAIN_EVENTS = 2_000
+#: What has events.
+_KINDS = "replica, workload or GPU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ def since(session: Session, text: str) -> float:
     try:
         return session.now() - parse_seconds(text)
     except ValueError as error:
-        raise UsageError(f"--since: {error}", "write it as 90m, 24h or 1h30m") from None
+        what = str(error).partition("; ")[0]
+        raise UsageError(f"--since: {what}", "write it as 90m, 24h or 1h30m") from None
 
 
 def kinds(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,7 +142,7 @@ def _heard_of(session: Session, subject: str) -> None:
     if status is None or name in {gpu["uuid"] for gpu in status["gpus"]}:
         return
     if not compose.events(session, subject=name, limit=1):
-        intents.subjects(status, subject)
+        intents.subjects(status, subject, _KINDS)
 
 
 def _known(session: Session, subject: str, name: str) -> None:
@@ -148,7 +151,7 @@ def _known(session: Session, subject: str, name: str) -> None:
     status = _status(session)
     if status is None or name in {gpu["uuid"] for gpu in status["gpus"]}:
         return
-    names = intents.subjects(status, subject)
+    names = intents.subjects(status, subject, _KINDS)
     if names != frozenset({subject}):
         raise NotFound(
             f"{subject!r} is a workload of several replicas",

@@ -35,7 +35,9 @@ def command(session: Session, name: str | None, profile: str | None, order: Orde
         raise UsageError(
             "a simulated host has no files of its own", "pull without --simulate, into real ones"
         )
-    if (name is None) == (profile is None):
+    if name is not None and profile is not None:
+        raise UsageError("a model and a profile are two pulls", "give one of them")
+    if name is None and profile is None:
         raise UsageError("which model?", "name one, or give --profile PROFILE")
     try:
         if profile is not None:

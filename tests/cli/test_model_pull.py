@@ -180,7 +180,7 @@ def test_an_interruption_keeps_what_came(
     ("arguments", "message"),
     [
         pytest.param([], "which model?", id="none"),
-        pytest.param(["o/n", "--profile", "cpu"], "which model?", id="two"),
+        pytest.param(["o/n", "--profile", "cpu"], "give one of them", id="two"),
         pytest.param(["n"], "'n' is no model's name", id="no name"),
         pytest.param(["o/n", "--sha256", "0" * 64], "--sha256 is for an address", id="sum"),
         pytest.param(["https://h.example/m", "--file", "x"], "for a repository", id="file"),

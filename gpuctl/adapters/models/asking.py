@@ -164,4 +164,9 @@ def _retry(headers: httpx.Headers) -> float | None:
 def _words(error: httpx.RequestError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "the server does not answer in time"
-    return f"the connection failed: {error}" if str(error) else "the connection broke off"
+    return f"the connection failed: {plain(error)}" if str(error) else "the connection broke off"
+
+
+def plain(error: Exception) -> str:
+    """Return what an error says, without the number that the system has for it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from gpuctl.adapters.models.asking import plain
 from gpuctl.adapters.models.choice import HubFile
 from gpuctl.adapters.models.names import allowed, shown
 from gpuctl.errors import GpuctlError, NotFound, UsageError
@@ -106,7 +107,7 @@ class Hub:
         except httpx2.TimeoutException as error:
             raise self._away(f"{shown(self.endpoint)} does not answer in time") from error
         except httpx2.HTTPError as error:
-            raise self._away(f"{shown(self.endpoint)} cannot be reached: {error}") from error
+            raise self._away(f"{shown(self.endpoint)} cannot be reached: {plain(error)}") from error
 
     def _answered(self, repository: str, status: int) -> GpuctlError:
         message = f"{shown(self.endpoint)} answers {status} when it is asked for {repository}"
