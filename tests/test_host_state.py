@@ -119,6 +119,7 @@ processes = st.builds(
     used_bytes=st.none() | sizes,
     container=st.none() | names.filter(lambda name: len(name) < 96),
     name=st.none() | st.just("llama-server"),
+    type=st.sampled_from(["C", "G", "C+G"]),
 )
 fact_sheets = st.builds(
     GpuFacts,

@@ -17,6 +17,7 @@ from gpuctl.host_state.shape import (
     HostState,
     LinkState,
     ProcessState,
+    ProcessType,
     XidState,
     parse_fault,
 )
@@ -45,6 +46,7 @@ _VERSION = re.compile(r"([0-9]{1,2})\.([0-9]{1,2})")
 #: Fields written like "6.1".
 _VERSIONS = frozenset({"compute_capability", "cuda_version"})
 _PATHS: tuple[str, ...] = get_args(get_type_hints(GpuPeer)["path"])
+_TYPES: tuple[str, ...] = get_args(ProcessType)
 _SOURCES: tuple[str, ...] = get_args(get_type_hints(Xid)["source"])
 #: Of a card's facts and health, what the file says elsewhere, or the clock does.
 _HOSTS = frozenset(
@@ -256,6 +258,7 @@ _FIELDS: Mapping[str, Read] = {
     "pid": whole,
     "used_bytes": whole,
     "container": text,
+    "type": _one_of(_TYPES),
     # Of its facts.
     "serial": text,
     "architecture": text,

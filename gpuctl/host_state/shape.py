@@ -50,6 +50,7 @@ RECOVERY_ACTIONS = (
 )
 
 Call = Literal["hang", "missing"]
+ProcessType = Literal["C", "G", "C+G"]
 #: As in `GpuPeer` and `Xid`.
 Path = Literal["nvlink", "internal", "single", "multiple", "hostbridge", "node", "system"]
 Source = Literal["nvml", "kernel"]
@@ -63,6 +64,7 @@ class ProcessState:
     used_bytes: int | None = None
     container: str | None = None
     name: str | None = None
+    type: ProcessType = "C"  # it computes, draws (Xorg, a game), or both, as `nvidia-smi` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

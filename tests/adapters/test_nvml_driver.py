@@ -152,6 +152,55 @@ def test_more_processes_than_a_guess_would_hold_are_all_read(
     assert [process.used_bytes for process in processes] == list(range(100))
 
 
+def test_who_draws_is_read_beside_who_computes(fake: FakeNvml, nvml: NvmlGpus) -> None:
+    """Xorg or a game holds VRAM too; NVML lists it apart, and who does both twice."""
+    fake.set(
+        0,
+        processes=(
+            ProcessState(pid=os.getppid(), used_bytes=3 * GIB, type="G"),
+            ProcessState(pid=os.getpid(), used_bytes=2 * GIB, type="C+G"),
+            ProcessState(pid=1, used_bytes=GIB),
+        ),
+    )
+    assert nvml.read()[0].processes == (
+        GpuProcess(pid=os.getpid(), used_bytes=2 * GIB),
+        GpuProcess(pid=1, used_bytes=GIB),
+        GpuProcess(pid=os.getppid(), used_bytes=3 * GIB),
+    )
+
+
+def test_a_driver_before_r510_is_asked_who_draws_by_its_own_name(
+    fake: FakeNvml, nvml: NvmlGpus
+) -> None:
+    """The third version is missing for good, so that each card is asked for it once."""
+    fake.lack("nvmlDeviceGetGraphicsRunningProcesses_v3")
+    fake.set(0, processes=(ProcessState(pid=1, used_bytes=GIB, type="G"),))
+    found = [nvml.read()[0].processes for _ in range(2)]
+    assert found == [(GpuProcess(pid=1, used_bytes=GIB),)] * 2
+    assert fake.called("nvmlDeviceGetGraphicsRunningProcesses_v3") == 8
+
+
+def test_a_driver_that_tells_nothing_of_drawing_tells_who_computes(
+    fake: FakeNvml, nvml: NvmlGpus
+) -> None:
+    """A list that is lacking hides nobody of the other, and each card is asked for it once."""
+    fake.lack("nvmlDeviceGetGraphicsRunningProcesses")
+    fake.set_processes(0, {1: GIB})
+    found = [nvml.read()[0].processes for _ in range(3)]
+    assert found == [(GpuProcess(pid=1, used_bytes=GIB),)] * 3
+    function = "nvmlDeviceGetGraphicsRunningProcesses"
+    assert [fake.called(f"{function}_v3"), fake.called(f"{function}_v2")] == [8, 8]
+
+
+def test_without_the_list_of_who_computes_no_process_is_reported(
+    fake: FakeNvml, nvml: NvmlGpus
+) -> None:
+    """Those that draw are not all: an engine would seem to hold nothing."""
+    fake.lack("nvmlDeviceGetComputeRunningProcesses")
+    fake.set(0, processes=(ProcessState(pid=1, used_bytes=GIB, type="G"),))
+    assert nvml.read()[0].processes is None
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -229,7 +229,7 @@ def _lines(host: HostState, errors: Mapping[str, int], deaf: Collection[str]) ->
             f"pci {(gpu.pci_bus_id or '').upper()}",  # NVML's digits are capitals
             f"serial {gpu.facts.serial or ''}",
             *(f"{word} {value}" for word, value in numbers.items()),
-            *(f"process {each.pid} {_whole(each.used_bytes)}" for each in gpu.processes or ()),
+            *map(_process, gpu.processes or ()),
             *(_peer(peer) for peer in host_state.facts(host, gpu).peers or ()),
         ]
     return lines
@@ -298,6 +298,10 @@ def _health(health: GpuHealth) -> dict[str, int]:
         "recovery": -1 if action is None else RECOVERY_ACTIONS.index(action),
         "energy": _whole(health.energy_joules, 1000),
     }
+
+
+def _process(process: ProcessState) -> str:
+    return f"process {process.pid} {_whole(process.used_bytes)} {process.type}"
 
 
 def _peer(peer: GpuPeer) -> str:

@@ -5,8 +5,9 @@
  *
  * Lines are `word value`: `driver`, `cuda`, `init` (an NVML return code), `call NAME
  * SECONDS|hang|missing`, `xid NUMBER UUID` (reported to whoever waits, once, in this order), `gpu`
- * (which opens a card), and of a card its strings, the words of NUMBERS, `process PID BYTES` and
- * `peer UUID LEVEL NVLINK P2P`, `error` being the NVML return code that each call on it gives.
+ * (which opens a card), and of a card its strings, the words of NUMBERS, `process PID BYTES
+ * C|G|C+G` and `peer UUID LEVEL NVLINK P2P`, `error` being the NVML return code that each call on it
+ * gives.
  * -1 is "not supported" throughout. Signatures and return codes are those of nvml.h.
  */
 #include "fake_state.h"
@@ -319,7 +320,8 @@ int nvmlDeviceGetP2PStatus(void *device, void *other, unsigned what, unsigned *s
     return OK;
 }
 typedef struct { unsigned pid; unsigned long long used; unsigned instance, compute_instance; } info_t;
-static int running(const char *function, void *device, unsigned *count, info_t *infos) {
+static int running(const char *function, void *device, unsigned *count, info_t *infos,
+                   int drawing) {
     gpu_t *gpu;
     int code = find(function, device, &gpu);
     if (code) return code;
@@ -327,7 +329,7 @@ static int running(const char *function, void *device, unsigned *count, info_t *
     unsigned room = infos ? *count : 0, found = 0;
     for (int i = 0; i < gpu->count; i++) {
         const process_t *process = &gpu->held[i];
-        if (!lives(process->pid)) continue;
+        if (!(drawing ? process->draws : process->computes) || !lives(process->pid)) continue;
         if (found < room)
             infos[found] = (info_t){process->pid, (unsigned long long)process->used, ~0u, ~0u};
         found++;
@@ -335,11 +337,13 @@ static int running(const char *function, void *device, unsigned *count, info_t *
     *count = found;
     return found > room ? INSUFFICIENT_SIZE : OK;
 }
-int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, info_t *infos) {
-    return running(__func__, device, count, infos);
-}
-int nvmlDeviceGetComputeRunningProcesses_v2(void *device, unsigned *count, info_t *infos) {
-    return running(__func__, device, count, infos);
-}
+#define RUNNING(function, drawing) \
+    int function(void *device, unsigned *count, info_t *infos) { \
+        return running(__func__, device, count, infos, drawing); \
+    }
+RUNNING(nvmlDeviceGetComputeRunningProcesses_v3, 0)
+RUNNING(nvmlDeviceGetComputeRunningProcesses_v2, 0)
+RUNNING(nvmlDeviceGetGraphicsRunningProcesses_v3, 1)
+RUNNING(nvmlDeviceGetGraphicsRunningProcesses_v2, 1)
 
 #include "fake_events.h"

@@ -32,7 +32,7 @@ enum {
     X(rows_failure) X(pages_pending) X(pcie_generation) X(pcie_width) X(pcie_replays) X(recovery) \
     X(energy) X(reports_events)
 
-typedef struct { unsigned pid; long long used; } process_t;
+typedef struct { unsigned pid; long long used; int computes, draws; } process_t;
 typedef struct { char uuid[96]; int level, nvlink, p2p; } peer_t;
 typedef struct {
     char uuid[96], name[96], pci[32], serial[96];
@@ -72,7 +72,10 @@ static void read_gpu_line(gpu_t *gpu, const char *word, const char *value) {
     else if (!strcmp(word, "serial")) snprintf(gpu->serial, sizeof gpu->serial, "%s", value);
     else if (!strcmp(word, "process") && gpu->count < MAX_PROCESSES) {
         process_t *process = &gpu->held[gpu->count++];
-        sscanf(value, "%u %lld", &process->pid, &process->used);
+        char type[8] = "";
+        sscanf(value, "%u %lld %7s", &process->pid, &process->used, type);
+        process->computes = strchr(type, 'C') != NULL;
+        process->draws = strchr(type, 'G') != NULL;
     } else if (!strcmp(word, "peer") && gpu->peers < MAX_GPUS) {
         peer_t *peer = &gpu->peer[gpu->peers++];
         sscanf(value, "%95s %d %d %d", peer->uuid, &peer->level, &peer->nvlink, &peer->p2p);

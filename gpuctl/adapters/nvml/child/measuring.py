@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pynvml
 
 from gpuctl.adapters.nvml.child.asking import Asker
+
+#: A process, and the bytes it holds.
+Held = tuple[int, int | None]
 
 
 def measure(asker: Asker, handle: Any, uuid: str) -> dict[str, Any]:
@@ -104,18 +108,56 @@ def _throttle_reasons(asker: Asker, handle: Any, uuid: str) -> int | None:
     return None
 
 
-def _processes(asker: Asker, handle: Any, uuid: str) -> list[tuple[int, int | None]] | None:
+def _processes(asker: Asker, handle: Any, uuid: str) -> list[Held] | None:
     """
     Return (pid, bytes) of each; the bytes are None where the driver cannot tell.
 
-    Source: nvmlDeviceGetComputeRunningProcesses_v3, before R510 _v2;
-    `nvidia-smi --query-compute-apps=pid,used_gpu_memory`.
+    Those that draw (a display server, a game) are in a list of their own, which a card may lack.
+    Source: nvmlDeviceGetComputeRunningProcesses_v3 and nvmlDeviceGetGraphicsRunningProcesses_v3,
+    before R510 _v2; `nvidia-smi --query-compute-apps=pid,used_gpu_memory`; those that draw are
+    type G in `nvidia-smi`.
     """
-    for function in (
+    compute = _listed(
+        asker,
+        handle,
+        uuid,
         pynvml.nvmlDeviceGetComputeRunningProcesses_v3,
         pynvml.nvmlDeviceGetComputeRunningProcesses_v2,
-    ):
+    )
+    # Without them nobody could tell whether an engine holds anything.
+    if compute is None:
+        return None
+    graphics = _listed(
+        asker,
+        handle,
+        uuid,
+        pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3,
+        pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2,
+    )
+    return merged(compute, graphics or [])
+
+
+def _listed(
+    asker: Asker, handle: Any, uuid: str, *functions: Callable[[Any], Any]
+) -> list[Held] | None:
+    for function in functions:
         found = asker.ask(uuid, function, handle)
         if found is not None:
             return [(process.pid, process.usedGpuMemory) for process in found]
     return None
+
+
+def merged(compute: Sequence[Held], graphics: Sequence[Held]) -> list[Held]:
+    """
+    Return who computes and then who only draws.
+
+    Who does both (type C+G in `nvidia-smi`) is there once, with the larger number: the lists are
+    read one after the other.
+    """
+    drawn = dict(graphics)
+    both = [(pid, _larger(used, drawn.pop(pid, None))) for pid, used in compute]
+    return [*both, *drawn.items()]
+
+
+def _larger(used: int | None, other: int | None) -> int | None:
+    return max((each for each in (used, other) if each is not None), default=None)
