@@ -10,6 +10,9 @@ from gpuctl.model import Known, ModelFacts, VramLine, VramPlan, Workload
 from gpuctl.plugin import Engine, Slot
 from gpuctl.quantities import format_bytes
 
+#: What is known of a model whose headers are not here: an engine may claim VRAM all the same.
+_UNREAD = ModelFacts(source="", format="config", architecture="")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
@@ -70,9 +73,9 @@ def vram_plan(workload: Workload, slot: Slot, engine: Engine, known: Known) -> V
     """
     if not slot.gpus:
         return None
-    facts = known.facts.get(workload.name)
+    facts = known.facts.get(workload.name, _UNREAD)
     estimate = None
-    if facts is not None and engine.memory is not None:
+    if engine.memory is not None:
         estimate = engine.memory(workload, slot, facts)
     if estimate is not None and estimate.source == "claim" and workload.vram_bytes is None:
         return estimate

@@ -132,7 +132,6 @@ def test_nothing_cached() -> None:
     [
         pytest.param((), LLAMA, id="the CPU"),
         pytest.param((replace(CARD, memory_total_bytes=None),), LLAMA, id="a card without a size"),
-        pytest.param((CARD,), replace(LLAMA, weights_bytes=None), id="no weights"),
     ],
 )
 def test_what_cannot_be_told(cards: tuple[GpuIdentity, ...], facts: ModelFacts) -> None:
@@ -140,6 +139,28 @@ def test_what_cannot_be_told(cards: tuple[GpuIdentity, ...], facts: ModelFacts) 
     slot = Slot(index=0, gpus=cards, port=8081, runtime="docker")
     assert memory(asked(), slot, facts) is None
     assert memory(asked(context=None), slot, replace(facts, context_max=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "context"),
+    [
+        pytest.param(replace(LLAMA, weights_bytes=None), 8192, id="no weights"),
+        pytest.param(replace(LLAMA, context_max=None), None, id="no context"),
+    ],
+)
+def test_a_claim_without_headers(facts: ModelFacts, context: int | None) -> None:
+    """Its share of the card is known before the model is; what goes on inside is not."""
+    vram = found(facts, context=context)
+    assert (vram.total_bytes, vram.source) == (int(24 * GIB * 0.9), "claim")
+    assert (vram.weights_bytes, vram.least_bytes, vram.lines) == (None, None, ())
+    assert "is not here" in vram.notes[1]
+
+
+def test_two_claims_on_one_card_before_their_models_are_here() -> None:
+    """They are refused before anything is fetched."""
+    two = tuple(asked(name=name, port=port, gpus=((0,),)) for name, port in (("a", 1), ("b", 2)))
+    with pytest.raises(PlanRefused, match="VRAM planned"):
+        plan(profile(*two), host((CARD,)), ENGINES)
 
 
 def refusal(**changes: Any) -> PlanRefused:

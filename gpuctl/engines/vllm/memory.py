@@ -22,6 +22,9 @@ _BATCHED_TOKENS = 2048
 _BATCHED_TOKENS_LARGE = 8192
 _LARGE_CARD_BYTES = 70 * GIB
 
+#: What is said of a model that was not fetched yet.
+_UNREAD = "the model is not here, or does not tell: whether it fits into that is not known"
+
 #: A cache block holds so many tokens.
 _BLOCK = 16
 
@@ -34,7 +37,7 @@ class _Run:
     share: float
     gpus: int
     total_bytes: int  # of all its GPUs
-    context: int
+    context: int  # 0: not known
     sequences: int
     batched_tokens: int
     cache_bytes: float  # of one number in the cache
@@ -42,11 +45,19 @@ class _Run:
 
 
 def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None:
-    """Return the claim, and what goes on inside it; `None` where a size is not known."""
-    run = _run(workload, slot, facts)
-    if run is None or facts.weights_bytes is None:
+    """
+    Return the claim, and what goes on inside it as far as the headers tell.
+
+    `None` on the CPU, where there is no share of a GPU to take, and where a card's size is unknown.
+    """
+    sizes = [gpu.memory_total_bytes for gpu in slot.gpus]
+    known = [size for size in sizes if size is not None]
+    if not sizes or len(known) < len(sizes):
         return None
+    run = _run(workload, known, facts)
     claim = int(run.total_bytes * run.share)
+    if facts.weights_bytes is None or not run.context:
+        return VramPlan(total_bytes=claim, source="claim", notes=(_taken(run), _UNREAD))
     weights = _weights(workload, facts, run)
     peak = _activations(facts, run) * run.gpus
     request = _request_bytes(facts, run)
@@ -76,13 +87,8 @@ def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None
     )
 
 
-def _run(workload: Workload, slot: Slot, facts: ModelFacts) -> _Run | None:
-    """Return how it would run; on the CPU there is no share of a GPU to take."""
-    sizes = [gpu.memory_total_bytes for gpu in slot.gpus]
-    known = [size for size in sizes if size is not None]
-    context = workload.context or facts.context_max
-    if not sizes or len(known) < len(sizes) or context is None:
-        return None
+def _run(workload: Workload, known: list[int], facts: ModelFacts) -> _Run:
+    """Return how it would run on cards of these sizes."""
     options = workload.options
     share, dtype = options.get("gpu_memory_utilization"), str(options.get("kv_cache_dtype") or "")
     large = min(known) >= _LARGE_CARD_BYTES
@@ -90,9 +96,9 @@ def _run(workload: Workload, slot: Slot, facts: ModelFacts) -> _Run | None:
     default = max(_BATCHED_TOKENS_LARGE if large else _BATCHED_TOKENS, workload.parallel)
     return _Run(
         share=float(share) if isinstance(share, int | float) else _UTILIZATION,
-        gpus=len(slot.gpus),
+        gpus=len(known),
         total_bytes=min(known) * len(known),
-        context=context,
+        context=workload.context or facts.context_max or 0,
         sequences=_whole(options.get("max_num_seqs")) or workload.parallel,
         batched_tokens=batched or default,
         cache_bytes=1.0 if dtype.startswith("fp8") or dtype == "int8" else 2.0,
@@ -153,10 +159,15 @@ def _per_token(request: int, run: _Run) -> str:
 
 
 def _notes(workload: Workload, facts: ModelFacts, run: _Run) -> Iterator[str]:
-    share = f"{run.share:g} of the card" if run.gpus == 1 else f"{run.share:g} of each card"
-    yield f"vLLM takes {share}, whatever the model; its CUDA context and graphs lie outside of that"
+    yield _taken(run)
     if told := surprise(facts):
         yield told
+
+
+def _taken(run: _Run) -> str:
+    share = f"{run.share:g} of the card" if run.gpus == 1 else f"{run.share:g} of each card"
+    rest = "its CUDA context and graphs lie outside of that"
+    return f"vLLM takes {share}, whatever the model; {rest}"
 
 
 def _whole(value: object) -> int | None:
