@@ -25,7 +25,7 @@ from gpuctl.model import (
     WorkloadPlan,
 )
 from gpuctl.moments import event
-from gpuctl.room import Wish, added
+from gpuctl.room import Pressed, Room, Wish, added
 
 VERBS = ("cordon", "uncordon", "scale", "failover")
 #: Of a UUID that is given by its beginning: shorter ones are typing errors.
@@ -162,16 +162,27 @@ def _added(workload: WorkloadPlan, at: Present) -> list[Event]:
             )
         place = free.find(wished)
         if place is None:
-            raise NoRoom(*_full(wished, at))
+            raise NoRoom(*_full(wished, free, at))
         free.put(wished, place)
         moves.append(scaled(at.now, wished, place))
     return moves
 
 
-def _full(wished: Wish, at: Present) -> tuple[str, str]:
+def _full(wished: Wish, free: Room, at: Present) -> tuple[str, str]:
     needs = "" if wished.need_bytes is None else f" with {wished.need_bytes / 2**30:.1f} GiB free"
     gpus = "one GPU" if wished.gpus == 1 else f"{wished.gpus} GPUs"
     hint = "`gpuctl gpus` shows what is on each; `gpuctl uncordon` gives one back"
     if not at.plan.reserve:
         hint = "keep some in reserve (host.reserve), or take a workload off one"
-    return f"no room for {wished.name}: it takes {gpus}{needs}, neither unused nor in reserve", hint
+    what = f"no room for {wished.name}: it takes {gpus}{needs}, neither unused nor in reserve"
+    return "\n".join((what, *map(_pressed, free.pressed(wished)))), hint
+
+
+def _pressed(card: Pressed) -> str:
+    used, total, left = (
+        each / 2**30 for each in (card.used_bytes, card.total_bytes, card.room_bytes)
+    )
+    return (
+        f"GPU {card.gpu.index}: {card.level} pressure, {used:.1f} of {total:.1f} GiB in use: "
+        f"{left:.1f} GiB for another model"
+    )

@@ -1,16 +1,19 @@
 """
 Which GPUs have room for a replica: the plan, the readings and what is barred in. PURE.
 
-`failover` and `gpuctl scale` ask it in turn and tell it whom they put where.
+By the plan it has to fit, and the level of the VRAM that others hold now has to allow it: another
+model is loaded there, which nobody planned with them. `failover` and `gpuctl scale` ask it in turn
+and tell it whom they put where.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gpuctl.model import GpuIdentity, Plan, Replica, Snapshot, WorkloadPlan
+from gpuctl.model import ContainerReading, GpuIdentity, Plan, Replica, Snapshot, WorkloadPlan
+from gpuctl.pressure import pressure, room_bytes
 
 _ALIVE = ("running", "paused")
 
@@ -24,6 +27,17 @@ class Wish:
     need_bytes: int | None  # of each
     home: tuple[GpuIdentity, ...] = ()
     spare: bool = False  # it may have GPUs that the profile uses for nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressed:
+    """A GPU with room by the plan, whose level of pressure keeps another model off."""
+
+    gpu: GpuIdentity
+    level: str
+    used_bytes: int  # by all that stay there
+    total_bytes: int
+    room_bytes: int  # what the level leaves for another model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +83,11 @@ class Room:
         there = (*now.owned.values(), *(c for aside in now.aside.values() for c in aside))
         #: Ids and first processes of what runs or ran as a replica: no strangers.
         self._ours = {name for c in there for name in (c.id, c.pid) if name is not None}
-        for container in there:
-            for uuid in container.gpus if container.state in _ALIVE else ():
+        self._alive = tuple(c for c in there if c.state in _ALIVE)
+        for container in self._alive:
+            for uuid in container.gpus:
                 self._running[uuid][container.replica] = known.get(container.replica, stranger)
+        self._surplus = {replica.name for replica in plan.replicas if replica.surplus}
 
     def find(self, wished: Wish) -> tuple[str, ...] | None:
         """
@@ -80,12 +96,15 @@ class Room:
         It moves whole: on as many of the reserve, or on fewer beside those of its own that are
         well. What the profile uses for nothing comes before the reserve, for who may have it.
         """
-        reserve = sorted(self._plan.reserve, key=lambda gpu: gpu.index)
-        pool = [*(self._spare() if wished.spare else ()), *reserve]
-        if wished.gpus > 1:
-            pool += wished.home
-        found = [gpu.uuid for gpu in pool if self._fits(gpu, wished)][: wished.gpus]
+        fitting = (gpu for gpu in self._pool(wished) if self._fits(gpu, wished))
+        found = [gpu.uuid for gpu in fitting if self._pressed(gpu, wished) is None][: wished.gpus]
         return tuple(found) if len(found) == wished.gpus else None
+
+    def pressed(self, wished: Wish) -> tuple[Pressed, ...]:
+        """Return the GPUs that a replica could have but for their level, as `find` looks."""
+        fitting = (gpu for gpu in self._pool(wished) if self._fits(gpu, wished))
+        found = (self._pressed(gpu, wished) for gpu in fitting)
+        return tuple(each for each in found if each is not None)
 
     def put(self, wished: Wish, uuids: Collection[str]) -> None:
         """Count a replica there from now on."""
@@ -99,6 +118,12 @@ class Room:
         """True when it was last read as well, and nothing bars it."""
         reading = self._now.gpus.get(uuid)
         return uuid not in self._barred and reading is not None and reading.state == "ok"
+
+    def _pool(self, wished: Wish) -> list[GpuIdentity]:
+        """Return the GPUs to look at, the best first."""
+        reserve = sorted(self._plan.reserve, key=lambda gpu: gpu.index)
+        pool = [*(self._spare() if wished.spare else ()), *reserve]
+        return [*pool, *wished.home] if wished.gpus > 1 else pool
 
     def _spare(self) -> list[GpuIdentity]:
         taken = {gpu.uuid for replica in self._plan.replicas for gpu in replica.home}
@@ -124,6 +149,42 @@ class Room:
             return False
         least = min((self._free_bytes(own) or 0 for own in wished.home), default=0)
         return (free or 0) >= least
+
+    def _pressed(self, gpu: GpuIdentity, wished: Wish) -> Pressed | None:
+        """
+        Return the level that keeps a replica off a GPU, `None` where none does or it is not known.
+
+        One whose need is not known is kept off a card that nothing more is loaded on.
+        """
+        reading = self._now.gpus[gpu.uuid]
+        used, total = reading.memory_used_bytes, reading.memory_total_bytes
+        apart = self._apart_bytes(gpu, wished)
+        if used is None or not total or apart is None:
+            return None
+        used = max(0, used - apart)
+        level = pressure(replace(reading, memory_used_bytes=used), self._plan.watchdog)
+        allowed = room_bytes(level, used, total, self._plan.watchdog)
+        if (wished.need_bytes or 1) <= allowed:
+            return None
+        return Pressed(gpu=gpu, level=level, used_bytes=used, total_bytes=total, room_bytes=allowed)
+
+    def _apart_bytes(self, gpu: GpuIdentity, wished: Wish) -> int | None:
+        """Return the VRAM on a GPU that does not count against a replica; `None`: not known."""
+        total = 0
+        for container in self._alive:
+            if gpu.uuid in container.gpus and self._apart(container, gpu, wished):
+                held = self._now.vram_bytes(container, (gpu.uuid,))
+                if held is None:
+                    return None
+                total += held
+        return total
+
+    def _apart(self, container: ContainerReading, gpu: GpuIdentity, wished: Wish) -> bool:
+        """True of its own, of what is leaving, and of what it was planned on one card with."""
+        tenant = self._planned[gpu.uuid].get(container.replica)
+        if tenant is None or container.replica in {*self._surplus, wished.name}:
+            return True
+        return bool(wished.home) and tenant.home == _uuids(wished.home)
 
     def _free_bytes(self, gpu: GpuIdentity) -> int | None:
         """Return what strangers leave of a card: now, or else when the profile was applied."""
