@@ -9,14 +9,16 @@ ENGINES ?= .cache/engines
 
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
-PURE := gpuctl/model/*,gpuctl/planning/*,gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/quantities.py,gpuctl/history/*,$\
-	gpuctl/answers.py,gpuctl/judge.py,gpuctl/decide.py,$\
-	gpuctl/avoidance.py,gpuctl/failover.py,gpuctl/moments.py,gpuctl/moving.py,gpuctl/room.py,$\
-	gpuctl/gates.py,gpuctl/leftovers.py,gpuctl/wanted.py,$\
-	gpuctl/status.py,gpuctl/transitions.py,gpuctl/gpu_status.py,gpuctl/measuring.py,gpuctl/sizing/*,$\
-	gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/overrides/*,gpuctl/own_settings.py,$\
-	gpuctl/forecast.py,gpuctl/heat.py,gpuctl/levels.py,gpuctl/line.py,gpuctl/peaks.py,$\
-	gpuctl/pressure.py,gpuctl/sightings.py,gpuctl/trends.py,gpuctl/xids.py
+PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpuctl/model/*,$\
+	gpuctl/overrides/*,gpuctl/planning/*,gpuctl/sizing/*,gpuctl/answers.py,gpuctl/avoidance.py,$\
+	gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,gpuctl/exposition.py,$\
+	gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,gpuctl/gpu_status.py,gpuctl/heat.py,$\
+	gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,gpuctl/line.py,$\
+	gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,gpuctl/mounted.py,$\
+	gpuctl/moving.py,gpuctl/orders.py,gpuctl/own_settings.py,gpuctl/peaks.py,gpuctl/pressure.py,$\
+	gpuctl/printable.py,gpuctl/quantities.py,gpuctl/questions.py,gpuctl/retention.py,gpuctl/room.py,$\
+	gpuctl/sightings.py,gpuctl/status.py,gpuctl/timing.py,gpuctl/transitions.py,gpuctl/trends.py,$\
+	gpuctl/wanted.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV

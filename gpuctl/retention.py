@@ -65,9 +65,8 @@ class _Walk:
         self._newest[_form(event, action)].append(event.id)
 
     def _forget(self, attempt: Event) -> None:
-        known = self._newest[_form(attempt, str(attempt.evidence.get("action", "")))]
-        if attempt.id in known:
-            known.remove(attempt.id)
+        """Of the attempt under way, which is the newest of its form."""
+        self._newest[_form(attempt, str(attempt.evidence.get("action", "")))].remove(attempt.id)
 
     def needed(self) -> frozenset[int]:
         found = self._intents | ({self._first} if self._first is not None else set())

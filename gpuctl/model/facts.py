@@ -45,8 +45,3 @@ class ModelFacts:
     #: A file in several parts: how many, this one included, and whether all of them are there.
     parts: int = 1
     files: tuple[str, ...] = ()  # all of them, in order
-
-    @property
-    def layers(self) -> int:
-        """Layers that cache anything at all."""
-        return sum(run.layers for run in self.cache)
