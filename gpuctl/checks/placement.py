@@ -2,7 +2,8 @@
 Is everything where the profile puts it, and has every replica a place?
 
 A GPU that is cordoned, a replica on a GPU of the reserve or on the CPU, one that no GPU is left
-for, fewer replicas than `scale` asked for: none of it passes by itself, so all of it is told.
+for, another number of replicas than `scale` asked for or than the profile has: none of it passes
+by itself, so all of it is told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from gpuctl.avoidance import cordons, left
-from gpuctl.model import Evidence, Json, Replica, State, Verdict
+from gpuctl.model import Evidence, Json, Replica, State, Verdict, WorkloadPlan
 from gpuctl.plugin import Check, Scene
 from gpuctl.wanted import desired
 
@@ -31,9 +32,20 @@ def run(scene: Scene) -> Iterable[Verdict]:
         if there[workload.name] < workload.wanted:
             told: Evidence = {"wanted": workload.wanted, "placed": there[workload.name]}
             yield _verdict(workload.name, "degraded", "scale_unfulfilled", told)
+        if workload.wanted < workload.replicas:
+            yield _verdict(workload.name, "degraded", "scaled_down", _fewer(workload))
     if scene.plan.refused:
         told = {"error": scene.plan.refused}
         yield _verdict("host", "degraded", "plan_refused", told)
+
+
+def _fewer(workload: WorkloadPlan) -> Evidence:
+    """Return what `scale` wants, what the profile has, and the command that follows the profile."""
+    return {
+        "wanted": workload.wanted,
+        "in_profile": workload.replicas,
+        "command": f"gpuctl scale {workload.name}={workload.replicas}",
+    }
 
 
 def _cordoned(scene: Scene) -> Iterator[Verdict]:

@@ -103,6 +103,22 @@ def test_fewer_than_scale_asked_for() -> None:
     assert verdict.evidence == {"wanted": 3, "placed": 1}
 
 
+def test_fewer_than_the_profile_has_are_told_with_the_way_back() -> None:
+    """What `scale` asked for holds, through an `up` as well, until it is asked for otherwise."""
+    scene = make.scene(make.snapshot(RUNS))
+    wanted = WorkloadPlan(name="chat", replicas=4, wanted=1)
+    scene = replace(scene, plan=replace(scene.plan, workloads=(wanted,)))
+    assert list(CHECK.run(scene)) == [
+        Verdict(
+            check="placement",
+            subject="chat",
+            state="degraded",
+            reason="scaled_down",
+            evidence={"wanted": 1, "in_profile": 4, "command": "gpuctl scale chat=4"},
+        )
+    ]
+
+
 def test_a_plan_that_was_refused_is_told() -> None:
     """With its mistakes, until it can be made."""
     scene = make.scene(make.snapshot(RUNS), refused="port 8081 is taken")
