@@ -106,7 +106,8 @@ def _watched(gpu: GpuReading, trend: GpuTrend, settings: WatchdogSettings) -> Gp
     foreseen = trend.forecast
     return GpuWatched(
         pressure=_pressure(gpu, trend.pressure, settings),
-        heat=trend.heat or None,
+        # The last level of a card that cannot be asked is none that it has now.
+        heat=(trend.heat or None) if gpu.state == "ok" else None,
         forecast=ForecastStatus(
             unknown=foreseen.unknown,
             level=foreseen.level,

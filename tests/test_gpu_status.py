@@ -58,6 +58,14 @@ def test_one_reading_alone_has_its_levels() -> None:
     assert {"forecast", "trend", "xids"} & set(found) == set()
 
 
+def test_a_lost_card_has_no_heat() -> None:
+    """How hot it was before says nothing of now."""
+    lost = make.gpu(state="lost")
+    trends = Trends(gpus={"GPU-0": GpuTrend(heat="normal")})
+    (found,) = gpu_status.gpus(make.plan(), make.snapshot(gpus=[lost]), trends=trends)
+    assert (found["state"], found["heat"]) == ("lost", None)
+
+
 def test_what_a_card_does_not_report_is_null() -> None:
     found = gpu_status.now_only(make.gpu(processes=None), SETTINGS)
     assert (found["pressure"], found["heat"], found["processes"], found["health"]) == (
