@@ -10,8 +10,8 @@ ENGINES ?= .cache/engines
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
 PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpuctl/model/*,$\
-	gpuctl/overrides/*,gpuctl/planning/*,gpuctl/sizing/*,gpuctl/answers.py,gpuctl/avoidance.py,$\
-	gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,gpuctl/exposition.py,$\
+	gpuctl/overrides/*,gpuctl/planning/*,gpuctl/sizing/*,gpuctl/views/*,gpuctl/answers.py,$\
+	gpuctl/avoidance.py,gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,gpuctl/exposition.py,$\
 	gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,gpuctl/gpu_status.py,gpuctl/heat.py,$\
 	gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,gpuctl/line.py,$\
 	gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,gpuctl/mounted.py,$\
@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint dev-setup soak engines bench clean
+.PHONY: help demo test lint dev-setup soak engines gpu bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default th
 	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
 		-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
 		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
+
+# In no namespace of its own: NVML tells of processes by the pids of the host.
+gpu: $(VENV)/.dev ## what gpuctl reads of this machine's NVIDIA GPUs beside nvidia-smi, into docs/hardware.md
+	GPUCTL_GPU=1 GPUCTL_RECORD=1 $(BIN)/python -m pytest -s tests/e2e/test_real_gpu.py
 
 # Both are built once, into $(ENGINES): llama-cpp-python from its source in some minutes, without
 # instructions that its build host has and another lacks; vLLM is 3.5 GB.

@@ -1,7 +1,9 @@
 """`why`: the chain behind the last action."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 import pytest
 
@@ -234,3 +236,53 @@ def test_a_log_is_where_its_replica_is_named(happened: Make) -> None:
     assert [line.strip() for line in told if "has more" in line] == [
         "last lines of its log (`gpuctl logs chat-3 --previous` has more):"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "evidence", "story"),
+    [
+        pytest.param(
+            "adopted",
+            "",
+            {},
+            "was running when the daemon started, and was adopted",
+            id="adopted",
+        ),
+        pytest.param("cordoned", "gpu_lost", {}, "cordoned, because gpu_lost", id="cordoned"),
+        pytest.param(
+            "moved", "moved_back", {"home": ("GPU-2",)}, "moved back, because moved_back", id="back"
+        ),
+        pytest.param(
+            "moved", "cordoned", {"gpus": ()}, "moved to the CPU, because cordoned", id="to-the-cpu"
+        ),
+    ],
+)
+def test_what_a_chain_of_one_event_says(
+    happened: Make, kind: str, reason: str, evidence: dict[str, Any], story: str
+) -> None:
+    """What happened, in words; nothing more is known, and what is well is not called otherwise."""
+    event = happened(kind, "chat-3", 0, reason, voluntary=True, **evidence)
+
+    assert chain.headline("chat-3", chain.last([event])) == f"chat-3: {story}"
+
+
+def test_across_a_reboot_the_wall_clock_counts(happened: Make) -> None:
+    """The clock of a boot says nothing of another one's."""
+    before = replace(happened("failed", "chat-3", 0, "exited"), boot_id="a", boot_seconds=90_000.0)
+    after = happened("ready", "chat-3", 75)
+
+    assert chain.headline("chat-3", [before, after]) == (
+        "chat-3: failed: exited; ready again after 1 m 15 s"
+    )
+
+
+def test_a_failure_of_the_same_moment_belongs_to_the_move(happened: Make) -> None:
+    """What ended because its GPU was lost was moved for the same reason; an older end was not."""
+    events = [
+        happened("failed", "chat-3", -5, "exited"),
+        happened("failed", "chat-3", 0, "gpu_lost"),
+        happened("moved", "chat-3", 0, "gpu_lost", gpus=("GPU-5",), voluntary=False),
+        happened("attempt", "chat-3", 0.1, "gpu_lost", action="start", attempt="b"),
+    ]
+
+    assert chain.last(events) == tuple(events[1:])

@@ -1,6 +1,7 @@
 """`plan` for people."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -121,3 +122,16 @@ def test_no_sum_of_ram() -> None:
     """Without a limit of RAM there is no sum."""
     plan = Plan(profile="p", watchdog=WatchdogSettings(), replicas=(replica("chat-0", None),))
     assert planned.ram(plan, Inventory()) == "1 replica, none with a limit of RAM"
+
+
+def test_planned_for_the_cpu(text: Callable[..., list[str]]) -> None:
+    """Without GPUs there is no table of them."""
+    on_cpu = replace(replica("chat-0", 2 * GIB), gpus=(), vram_bytes=None)
+    plan = Plan(profile="p", watchdog=WatchdogSettings(), replicas=(on_cpu,))
+
+    assert text(planned.planned(plan, Inventory())) == [
+        "replica  engine     gpu  port  vram    ram  swap  image or program",
+        "chat-0   llama.cpp  cpu  8081     -  2 GiB     -  server:cuda",
+        "",
+        "1 replica: RAM limits add up to 2 GiB",
+    ]

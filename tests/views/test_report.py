@@ -122,3 +122,11 @@ def test_markdown(status: Any) -> None:
     assert "| chat-2 | backoff | - | 0 | - |" in lines
     assert "| 1 | NVIDIA P106-100 | ok | 5.3 GiB of 6 GiB | 84 °C | 99 % | 88 W |" in lines
     assert lines[-1] == "- warning: host RAM: limits add up to 16 GiB of 15 GiB"
+
+
+def test_on_a_host_without_gpus_nothing_is_said_of_them(status: Any) -> None:
+    """Neither an empty table nor a heading of one, as text and as Markdown."""
+    document = made(status | {"gpus": [], "conditions": [], "warnings": []}, [])
+
+    assert report.text(document, UTC).splitlines()[-1].split()[0] == "embed-0"
+    assert report.markdown(document, UTC).splitlines()[-1] == "| embed-0 | ready | 100 % | 0 | - |"

@@ -57,6 +57,8 @@ def test_phases_of_nothing() -> None:
         pytest.param({"reason": "oom_killed"}, "oom_killed", id="reason"),
         pytest.param({"next_attempt_at": NOW + 35}, "next in 35 s", id="waits"),
         pytest.param({"next_attempt_at": NOW - 3}, "next now", id="due"),
+        pytest.param({"moved": "gpu_lost"}, "moved: gpu_lost", id="moved"),
+        pytest.param({"moved": "scaled"}, "", id="added"),
     ],
 )
 def test_why(status: Any, changes: Any, expected: str) -> None:

@@ -134,3 +134,19 @@ def test_settings(text: Callable[..., list[str]]) -> None:
 def test_no_settings() -> None:
     """Nothing chosen, nothing shown."""
     assert sums.settings(plan()) is None
+
+
+def test_what_holds_for_all_replicas_of_a_workload_is_said_once(
+    text: Callable[..., list[str]],
+) -> None:
+    """They were tuned alike."""
+    chosen = (Tuned(key="dtype", value="half", why="no bfloat16 before 8.0"),)
+    made = plan(count=2)
+    found = sums.settings(
+        replace(made, replicas=tuple(replace(one, tuned=chosen) for one in made.replicas))
+    )
+    assert found is not None
+    assert text(found) == [
+        "workload  setting  value  why",
+        "chat      dtype    half   no bfloat16 before 8.0",
+    ]

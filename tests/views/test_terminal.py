@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from gpuctl.views import terminal
 
 NOW = 1_800_000_000.0
@@ -41,3 +43,20 @@ def test_brackets_in_a_name_are_shown(status: Any, text: Callable[..., list[str]
     lines = text(terminal.whole(status, alive=True, now=NOW))
 
     assert any("[red]A[/red]" in line for line in lines)
+
+
+def test_a_status_without_gpus_and_conditions(
+    status: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a host where all is well there is no empty table; it goes to stdout."""
+    status |= {"replicas": status["replicas"][:1], "gpus": [], "conditions": [], "warnings": []}
+
+    terminal.show_status(status, alive=True, now=NOW)
+
+    printed = capsys.readouterr()
+    assert [" ".join(line.split()) for line in printed.out.splitlines()] == [
+        "p106x8 · 1 replica: 1 busy · daemon 4242 (0.1.0) · 2 s old",
+        "replica phase gpu port since 1h/24h in flight ram vram why",
+        "chat-0 busy 0 8081 2 h 0/0 1 1.2 GiB 5.1 GiB",
+    ]
+    assert printed.err == ""
