@@ -21,17 +21,28 @@ def avoided(conditions: Conditions, boot_seconds: float) -> Mapping[str, str]:
 
 def left(conditions: Conditions, boot_seconds: float) -> Mapping[str, str]:
     """Return the same of those that replicas are moved away from: heat alone moves nothing."""
-    return {
-        condition.verdict.subject: condition.verdict.reason
-        for condition in _due(conditions, boot_seconds)
-        if condition.verdict.check != "thermal"
-        and (condition.verdict.reason != "gpu_missing" or condition.readings >= _MISSING_READINGS)
-    }
+    found = _leaving(conditions, boot_seconds)
+    return {c.verdict.subject: c.verdict.reason for c in found} | urgent(conditions, boot_seconds)
+
+
+def urgent(conditions: Conditions, boot_seconds: float) -> dict[str, str]:
+    """Return the same of those that are left at once: what runs there is not let finish."""
+    found = _leaving(conditions, boot_seconds)
+    return {c.verdict.subject: c.verdict.reason for c in found if not c.verdict.drain}
 
 
 def cordons(history: History) -> Mapping[str, Cordon]:
     """Return the cordons in force, by UUID."""
     return {uuid: gpu.cordon for uuid, gpu in history.gpus.items() if gpu.cordon is not None}
+
+
+def _leaving(conditions: Conditions, boot_seconds: float) -> tuple[Condition, ...]:
+    return tuple(
+        condition
+        for condition in _due(conditions, boot_seconds)
+        if condition.verdict.check != "thermal"
+        and (condition.verdict.reason != "gpu_missing" or condition.readings >= _MISSING_READINGS)
+    )
 
 
 def _due(conditions: Conditions, boot_seconds: float) -> tuple[Condition, ...]:

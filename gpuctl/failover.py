@@ -13,14 +13,15 @@ The daemon records these before it decides, and plans anew. For each replica the
  7. it stays, and waits
 
 A GPU that a replica leaves because it failed is cordoned: it is used again when an operator says
-so. From one that an operator has cordoned replicas go in their own time, if there is a place.
+so. From one that an operator has cordoned replicas go in their own time, if there is a place, and
+from one whose driver asks for it to be drained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.avoidance import Conditions, avoided, cordons, left
+from gpuctl.avoidance import Conditions, avoided, cordons, left, urgent
 from gpuctl.history import History
 from gpuctl.model import Event, EventKind, Json, Plan, Replica, Snapshot, WorkloadPlan
 from gpuctl.moments import event
@@ -50,6 +51,7 @@ class _Moves:
     def __init__(self, plan: Plan, now: Snapshot, conditions: Conditions, history: History) -> None:
         self.plan, self.now, self.history = plan, now, history
         self.failed = left(conditions, now.boot_seconds)
+        self.urgent = urgent(conditions, now.boot_seconds)  # of these, no time to lose
         self.cordons = cordons(history)
         self.room = room(plan, now, conditions, history)
         self.workloads = {workload.name: workload for workload in plan.workloads}
@@ -126,7 +128,7 @@ class _Moves:
             place = ()
         self.room.put(wished, place)
         yield from self._cordon(failed)
-        yield self._moved(replica, place, reason, voluntary=not failed)
+        yield self._moved(replica, place, reason, voluntary=not self.urgent.keys() & failed)
 
     def _scaled(self, workload: WorkloadPlan) -> Iterator[Event]:
         """Give what `scale` asks for a place, as far as there is one."""
@@ -165,15 +167,15 @@ class _Moves:
         known, container = self.history.replica(replica.name), self._container(replica)
         if container is None or known.moved is None or not known.moved.voluntary:
             return
-        failed = [uuid for uuid in container if uuid in self.failed]
+        failed = [uuid for uuid in container if uuid in self.urgent]
         if not failed:
             return
         yield from self._cordon(failed)
         if replica.moved is None:
-            yield self._back(replica, self.failed[failed[0]], voluntary=False)
+            yield self._back(replica, self.urgent[failed[0]], voluntary=False)
         else:
             gpus = tuple(gpu.uuid for gpu in replica.gpus)
-            yield self._moved(replica, gpus, self.failed[failed[0]], voluntary=False)
+            yield self._moved(replica, gpus, self.urgent[failed[0]], voluntary=False)
 
     def _container(self, replica: Replica) -> tuple[str, ...] | None:
         """Return the GPUs of its running container, `None` without one."""

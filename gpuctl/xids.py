@@ -168,6 +168,7 @@ class Finding:
     count: int  # that led to it
     entry: Entry = field(default=UNKNOWN)
     advice: str = ""
+    drain: bool = False  # the driver asks that the GPU be drained first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +187,11 @@ def recovery(action: str, *, in_group: bool) -> Effect:
     if action == "drain_p2p" and in_group:
         return "reset"
     return RECOVERY.get(action, "alert")
+
+
+def drains(action: str) -> bool:
+    """Return whether a recovery action lets what runs on the GPU finish first."""
+    return action.startswith("drain")
 
 
 def recovery_advice(effect: Effect) -> str:
@@ -209,14 +215,15 @@ def findings(records: Iterable[XidRecord], around: Around) -> tuple[Finding, ...
 
 def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Finding:
     entry, last = TABLE.get(number, UNKNOWN), records[-1]
-    effect, count, advice = entry.effect, 1, entry.advice
+    effect, count, advice, drain = entry.effect, 1, entry.advice, False
     if entry.in_group is not None and around.in_group:
         effect = entry.in_group
     failed = around.failed_at is not None and around.failed_at >= last.at
     if entry.after_failure is not None and failed:
         effect = entry.after_failure
     if number == 154:
-        effect = _asked_for(last, around)
+        asked = _asked_for(last)
+        effect, drain = recovery(asked, in_group=around.in_group), drains(asked)
         advice = recovery_advice(effect)
     if entry.repeat is not None:
         within = [each for each in records if each.at > last.at - entry.repeat.seconds]
@@ -226,19 +233,25 @@ def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Findi
     if effect in ("reset", "reboot") and around.asked is not None and settled:
         # The driver knows better than a table, and asked for this well after it had reported that.
         effect = max("alert", recovery(around.asked, in_group=around.in_group), key=EFFECTS.index)
+        drain = drains(around.asked)
     if effect == "hardware":
         advice = f"{advice}; {_REPLACE}"
     return Finding(
-        number=number, effect=effect, at=last.at, count=count, entry=entry, advice=advice
+        number=number,
+        effect=effect,
+        at=last.at,
+        count=count,
+        entry=entry,
+        advice=advice,
+        drain=drain,
     )
 
 
-def _asked_for(record: XidRecord, around: Around) -> Effect:
-    """Return what the text of an Xid 154 asks for."""
+def _asked_for(record: XidRecord) -> str:
+    """Return the recovery action that the text of an Xid 154 asks for, "" where it is not known."""
     found = _ASKED.search(str(record.evidence.get("message", "")))
     place = int(found[1], 16) if found is not None else len(RECOVERY)
-    action = list(RECOVERY)[place] if place < len(RECOVERY) else ""
-    return recovery(action, in_group=around.in_group)
+    return list(RECOVERY)[place] if place < len(RECOVERY) else ""
 
 
 def _holds(finding: Finding, now: float) -> bool:

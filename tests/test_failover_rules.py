@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from gpuctl.model import GpuHealth
+from tests.fakes import busy
 from tests.moving import Rack
+
+#: An engine that tells what it is working on.
+LLAMA: dict[str, Any] = {"engine": "llama.cpp", "model": "/m.gguf"}
+
+
+def asks(rack: Rack, index: int, action: str) -> None:
+    """Have the driver ask for a recovery of a GPU."""
+    at = rack.fakes.clock.seconds
+    rack._change((index,), health=GpuHealth(recovery_action=action, boot_seconds=at))
+
+
+def rests(rack: Rack) -> None:
+    """Have the first replica's requests end."""
+    rack.fakes.prober.answers[8081] = busy(tokens=2, running=0)
 
 
 def test_a_profile_that_has_more_than_scale_wants_is_told() -> None:
@@ -22,3 +39,60 @@ def test_a_profile_that_has_more_than_scale_wants_is_told() -> None:
     rack.pass_(12)
     assert rack.places() == {f"chat-{index}": (index,) for index in range(4)}
     assert rack.reasons() == set()
+
+
+def test_a_gpu_to_be_drained_is_left_in_its_replica_s_own_time() -> None:
+    """Its driver says that what runs there runs well: requests are let finish."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), **LLAMA)
+    rack.works()
+    asks(rack, 0, "drain_and_reset")
+    rack.pass_(2)
+    assert (rack.phase(), rack.actions()) == ("draining", ["start", "drain"])
+    rests(rack)
+    rack.pass_(12)
+    assert (rack.places(), rack.tale("cordoned")) == (
+        {"chat-0": (1,)},
+        ["cordoned recovery_asked"],
+    )
+    assert rack.actions() == ["start", "drain", "terminate", "start"]
+
+
+def test_a_gpu_to_be_reset_is_left_at_once() -> None:
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), **LLAMA)
+    rack.works()
+    asks(rack, 0, "gpu_reset")
+    rack.pass_(12)
+    assert rack.actions() == ["start", "terminate", "start"]
+
+
+def test_replicas_of_a_gpu_to_be_drained_go_one_after_the_other() -> None:
+    """The second serves until the first does so elsewhere."""
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2, 3), **LLAMA)
+    rack.works()
+    for index in (0, 1):
+        asks(rack, index, "drain_and_reset")
+    rack.pass_(4)
+    assert (rack.phase("chat-0"), rack.phase("chat-1")) == ("draining", "ready")
+    rests(rack)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (2,), "chat-1": (3,)}
+
+
+def test_a_gpu_that_fails_while_it_is_drained_is_left_at_once() -> None:
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), **LLAMA)
+    rack.works()
+    asks(rack, 0, "drain_and_reset")
+    rack.pass_(4)
+    rack.lose(0)
+    rack.pass_(8)
+    assert rack.actions() == ["start", "drain", "terminate", "start"]
+    assert rack.places() == {"chat-0": (1,)}
+    assert rack.tale("moved") == ["moved recovery_asked", "moved gpu_lost"]
+
+
+def test_what_has_failed_on_a_gpu_to_be_drained_is_not_drained() -> None:
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.fakes.runtime.die("c1", 1)
+    asks(rack, 0, "drain_and_reset")
+    rack.pass_(12)
+    assert (rack.places(), rack.actions()) == ({"chat-0": (1,)}, ["start", "start"])

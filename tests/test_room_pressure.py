@@ -82,7 +82,6 @@ def test_what_leaves_is_not_counted_against_a_card() -> None:
     rack.ask("scale", counts={"chat": 2})
     rack.pass_(12)
     fill(rack, 1, 5.2, container(rack, "chat-1", 5.2))
-    rack.works()
     rack.pass_(1)
     rack.ask("scale", counts={"chat": 1})
     rack.ask("scale", counts={"embed": 2})

@@ -183,6 +183,25 @@ def test_xid_154_says_itself_what_to_do(text: str, expected: Effect | None, advi
     assert not found or advice in found[0].advice
 
 
+@pytest.mark.parametrize(
+    ("number", "asked", "in_group", "drain"),
+    [
+        pytest.param("0x4", None, False, True, id="a-drain-and-a-reset"),
+        pytest.param("0x3", None, True, True, id="the-links-of-a-group"),
+        pytest.param("0x1", None, False, False, id="a-reset"),
+        pytest.param("0x1", "drain_and_reset", False, True, id="a-drain-later-on"),
+        pytest.param("0x4", "gpu_reset", False, False, id="a-reset-later-on"),
+    ],
+)
+def test_what_the_driver_wants_drained_is(
+    number: str, asked: str | None, in_group: bool, drain: bool
+) -> None:
+    """What runs on the GPU runs well; what it asked for last counts."""
+    around = Around(now=NOW, in_group=in_group, asked=asked, asked_at=NOW)
+    (found,) = findings([record(154, NOW - 300, message=f"changed to {number}")], around)
+    assert (found.effect, found.drain) == ("reset", drain)
+
+
 def test_the_worst_comes_first_and_then_the_latest() -> None:
     """Hardware before reboot before reset before what is only told."""
     records = [record(92, NOW - 9), record(79, NOW - 8), record(64, NOW - 7), record(46, NOW - 6)]

@@ -4,7 +4,8 @@ Does NVIDIA's driver work, and what does it ask for?
 1. its library is of another version than the kernel module, as after an upgrade without a reboot:
    what runs runs on; whatever is started now would find no GPU
 2. it does not answer, or is not asked: what runs is watched by its health alone
-3. it asks for a reset or a reboot: the GPU is not used until then
+3. it asks for a reset or a reboot: the GPU is not used until then; where it asks that the GPU be
+   drained before, what runs there is let finish
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 from gpuctl.model import GpuHealth, GpuReading, SourceError, State, Verdict
 from gpuctl.plugin import Check, Scene
-from gpuctl.xids import AVOIDED, recovery, recovery_advice
+from gpuctl.xids import AVOIDED, drains, recovery, recovery_advice
 
 #: Words of the error → reason. NVML's own for a mismatch (18) are "Driver/library version
 #: mismatch" (nvmlErrorString); the others are those of `adapters.nvml`.
@@ -68,6 +69,7 @@ def _asks(gpu: GpuReading, health: GpuHealth, action: str, scene: Scene) -> Verd
         reason="" if state == "ok" else "recovery_asked",
         evidence={"recovery_action": action, "advice": recovery_advice(effect)},
         remedy="avoid" if state == "failed" else "none",
+        drain=state == "failed" and drains(action),
         reading_boot_seconds=health.boot_seconds,
     )
 

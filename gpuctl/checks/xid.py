@@ -75,6 +75,7 @@ def _of_gpu(gpu: GpuIdentity, found: list[Finding], scene: Scene) -> Verdict:
         reason=f"xid_{worst.number}",
         evidence=evidence,
         remedy="avoid" if avoided else "none",
+        drain=avoided and all(each.drain for each in found if each.effect in AVOIDED),
     )
 
 

@@ -24,6 +24,7 @@ class Verdict:
     reason: str = ""  # a stable code, such as `health_refused`
     evidence: Evidence = field(default_factory=dict)
     remedy: Remedy = "none"
+    drain: bool = False  # of `avoid`: what runs there runs well, and leaves in its own time
     patience_seconds: float = 0.0  # how long it must hold before the remedy is due
     patience_readings: int = 1  # and over how many distinct readings
     reading_boot_seconds: float | None = None  # when its evidence was read

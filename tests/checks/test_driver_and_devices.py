@@ -78,6 +78,7 @@ def test_what_the_driver_asks_for(action: str, group: bool, state: str, remedy: 
     assert (verdict.subject, verdict.state, verdict.remedy) == ("GPU-0", state, remedy)
     assert verdict.reason == ("" if state == "ok" else "recovery_asked")
     assert verdict.evidence["recovery_action"] == action
+    assert verdict.drain is (remedy == "avoid" and action.startswith("drain"))
 
 
 def board(access: bool | None, *, container: str = "c1", **fields: Any) -> Snapshot:
