@@ -28,25 +28,33 @@ def _compiler_missing() -> str:
     return "" if shutil.which("cc") else "cc is not installed"
 
 
+def _card_missing() -> str:
+    if not Path("/dev/nvidiactl").exists():
+        return "there is no NVIDIA GPU, or its driver is not loaded"
+    return "" if shutil.which("nvidia-smi") else "nvidia-smi is not installed"
+
+
 #: Marker → why its tests cannot run here, "" when they can.
 NEEDS: dict[str, Callable[[], str]] = {
     "docker": dockerd.missing,
     "systemd": _systemd_missing,
     "engine": _engine_missing,
     "nvml": _compiler_missing,
+    "gpu": _card_missing,
 }
 
 
 #: Marker → the variable that the make target sets whose tests these are.
 LEFT_TO = {
     "soak": "GPUCTL_SOAK",
+    "gpu": "GPUCTL_GPU",
     "vllm": "GPUCTL_ENGINES",
     "llama_cpp_python": "GPUCTL_ENGINES",
 }
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests of gigabytes to `make engines`, and those of half an hour to `make soak`."""
+    """Leave tests of gigabytes, of half an hour and of a card to the targets named for them."""
     left: list[pytest.Item] = []
     for marker, variable in LEFT_TO.items():
         if not os.environ.get(variable):

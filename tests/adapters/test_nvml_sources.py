@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 import pynvml
 import pytest
 
-from gpuctl.adapters.nvml import child
+from tests.rig.nvml.cited import MODULES, cited, docstrings
 
-MODULES = sorted(Path(child.__file__).parent.glob("*.py"))
 #: Fields of `nvidia-smi --help-query-gpu` as of R580, those that may be cited.
 QUERY_GPU = frozenset(Path(__file__).with_name("nvidia_smi_query_gpu.txt").read_text().split())
 #: Those of its other queries.
@@ -24,21 +22,6 @@ KNOWN = {
     "query-compute-apps": QUERY_COMPUTE_APPS,
     "query-remapped-rows": QUERY_REMAPPED_ROWS,
 }
-
-
-def docstrings(path: Path) -> list[str]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    return [ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds)]
-
-
-def cited(path: Path) -> set[tuple[str, str]]:
-    """Return (query, field) of every citation."""
-    found = set()
-    for text in docstrings(path):
-        for query, fields in re.findall(r"`nvidia-smi --(query-[a-z-]+)=([^`]+)`", text):
-            found |= {(query, field) for field in re.split(r",\s*", fields)}
-    return found
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
