@@ -199,7 +199,7 @@ class Daemon:
                 *changes(self._conditions, conditions, now),
                 *(() if observing else moves),
                 *self._hourly(now),
-                *self._measured(plan, now),
+                *self._measured(plan, now, conditions),
             ]
         )
         self._conditions = conditions
@@ -266,8 +266,8 @@ class Daemon:
         full, self._peaks = self._peaks.with_reading(now).taken(now)
         return tuple(event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.items())
 
-    def _measured(self, plan: Plan, now: Snapshot) -> Iterator[Event]:
-        for key, told in measured(plan, now, self.journal.history).items():
+    def _measured(self, plan: Plan, now: Snapshot, conditions: Conditions) -> Iterator[Event]:
+        for key, told in measured(plan, now, self.journal.history, conditions).items():
             yield event(now, EventKind.MEASURED, key, "peak", told)
 
     def _answer(self, request: Request) -> None:

@@ -1,5 +1,5 @@
 """
-What a model really takes: Plan, Snapshot and History in, the VRAM of settled replicas out. PURE.
+What a model really takes: Plan, Snapshot, History, Conditions in, VRAM out. PURE.
 
 The daemon stores it as an Event; the next plan takes it instead of the estimate.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gpuctl.avoidance import Conditions
 from gpuctl.history import History
 from gpuctl.model import Evidence, Plan, Replica, Snapshot
 
@@ -15,12 +16,14 @@ from gpuctl.model import Evidence, Plan, Replica, Snapshot
 _NEWS_RATIO = 1.01
 
 
-def measured(plan: Plan, now: Snapshot, history: History) -> Mapping[str, Evidence]:
+def measured(
+    plan: Plan, now: Snapshot, history: History, conditions: Conditions
+) -> Mapping[str, Evidence]:
     """
     Return what to store, by what `planning` looks it up under.
 
     Replicas of one workload on like cards are one: the highest of them counts. A claim is taken
-    whatever the model, and tells nothing of it.
+    whatever the model, and tells nothing of it; what one that leaks has grown to is no more of it.
     """
     if "gpus" in now.errors:
         return {}
@@ -29,6 +32,9 @@ def measured(plan: Plan, now: Snapshot, history: History) -> Mapping[str, Eviden
     for replica in plan.replicas:
         vram = replica.vram
         if vram is None or not vram.measure_key or vram.source == "claim":
+            continue
+        leak = conditions.get(("vram_creep", replica.name))
+        if leak is not None and leak.verdict.state != "ok":
             continue
         held = _held(replica, now, history)
         if held is None or held <= highest.get(vram.measure_key, 0) * _NEWS_RATIO:

@@ -9,7 +9,7 @@ import pytest
 
 from gpuctl.history import History, ReplicaHistory, fold
 from gpuctl.measuring import measured
-from gpuctl.model import EventKind, GpuProcess, Plan, SourceError, VramPlan
+from gpuctl.model import Condition, EventKind, GpuProcess, Plan, SourceError, VramPlan
 from tests import make
 
 KEY = "llama.cpp | m.gguf"
@@ -44,7 +44,7 @@ def settled() -> Plan:
 
 def test_a_settled_replica() -> None:
     """What it holds is stored beside what was predicted, under what planning looks it up by."""
-    assert measured(settled(), now(), history()) == {
+    assert measured(settled(), now(), history(), {}) == {
         KEY: {
             "vram_bytes": 1000,
             "predicted_bytes": 900,
@@ -65,7 +65,7 @@ def test_a_settled_replica() -> None:
 def test_a_peak_is_news_once(before: int, stored: bool) -> None:
     """Only what is higher than what is stored, by more than one per cent, is stored again."""
     known = replace(history(), measured={KEY: before})
-    assert bool(measured(settled(), now(), known)) is stored
+    assert bool(measured(settled(), now(), known, {})) is stored
 
 
 def test_the_highest_of_several() -> None:
@@ -83,7 +83,7 @@ def test_the_highest_of_several() -> None:
         gpus={**scene.gpus, "GPU-1": other},
         owned={**scene.owned, "chat-1": make.container("chat-1", "c2", gpus=("GPU-1",))},
     )
-    found = measured(replace(settled(), replicas=two), scene, both)
+    found = measured(replace(settled(), replicas=two), scene, both, {})
     assert found[KEY]["vram_bytes"] == 3000
 
 
@@ -115,12 +115,31 @@ def test_what_is_not_measured(
     """Only a replica that has settled, as it is planned and where it is planned, is measured."""
     made = settled()
     made = replace(made, replicas=tuple(replace(r, vram=vram) for r in made.replicas))
-    assert measured(made, now(**scene), history(**known)) == {}
+    assert measured(made, now(**scene), history(**known), {}) == {}
+
+
+@pytest.mark.parametrize("state", ["degraded", "failed"])
+def test_what_leaks_is_not_what_it_takes(state: str) -> None:
+    """The next plan must not be refused for what a leak has grown to."""
+    held = make.conditions(make.condition("vram_creep", "chat-0", state=state))
+    assert measured(settled(), now(), history(), held) == {}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(make.condition("vram_creep", "chat-0", state="ok"), id="well"),
+        pytest.param(make.condition("vram_creep", "chat-1"), id="another"),
+        pytest.param(make.condition("health", "chat-0"), id="for-another-reason"),
+    ],
+)
+def test_what_does_not_leak_is_measured(held: Condition) -> None:
+    assert KEY in measured(settled(), now(), history(), make.conditions(held))
 
 
 def test_an_adopted_container() -> None:
     """Of one that ran before, its own digest tells that it is as planned."""
-    assert measured(settled(), now(), history(spec_digest=""))
+    assert measured(settled(), now(), history(spec_digest=""), {})
 
 
 def test_the_newest_is_remembered() -> None:
