@@ -11,14 +11,14 @@ ENGINES ?= .cache/engines
 COVERAGE_PERCENT := 90
 PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpuctl/model/*,$\
 	gpuctl/overrides/*,gpuctl/planning/*,gpuctl/sizing/*,gpuctl/views/*,gpuctl/answers.py,$\
-	gpuctl/avoidance.py,gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,gpuctl/exposition.py,$\
-	gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,gpuctl/gpu_status.py,gpuctl/heat.py,$\
-	gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,gpuctl/line.py,$\
-	gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,gpuctl/mounted.py,$\
-	gpuctl/moving.py,gpuctl/orders.py,gpuctl/own_settings.py,gpuctl/peaks.py,gpuctl/pressure.py,$\
-	gpuctl/printable.py,gpuctl/quantities.py,gpuctl/questions.py,gpuctl/retention.py,gpuctl/room.py,$\
-	gpuctl/sightings.py,gpuctl/status.py,gpuctl/timing.py,gpuctl/transitions.py,gpuctl/trends.py,$\
-	gpuctl/wanted.py,gpuctl/xids.py
+	gpuctl/avoidance.py,gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,$\
+	gpuctl/exposition.py,gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,gpuctl/gpu_status.py,$\
+	gpuctl/heat.py,gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,$\
+	gpuctl/line.py,gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,$\
+	gpuctl/mounted.py,gpuctl/moving.py,gpuctl/orders.py,gpuctl/own_settings.py,gpuctl/peaks.py,$\
+	gpuctl/pressure.py,gpuctl/printable.py,gpuctl/quantities.py,gpuctl/questions.py,$\
+	gpuctl/retention.py,gpuctl/room.py,gpuctl/sightings.py,gpuctl/status.py,gpuctl/timing.py,$\
+	gpuctl/transitions.py,gpuctl/trends.py,gpuctl/wanted.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV
