@@ -10,8 +10,10 @@ from gpuctl.model import Condition
 Conditions = Mapping[tuple[str, str], Condition]
 
 #: A driver that has just been loaded may list its cards one by one: what is missing has to be so
-#: in two readings before anything moves away from it.
+#: in two readings and for two seconds before anything moves away from it: what is suspected is
+#: read four times a second.
 _MISSING_READINGS = 2
+_MISSING_SECONDS = 2.0
 
 
 def avoided(conditions: Conditions, boot_seconds: float) -> Mapping[str, str]:
@@ -41,8 +43,13 @@ def _leaving(conditions: Conditions, boot_seconds: float) -> tuple[Condition, ..
         condition
         for condition in _due(conditions, boot_seconds)
         if condition.verdict.check != "thermal"
-        and (condition.verdict.reason != "gpu_missing" or condition.readings >= _MISSING_READINGS)
+        and (condition.verdict.reason != "gpu_missing" or _gone(condition, boot_seconds))
     )
+
+
+def _gone(condition: Condition, boot_seconds: float) -> bool:
+    lasted = boot_seconds - condition.since_boot_seconds
+    return condition.readings >= _MISSING_READINGS and lasted >= _MISSING_SECONDS
 
 
 def _due(conditions: Conditions, boot_seconds: float) -> tuple[Condition, ...]:

@@ -32,10 +32,22 @@ LOST: dict[str, Any] = {"check": "gpu_missing", "reason": "gpu_lost", "remedy": 
             {"reason": "gpu_missing"}, {"GPU-0": "gpu_missing"}, {}, id="missing-from-one-reading"
         ),
         pytest.param(
-            {"reason": "gpu_missing", "readings": 2},
+            {"reason": "gpu_missing", "readings": 2, "since": NOW - 2},
             {"GPU-0": "gpu_missing"},
             {"GPU-0": "gpu_missing"},
             id="missing-from-two",
+        ),
+        pytest.param(
+            {"reason": "gpu_missing", "readings": 9, "since": NOW - 1.9},
+            {"GPU-0": "gpu_missing"},
+            {},
+            id="missing-from-many-in-a-moment",
+        ),
+        pytest.param(
+            {"reason": "gpu_missing", "since": NOW - 60},
+            {"GPU-0": "gpu_missing"},
+            {},
+            id="missing-from-one-long-ago",
         ),
     ],
 )

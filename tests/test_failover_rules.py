@@ -96,3 +96,17 @@ def test_what_has_failed_on_a_gpu_to_be_drained_is_not_drained() -> None:
     asks(rack, 0, "drain_and_reset")
     rack.pass_(12)
     assert (rack.places(), rack.actions()) == ({"chat-0": (1,)}, ["start", "start"])
+
+
+def test_cards_that_are_listed_one_by_one_cost_nothing() -> None:
+    """Looked for four times a second, a driver that comes up is given two seconds for all."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    every = rack.fakes.gpus.readings
+    rack.hide(0)
+    rack.pass_(1.5, step=0.25)
+    rack.fakes.gpus.readings = every
+    rack.pass_(6)
+    assert (rack.tale("moved", "cordoned"), rack.places()) == ([], {"chat-0": (0,)})
+    rack.hide(0)
+    rack.pass_(2.5, step=0.25)
+    assert rack.tale("moved", "cordoned") == ["cordoned gpu_missing", "moved gpu_missing"]
