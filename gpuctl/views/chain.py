@@ -146,7 +146,7 @@ def _cause(cause: Event) -> str:
         case EventKind.DAEMON:
             return cause.reason
         case EventKind.MOVED:
-            return _decision(_where(cause), cause.reason)
+            return _decision(journal.whither(cause), cause.reason)
         case EventKind.CORDONED:
             return _decision("cordoned", cause.reason)
         case EventKind.CONDITION:
@@ -157,13 +157,6 @@ def _cause(cause: Event) -> str:
 def _about(event: Event, own: Collection[str]) -> str:
     """Return whom a link is about, where that is another than the chain's subject."""
     return "" if event.subject in own else f"{event.subject}: "
-
-
-def _where(moved: Event) -> str:
-    gpus = moved.evidence.get("gpus")
-    if not isinstance(gpus, tuple | list):
-        return "moved back"
-    return f"moved to {', '.join(map(str, gpus))}" if gpus else "moved to the CPU"
 
 
 def _decision(action: str, reason: str) -> str:

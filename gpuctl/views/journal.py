@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from gpuctl.model import Event
+from gpuctl.model import Event, EventKind
 from gpuctl.views import words
 
 #: Names within the machinery: of use to the daemon, noise to a reader.
@@ -40,7 +40,10 @@ def line(event: Event, zone: tzinfo | None = None, names: Mapping[str, str] | No
     A GPU is called as *names* calls its UUID.
     """
     subject = named(event.subject, names or {})
-    told = ", ".join(f"{name} {value}" for name, value in details(event.evidence, zone))
+    words_of_it = [f"{name} {value}" for name, value in details(event.evidence, zone)]
+    if event.kind is EventKind.MOVED and not event.evidence.get("gpus"):
+        words_of_it.insert(0, whither(event))  # which no list of GPUs tells
+    told = ", ".join(words_of_it)
     parts = [
         moment(event.at, zone),
         f"{subject or 'everything':12}",
@@ -49,6 +52,14 @@ def line(event: Event, zone: tzinfo | None = None, names: Mapping[str, str] | No
         f"({told})" if told else "",
     ]
     return named("  ".join(part for part in parts if part).rstrip(), names or {})
+
+
+def whither(moved: Event) -> str:
+    """Return where a replica was moved, in words."""
+    gpus = moved.evidence.get("gpus")
+    if not isinstance(gpus, tuple | list):
+        return "moved back" if moved.evidence.get("home") else "taken away"
+    return f"moved to {', '.join(map(str, gpus))}" if gpus else "moved to the CPU"
 
 
 def named(text: str, names: Mapping[str, str]) -> str:

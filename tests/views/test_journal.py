@@ -4,8 +4,11 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
+import pytest
+
 from gpuctl.model import Event
 from gpuctl.views import journal
+from tests import make
 
 
 def test_line(happened: Callable[..., Event]) -> None:
@@ -75,3 +78,18 @@ def test_log_lines() -> None:
         journal.log_lines({"log": "a\nb"}) == journal.log_lines({"log": ["a", "b"]}) == ("a", "b")
     )
     assert journal.log_lines({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("evidence", "told"),
+    [
+        pytest.param({"gpus": ("GPU-5",)}, "(gpus gpu 5)", id="to-a-gpu"),
+        pytest.param({"gpus": ()}, "(moved to the CPU)", id="to-the-cpu"),
+        pytest.param({"home": ("GPU-5",)}, "(moved back, home gpu 5)", id="home"),
+        pytest.param({}, "(taken away)", id="what-scale-takes-away"),
+    ],
+)
+def test_a_move_says_where_to(evidence: dict[str, Any], told: str) -> None:
+    """No list of GPUs means the CPU, or home, or nowhere any more: the line says which."""
+    event = make.event("moved", "chat-0", "gpu_lost", **evidence)
+    assert journal.line(event, UTC, {"GPU-5": "gpu 5"}).endswith(f"gpu_lost  {told}")
