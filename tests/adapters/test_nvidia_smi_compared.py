@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpuctl.adapters.nvml import NvmlGpus
-from gpuctl.model import GpuFacts, GpuHealth, GpuReading
+from gpuctl.model import GpuFacts, GpuHealth, GpuProcess, GpuReading
 from tests import make
 from tests.rig.nvml import FakeNvml, compared
 from tests.rig.nvml.cited import MODULES, cited
@@ -191,6 +191,32 @@ def test_the_table_has_what_any_such_card_has() -> None:
     assert "| `uuid` | … | … | equal |" in text
     assert "| `power.draw` | 100.00 | 100 | equal |" in text
     assert "0420" not in text
+
+
+@pytest.mark.parametrize(
+    ("held", "line"),
+    [
+        pytest.param((300, 600), "100 MiB (2 listed).", id="some"),
+        pytest.param((), "1000 MiB (0 listed).", id="nobody-is-listed"),
+        pytest.param((1010,), "-10 MiB (1 listed).", id="read-one-after-the-other"),
+        pytest.param((300, None), "not told.", id="no-bytes-of-one"),
+        pytest.param(None, "not told.", id="no-processes"),
+    ],
+)
+def test_what_no_process_holds_is_told_as_it_is(
+    held: tuple[int | None, ...] | None, line: str
+) -> None:
+    """A figure for people, so that it is neither rounded to nothing nor made up."""
+    processes = (
+        None
+        if held is None
+        else tuple(
+            GpuProcess(pid=pid, used_bytes=None if mib is None else mib * make.MIB)
+            for pid, mib in enumerate(held, start=1)
+        )
+    )
+    told = compared.left_over(replace(GPU, processes=processes))
+    assert told == f"VRAM in use that no process is listed with: {line}"
 
 
 def test_a_table_takes_the_place_of_the_one_before(

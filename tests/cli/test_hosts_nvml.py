@@ -11,11 +11,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tomlkit
 
+from gpuctl.host_state import ProcessState
 from tests.cli import fake_docker
 from tests.rig.nvml import FakeNvml
 
@@ -144,11 +145,15 @@ def test_the_plan_adds_up_to_the_byte(host: str, tmp_path: Path) -> None:
         assert (gpu["budget_bytes"], gpu["free_bytes"]) == (budget, budget - total)
 
 
-def test_a_stranger_is_named_and_its_vram_not_planned_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("type_", ["C", "G"], ids=["computes", "draws"])
+def test_a_stranger_is_named_and_its_vram_not_planned_with(
+    type_: Literal["C", "G"], tmp_path: Path
+) -> None:
     """A process in no container of ours holds 4 GiB of a P106: the model does not go beside it."""
     bench = Bench("p106x8", tmp_path)
     bench.model("model.gguf", 3 * GIB)
-    bench.fake.set_processes(0, {os.getpid(): 4 * GIB})
+    held = ProcessState(pid=os.getpid(), used_bytes=4 * GIB, type=type_)
+    bench.fake.set(0, processes=(held,))
     profile = bench.profile({"chat": {"port": 8081, "model": "model.gguf"}})
     socket = tmp_path / "docker"
     with fake_docker.answering(socket):

@@ -48,13 +48,13 @@ def _read(gpus: NvmlGpus) -> Cards:
 
 def _page(cards: Cards) -> str:
     """Return a table for the first card of each name, and how many of it there are."""
-    names = {gpu.name: fields for gpu, fields in reversed(cards.values())}
+    names = {gpu.name: (gpu, fields) for gpu, fields in reversed(cards.values())}
     parts = []
-    for name, fields in sorted(names.items()):
+    for name, (first, fields) in sorted(names.items()):
         count = sum(gpu.name == name for gpu, _ in cards.values())
         driver = next(each.told for each in fields if each.field == "driver_version")
         title = f"{count} x {name}, driver {driver}, {datetime.now(UTC):%Y-%m-%d}"
-        parts.append(f"### {title}\n\n{compared.table(fields)}")
+        parts.append(f"### {title}\n\n{compared.table(fields)}\n\n{compared.left_over(first)}")
     return "\n\n".join(parts)
 
 

@@ -91,6 +91,18 @@ def table(compared: Sequence[Compared]) -> str:
     return "\n".join(lines)
 
 
+def left_over(gpu: GpuReading) -> str:
+    """Return a line on the VRAM in use that none of the processes listed is told to hold."""
+    listed = gpu.processes
+    held = None if listed is None else [each.used_bytes for each in listed]
+    if gpu.memory_used_bytes is None or held is None or None in held:
+        return "VRAM in use that no process is listed with: not told."
+    rest = gpu.memory_used_bytes - sum(each or 0 for each in held)
+    return (
+        f"VRAM in use that no process is listed with: {rest / _MIB:.0f} MiB ({len(held)} listed)."
+    )
+
+
 def record(text: str, page: Path = PAGE) -> None:
     """Put it on the page between its marks, where GPUCTL_RECORD asks for it."""
     if os.environ.get("GPUCTL_RECORD") != "1":
