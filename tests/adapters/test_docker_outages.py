@@ -158,7 +158,7 @@ def test_a_stream_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
         with pytest.raises(RuntimeUnavailable, match="no Docker Engine listens") as failed:
             call()
         assert type(failed.value) is RuntimeUnavailable
-        assert "systemctl status docker" in failed.value.hint
+        assert "gpuctl doctor" in failed.value.hint
 
 
 def test_threads_do_not_share_a_client(bench: Bench) -> None:
