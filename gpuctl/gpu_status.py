@@ -31,7 +31,11 @@ def gpus(
     history: History = _NOTHING,
     trends: Trends = _NO_TRENDS,
 ) -> list[GpuStatus]:
-    """Return the GPUs by index; one that was planned with and is not listed any more is missing."""
+    """
+    Return the GPUs by index, those that were planned with and are not listed any more as missing.
+
+    Before the first reading all of them are unknown.
+    """
     reserve = {gpu.uuid for gpu in plan.reserve}
     found = [
         GpuStatus(
@@ -42,10 +46,17 @@ def gpus(
         for gpu in now.gpus.values()
     ]
     if now.gpus_boot_seconds is None:
-        return found
+        unread = [_unread(gpu, _xids(history.gpu(gpu.uuid), now)) for gpu in plan.gpus]
+        return sorted(unread, key=lambda gpu: gpu["index"])
     read_at = now.at + now.gpus_boot_seconds - now.boot_seconds
     missing = [_missing(gpu, read_at) for gpu in plan.gpus if gpu.uuid not in now.gpus]
     return sorted((*found, *missing), key=lambda gpu: gpu["index"])
+
+
+def _unread(gpu: GpuIdentity, xids: list[XidStatus]) -> GpuStatus:
+    found = _missing(gpu, 0.0)
+    found["state"], found["at"], found["xids"] = "unknown", None, xids
+    return found
 
 
 def _missing(gpu: GpuIdentity, read_at: float) -> GpuStatus:

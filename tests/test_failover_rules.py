@@ -110,3 +110,17 @@ def test_cards_that_are_listed_one_by_one_cost_nothing() -> None:
     rack.hide(0)
     rack.pass_(2.5, step=0.25)
     assert rack.tale("moved", "cordoned") == ["cordoned gpu_missing", "moved gpu_missing"]
+
+
+def test_a_daemon_that_never_reads_the_gpus_lists_those_of_the_profile() -> None:
+    """NVML hangs from the start: an operator still sees which there are, and may cordon one."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.fakes.gpus.broken = "no answer in 10 s"
+    rack.born()
+    rack.pass_(1)
+    told = rack.fakes.store.status["gpus"]
+    assert [(gpu["index"], gpu["state"], gpu["at"]) for gpu in told] == [
+        (0, "unknown", None),
+        (1, "unknown", None),
+    ]
+    rack.ask("cordon", "1")

@@ -158,6 +158,25 @@ def test_a_missing_gpu_was_not_watched() -> None:
     assert "pressure" not in found
 
 
+def test_what_was_never_read_is_listed_with_nothing_but_what_is_known() -> None:
+    """A driver that hung before the daemon began leaves each planned GPU, and what it reported."""
+    planned = replace(make.identity(3), memory_total_bytes=6 * 2**30)
+    plan = replace(make.plan(), gpus=(planned, make.identity(1)))
+    now = replace(make.snapshot(), gpus_boot_seconds=None)
+    past = make.history(make.event("xid", "GPU-3", "79", NOW - 60))
+    first, found = gpu_status.gpus(plan, now, ("GPU-3",), history=past)
+    assert (first["index"], first["xids"]) == (1, [])
+    told = {key: value for key, value in found.items() if value is not None}
+    assert told == {
+        "index": 3,
+        "uuid": "GPU-3",
+        "name": "P106-100",
+        "memory_total_bytes": 6 * 2**30,
+        "state": "unknown",
+        "xids": [{"number": 79, "count": 1, "at": AT - 60}],
+    }
+
+
 def test_a_cordon_shows_before_the_reserve() -> None:
     """Of a GPU that answers; one that does not is lost, whatever else is said of it."""
     plan = replace(make.plan(), reserve=(make.identity(0), make.identity(1), make.identity(2)))

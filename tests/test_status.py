@@ -62,9 +62,9 @@ def test_a_gpu_that_is_no_longer_listed_is_missing() -> None:
 
 
 def test_no_gpu_is_missing_before_any_was_read() -> None:
-    """What NVML has not been heard of says nothing of what is there."""
+    """What NVML has not been heard of says nothing of what is there: it is not known."""
     now = replace(make.snapshot(), gpus_boot_seconds=None)
-    assert published(now)["gpus"] == []
+    assert [gpu["state"] for gpu in published(now)["gpus"]] == ["unknown"]
 
 
 def test_only_what_is_not_ok_is_listed() -> None:

@@ -16,7 +16,7 @@ _SERVING = ("ready", "busy", "degraded")
 #: A GPU that is in one of these is used again.
 _USED = ("ok", "reserve")
 #: One that is in one of these is not, whatever an operator says.
-_GONE = ("lost", "missing")
+_GONE = ("lost", "missing", "unknown")
 
 
 def scale(session: Session, written: Iterable[str], *, wait: bool, timeout: float) -> int:

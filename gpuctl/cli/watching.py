@@ -55,9 +55,9 @@ def gpus(session: Session, *, as_json: bool) -> None:
     if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
         _watch(lambda: view.screen(readings.gpus(session), session.now()), _GPUS_SECONDS)
         return
-    seen: dict[str, float] = {}  # UUID → when its last line was read
+    seen: dict[str, float | None] = {}  # UUID → when its last line was read
     while True:
-        found = [gpu for gpu in readings.gpus(session) if seen.get(gpu["uuid"]) != gpu["at"]]
+        found = [gpu for gpu in readings.gpus(session) if seen.get(gpu["uuid"], 0.0) != gpu["at"]]
         seen |= {gpu["uuid"]: gpu["at"] for gpu in found}
         lines = view.lines(found, journal.moment(session.now()))
         if as_json and found:

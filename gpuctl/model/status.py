@@ -115,8 +115,8 @@ class GpuStatus(GpuWatched):
     temperature_celsius: float | None
     power_watts: float | None
     throttle_reasons: list[str] | None
-    state: str  # ok | lost | missing | reserve | cordoned
-    at: float
+    state: str  # ok | lost | missing | reserve | cordoned | unknown: not read yet
+    at: float | None  # None: not read yet
     power_limit_watts: NotRequired[float | None]
     sm_clock_hertz: NotRequired[float | None]
     memory_clock_hertz: NotRequired[float | None]

@@ -161,7 +161,7 @@ def _cells(gpu: GpuStatus, now: float) -> tuple[RenderableType, ...]:
         _throttled(gpu),
         Text(trouble, style="" if trouble in ("no", words.NONE) else "red"),
         _processes(gpu),
-        words.short_age(now - gpu["at"]),
+        words.short_age(None if gpu["at"] is None else now - gpu["at"]),
     )
 
 

@@ -16,7 +16,7 @@ from gpuctl.model.status import GpuStatus, Phase, ReplicaStatus, Status
 
 Row = TypeVar("Row")
 
-_GPU_STATES = ("ok", "lost", "missing", "reserve", "cordoned")
+_GPU_STATES = ("ok", "lost", "missing", "reserve", "cordoned", "unknown")
 _WINDOWS = (("1h", "restarts_1h"), ("24h", "restarts_24h"))
 
 

@@ -192,5 +192,5 @@ def _gpu(gpu: GpuStatus, now: float) -> tuple[Any, ...]:
         Text(words.degrees(celsius), style="red" if (celsius or 0) >= _WARM_CELSIUS else ""),
         words.watts(gpu["power_watts"]),
         words.NONE if throttled is None else ", ".join(throttled) or "no",
-        words.short_age(now - gpu["at"]),
+        words.short_age(None if gpu["at"] is None else now - gpu["at"]),
     )
