@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gpuctl.cli import ahead, choose, compose, knowledge, preflight
 from gpuctl.cli.session import Session, display, show
-from gpuctl.errors import PlanRefused
+from gpuctl.errors import GpuctlError, PlanRefused
 
 if TYPE_CHECKING:
     from gpuctl.model import Action, Inventory, Known, Plan, Profile
@@ -67,11 +68,22 @@ def made(session: Session, profile: Profile, known: Known | None = None) -> tupl
 
 
 def _moved(session: Session, profile: Profile) -> Known:
-    """Return what is known, with what has moved since the profile was applied here."""
+    """Return what is known; of the profile that is applied here, with what has moved since."""
     from dataclasses import replace
 
-    assignments = ahead.history(session).assignments
-    return replace(knowledge.known(session, profile), assignments=assignments)
+    found = knowledge.known(session, profile)
+    if not _applied(session, profile):
+        return found
+    return replace(found, assignments=ahead.history(session).assignments)
+
+
+def _applied(session: Session, profile: Profile) -> bool:
+    """Return whether it is the applied one, as it was or edited since: by its name."""
+    from gpuctl.applied import load
+
+    with suppress(GpuctlError):
+        return load(choose.applied_text(session)).host.name == profile.host.name
+    return False
 
 
 def _chosen(session: Session, name: str | None) -> Profile:
