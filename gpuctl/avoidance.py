@@ -33,6 +33,12 @@ def urgent(conditions: Conditions, boot_seconds: float) -> dict[str, str]:
     return {c.verdict.subject: c.verdict.reason for c in found if not c.verdict.drain}
 
 
+def unusable(conditions: Conditions) -> Condition | None:
+    """Return why the driver lets nothing new use any GPU, `None` where it does."""
+    driver = conditions.get(("gpu_driver", "host"))
+    return driver if driver is not None and driver.verdict.state == "failed" else None
+
+
 def cordons(history: History) -> Mapping[str, Cordon]:
     """Return the cordons in force, by UUID."""
     return {uuid: gpu.cordon for uuid, gpu in history.gpus.items() if gpu.cordon is not None}

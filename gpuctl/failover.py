@@ -7,8 +7,9 @@ The daemon records these before it decides, and plans anew. For each replica the
     counts it
  2. an operator's `failover cpu` holds, and its workload may → the CPU
  3. it is elsewhere, and its own GPUs are well again → there
- 4. it is well where it is → it stays
- 5. enough GPUs of the reserve are well and have room → there, as a whole
+ 4. it is well where it is → it stays; but where nothing of it runs, its workload may, and the
+    driver has let nothing new use a GPU for a minute → the CPU
+ 5. enough GPUs of the reserve are well and have room, and the driver works → there, as a whole
  6. its workload may, and nothing of it runs or its GPU has failed → the CPU
  7. it stays, and waits
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.avoidance import Conditions, avoided, cordons, left, urgent
+from gpuctl.avoidance import Conditions, avoided, cordons, left, unusable, urgent
 from gpuctl.history import History
 from gpuctl.model import Event, EventKind, Json, Plan, Replica, Snapshot, WorkloadPlan
 from gpuctl.moments import event
@@ -29,6 +30,8 @@ from gpuctl.room import Room, Wish, added, wish
 from gpuctl.wanted import desired
 
 _ALIVE = ("running", "paused")
+#: A driver that is being replaced is of two versions until its modules are loaded anew.
+_DRIVER_SECONDS = 60.0
 
 
 def failover(
@@ -52,6 +55,7 @@ class _Moves:
         self.plan, self.now, self.history = plan, now, history
         self.failed = left(conditions, now.boot_seconds)
         self.urgent = urgent(conditions, now.boot_seconds)  # of these, no time to lose
+        self.driver = unusable(conditions)
         self.cordons = cordons(history)
         self.room = room(plan, now, conditions, history)
         self.workloads = {workload.name: workload for workload in plan.workloads}
@@ -94,7 +98,7 @@ class _Moves:
             return
         here = self._unfit(replica)
         if (replica.gpus and not here) or not (replica.gpus or replica.on_cpu):  # 4
-            yield from self._hurried(replica)
+            yield from self._driverless(replica, workload) or self._hurried(replica)
             return
         yield from self._elsewhere(replica, workload, here)
 
@@ -115,7 +119,7 @@ class _Moves:
         failed = [uuid for uuid in here if uuid in self.failed]
         reason = next((here[uuid] for uuid in (*failed, *here)), "gpu_free")
         wished = wish(replica, workload)
-        place = self.room.find(wished)
+        place = None if self.driver is not None else self.room.find(wished)
         if place is None and replica.moved is not None and replica.moved.reason == "failover_cpu":
             # It stays where an operator had it go, and no more because of that.
             because = next((self._why(gpu.uuid) for gpu in replica.home), "no_gpu_left")
@@ -161,6 +165,16 @@ class _Moves:
         """Return why a GPU is not used, "" where only the readings of it are missing."""
         cordon = self.cordons.get(uuid)
         return self.failed.get(uuid) or (cordon.reason if cordon is not None else "")
+
+    def _driverless(self, replica: Replica, workload: WorkloadPlan) -> tuple[Event, ...]:
+        """Return the move of what could not be started on any GPU, and may run on the CPU."""
+        driver = self.driver
+        if driver is None or not (replica.gpus and workload.fallback):
+            return ()
+        lasted = self.now.boot_seconds - driver.since_boot_seconds
+        if lasted < _DRIVER_SECONDS or self._container(replica) is not None:
+            return ()
+        return (self._moved(replica, (), driver.verdict.reason, voluntary=False),)
 
     def _hurried(self, replica: Replica) -> Iterator[Event]:
         """What was to go in its own time has no time left when its GPU fails meanwhile."""

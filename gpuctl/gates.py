@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpuctl.avoidance import Conditions, avoided
+from gpuctl.avoidance import Conditions, avoided, unusable
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import Evidence, Plan, Replica, Snapshot
 from gpuctl.wanted import renewed_since
@@ -33,8 +33,7 @@ class StartGates:
         self.last_start_at = history.last_start_at
         self.fault_starts = history.host_fault_starts
         self.avoided = avoided(conditions, now.boot_seconds)
-        driver = conditions.get(("gpu_driver", "host"))
-        self.driver_unusable = driver is not None and driver.verdict.state == "failed"
+        self.driver_unusable = unusable(conditions) is not None
 
     def began(self) -> None:
         """Count a start that this tick begins."""

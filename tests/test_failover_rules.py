@@ -124,3 +124,55 @@ def test_a_daemon_that_never_reads_the_gpus_lists_those_of_the_profile() -> None
         (1, "unknown", None),
     ]
     rack.ask("cordon", "1")
+
+
+MISMATCH = "Driver/library version mismatch"
+
+
+def test_without_a_driver_what_has_ended_goes_to_the_cpu() -> None:
+    """No start would find a GPU: after a minute it serves from the CPU, and nothing is cordoned."""
+    rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,), fallback="cpu")
+    rack.fakes.gpus.broken = MISMATCH
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(55)
+    assert (rack.row()["reason"], rack.tale("moved")) == ("driver_unusable", [])
+    rack.pass_(15)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (), "chat-1": (1,)}, "degraded")
+    assert rack.tale("moved", "cordoned") == ["moved driver_mismatch"]
+    rack.fakes.gpus.broken = ""
+    rack.pass_(20)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (0,), "chat-1": (1,)}, "ready")
+
+
+def test_a_driver_that_is_replaced_within_a_minute_moves_nothing() -> None:
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
+    rack.fakes.gpus.broken = MISMATCH
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(55)
+    rack.fakes.gpus.broken = ""
+    rack.pass_(20)
+    assert (rack.tale("moved"), rack.places(), rack.phase()) == ([], {"chat-0": (0,)}, "ready")
+
+
+def test_without_a_driver_and_a_fallback_it_waits() -> None:
+    rack = Rack.with_gpus(gpus=(0,))
+    rack.fakes.gpus.broken = MISMATCH
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(90)
+    assert (rack.row()["reason"], rack.tale("moved")) == ("driver_unusable", [])
+
+
+def test_without_a_driver_no_card_of_the_reserve_is_any_better() -> None:
+    """What was last read of it was read by a driver that worked."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
+    rack.fakes.gpus.broken = MISMATCH
+    rack.pass_(2)
+    rack.ask("cordon", "0")
+    rack.pass_(12)
+    assert (rack.places(), rack.phase()) == ({"chat-0": (0,)}, "ready"), "what runs runs on"
+    rack.fakes.runtime.die("c1", 1)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": ()}
+    rack.fakes.gpus.broken = ""
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (1,)}
