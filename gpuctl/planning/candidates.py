@@ -152,13 +152,16 @@ def _sized(facts: ModelFacts, engine: Engine, slot: Slot, wish: Wish) -> Sized |
     workload = _workload(facts, engine, wish)
     if engine.memory is None:
         return None
+    vram = engine.memory(workload, slot, facts)
+    if vram is not None and vram.source == "claim" and vram.least_bytes is None:
+        vram = None  # the engine's share of a card alone, whatever the model needs
     return Sized(
         replica="model-0",
         workload=workload,
         slot=slot,
         engine=engine,
         facts=facts,
-        vram=engine.memory(workload, slot, facts),
+        vram=vram,
     )
 
 

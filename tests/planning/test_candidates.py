@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,3 +195,12 @@ def test_an_engine_without_a_sum_is_listed() -> None:
     every = candidates(facts(format="config"), host((gpu(0, memory_total_bytes=None),)),
                        engines(), WISH)  # fmt: skip
     assert [(one.engine, one.fits, one.why) for one in every] == [("vllm", False, ("too old",))]
+
+
+def test_a_share_of_a_card_alone_tells_nothing_of_a_model() -> None:
+    """An engine that takes it whatever the model needs has no sum of this one."""
+    share = VramPlan(total_bytes=GIB, source="claim")
+    vllm = replace(engines()["vllm"], memory=lambda *_: share)
+    about, on = facts(format="safetensors"), host((gpu(0, name="A100"),))
+    assert sums(about, on, {"vllm": vllm}, WISH) == ()
+    assert [one.fits for one in candidates(about, on, {"vllm": vllm}, WISH)] == [None]
