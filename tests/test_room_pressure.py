@@ -40,7 +40,7 @@ def test_the_level_decides_where_a_failed_gpu_s_replica_goes(
     used: float, need: float | None, placed: bool
 ) -> None:
     """A card of the reserve that something fills takes no model that its level does not allow."""
-    fields = {} if need is None else {"vram_bytes": int(need * GIB)}
+    fields: dict[str, Any] = {} if need is None else {"vram_bytes": int(need * GIB)}
     rack = Rack.with_gpus(gpus=(0,), reserve=(1,), **fields)
     fill(rack, 1, used)
     rack.lose(0)
