@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 
 from tests.rig import dockerd, images
 from tests.rig.dockerd import PrivateEngine
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that are tested: a shell's background job ignores SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _systemd_missing() -> str:
