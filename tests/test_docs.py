@@ -81,6 +81,7 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.run], ids=str)
 def test_what_is_marked_runs(block: Block, home: Path) -> None:
     """Each line ends with exit code 0, or 3 where it looks at a host that still loads."""

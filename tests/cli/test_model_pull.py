@@ -17,6 +17,8 @@ from tests.cli.conftest import Done
 from tests.rig import hub as rig
 from tests.rig.hub import FakeHub, Fault
 
+pytestmark = pytest.mark.program
+
 LARGE = b"weights" * 1000
 SHA256 = hashlib.sha256(LARGE).hexdigest()
 PROFILE = """\

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.host import P106_TENTH, Host, workload
 from tests.rig.dockerd import PrivateEngine
+from tests.rig.http import order
 from tests.rig.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.nvml, pytest.mark.timeout(240)]
@@ -209,6 +210,21 @@ def test_vram_that_creeps_is_told(host: Host) -> None:
 
     wait_for(look, f"chat-0 to be seen creeping\n{host.tail()}", 40.0)
     assert host.containers() == before
+
+
+def test_a_model_that_runs_out_of_vram_is_back(host: Host, request: pytest.FixtureRequest) -> None:
+    """Its last line says so: it serves again within 30 s and its load, and the line is kept."""
+    before = host.containers()
+    began = time.monotonic()
+    order(CHAT, print="RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB", exit=1)
+    host.wait_replaced("chat-0", before["chat-0"][0])
+    seconds = time.monotonic() - began
+    reporter: Any = request.config.pluginmanager.getplugin("terminalreporter")
+    reporter.write_line(f"\nout of VRAM → ready again after {seconds:.1f} s")
+    assert seconds < 30.0
+    told = host.events("cuda_oom", subject="chat-0")[-1]
+    assert "Tried to allocate 2.00 GiB" in told["evidence"]["line"]
+    assert places(host)["chat-0"] == [0]
 
 
 def test_a_memory_error_restarts_what_it_hit(host: Host) -> None:
