@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +298,11 @@ def test_a_damaged_file(tmp_path: Path, cut: int, at: int, byte: int) -> None:
         damaged[at % len(damaged)] = byte
     path = tmp_path / "damaged.gguf"
     path.write_bytes(damaged)
-    with suppress(GpuctlError):
-        read(path)
+    try:
+        source = read(path).source
+    except GpuctlError as refusal:
+        source = refusal.message
+    assert source.startswith(str(path))
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
