@@ -187,10 +187,8 @@ def test_a_system_s_gpuctl_that_lives_is_not_left(left: Session, tmp_path: Path)
     os.close(held)
 
 
-def test_a_user_s_daemon_and_down_are_their_own_beside_what_the_system_s_left(
-    left: Session, docker: Path
-) -> None:
-    """What is applied, supervised and waited for is the user's."""
+def test_a_user_s_own_daemon(left: Session, docker: Path) -> None:
+    """What a user applies, supervises and waits for is theirs, whatever the system left."""
     mine = replace(left, environment={**left.environment, "DOCKER_HOST": f"unix://{docker}"})
     background.prepare(mine.own)
     bring_up.apply(mine, PROCESS)
