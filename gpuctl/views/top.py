@@ -19,6 +19,8 @@ _EVENTS = 8
 _LEAST_EVENTS = 2
 #: However small the screen, so many replicas are on it.
 _LEAST_REPLICAS = 4
+#: And so many lines of conditions, the last of which may count the others.
+_LEAST_CONDITIONS = 2
 
 
 def screen(
@@ -30,15 +32,14 @@ def screen(
     *events* come oldest first, and as many of the last are shown as there is room for. Where not
     even the replicas have room, those that are not well come first.
     """
-    names = tables.gpu_names(status)
     above: list[RenderableType] = [heading(status, alive=alive, now=now), Text()]
     if status["gpus"]:
         above += [gpus(status["gpus"]), Text()]
-    below: list[RenderableType] = []
-    if status["conditions"]:
-        below += [Text(), tables.conditions(status["conditions"], names, now)]
     # Headings of the tables, lines between them, and the last line.
-    taken = 5 + sum(3 + len(part) for part in (status["gpus"], status["conditions"]) if part)
+    taken = 5 + (3 + len(status["gpus"]) if status["gpus"] else 0)
+    least = min(len(status["replicas"]), _LEAST_REPLICAS)
+    below, height = _conditions(status, lines - taken - least, now)
+    taken += height
     shown = _shown(status["replicas"], max(_LEAST_REPLICAS, lines - taken))
     left = [replica for replica in status["replicas"] if replica not in shown]
     middle: list[RenderableType] = [tables.replicas({**status, "replicas": shown}, now, wrap=False)]
@@ -47,9 +48,27 @@ def screen(
     room = min(_EVENTS, lines - taken - len(shown) - bool(left) - 2)
     if events and room >= _LEAST_EVENTS:
         below.append(Text("\nlast events", style="bold"))
-        told = (journal.line(event, names=names) for event in events[-room:])
+        told = (journal.line(event, names=tables.gpu_names(status)) for event in events[-room:])
         below += [Text(line, no_wrap=True, overflow="ellipsis") for line in told]
     return Group(*above, *middle, *below, Text("\nq quits", style="dim"))
+
+
+def _conditions(status: Status, room: int, now: float) -> tuple[list[RenderableType], int]:
+    """
+    Return the conditions for so many lines, and how many lines they take.
+
+    Without room for all, what has failed comes first, and what is left out is counted.
+    """
+    found = status["conditions"]
+    if not found:
+        return [], 0
+    names, fit = tables.gpu_names(status), max(_LEAST_CONDITIONS, room - 2)
+    if len(found) <= fit:
+        return [Text(), tables.conditions(found, names, now)], 2 + len(found)
+    worst = sorted(found, key=lambda one: one["state"] != "failed")[: fit - 1]
+    shown = [condition for condition in found if condition in worst]
+    more = Text(f"and {len(found) - len(shown)} more: gpuctl status", style="yellow")
+    return [Text(), tables.conditions(shown, names, now), more], 2 + fit
 
 
 def _shown(replicas: list[ReplicaStatus], room: int) -> list[ReplicaStatus]:

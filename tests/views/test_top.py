@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from gpuctl.model import Event
 from gpuctl.views import top
 
@@ -60,3 +62,33 @@ def test_events_take_the_room_that_is_left(
 
     assert len(lines) <= 16
     assert sum(line.startswith("2027-") for line in lines) == 5
+
+
+def ailing(status: Any, count: int) -> list[Any]:
+    """So many conditions, the last of them a failure."""
+    one = status["conditions"][0]
+    noticed = [one | {"subject": f"chat-{n}", "state": "degraded"} for n in range(count - 1)]
+    return [*noticed, one | {"subject": "chat-99", "state": "failed"}]
+
+
+@pytest.mark.parametrize(
+    ("height", "conditions", "shown", "more"),
+    [
+        pytest.param(40, 9, 9, "", id="room for all"),
+        pytest.param(24, 9, 3, "and 6 more: gpuctl status", id="some are left out"),
+        pytest.param(24, 4, 4, "", id="the last line is a condition where it is the last"),
+        pytest.param(10, 9, 1, "and 8 more: gpuctl status", id="hardly any room"),
+    ],
+)
+def test_conditions_that_have_no_room_are_counted(
+    status: Any, text: Callable[..., list[str]], height: int, conditions: int, shown: int, more: str
+) -> None:
+    """What is cut off is said, with where it can be read; a failure is never cut off."""
+    sick = status | {"conditions": ailing(status, conditions), "gpus": status["gpus"] * 2}
+
+    lines = text(top.screen(sick, [], alive=True, now=NOW, lines=height))
+
+    assert sum(line.startswith("gpu_missing ") for line in lines) == shown
+    assert any("chat-99" in line for line in lines)
+    assert [line for line in lines if "more: gpuctl status" in line] == ([more] if more else [])
+    assert len(lines) <= height or height == 10
