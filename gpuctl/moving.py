@@ -125,26 +125,49 @@ def _cannot(unable: list[str], able: list[str]) -> tuple[str, str]:
 
 
 def _scaled(arguments: Mapping[str, object], who: Mapping[str, Json], at: Present) -> list[Event]:
+    """Return what each workload's count comes to; what is wrong with several is told at once."""
     counts = arguments.get("counts")
     if not isinstance(counts, Mapping) or not counts:
         raise UsageError("scale to how many?", "write `gpuctl scale NAME=2`")
-    workloads = {workload.name: workload for workload in at.plan.workloads}
     events: list[Event] = []
+    mistakes: list[GpuctlError] = []
     present = at
     for name, count in counts.items():
-        workload = workloads.get(str(name))
-        if workload is None:
-            known = ", ".join(workloads)
-            raise NotFound(f"no workload is named {name!r}", f"there are {known}")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            what = f"{name}={count}: not 1 or more"
-            raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
-        told = {**who, "replicas": count, "as_profile": count == workload.replicas}
-        moves = _added(replace(workload, wanted=count), present)
-        more = [event(at.now, EventKind.INTENT, workload.name, "scale", told), *moves]
-        present = present.after(more)
-        events += more
+        try:
+            more = _counted(str(name), count, who, present)
+            present = present.after(more)
+        except GpuctlError as mistake:
+            mistakes.append(mistake)
+        else:
+            events += more
+    if mistakes:
+        raise together(mistakes)
     return events
+
+
+def together(mistakes: Sequence[GpuctlError]) -> GpuctlError:
+    """Return one error that says all of it, each hint once; one that is alone stays as it is."""
+    if len(mistakes) == 1:
+        return mistakes[0]
+    hints = dict.fromkeys(mistake.hint for mistake in mistakes if mistake.hint)
+    found = GpuctlError("\n".join(mistake.message for mistake in mistakes), "\n".join(hints))
+    # What makes no sense (2) stands above what there is no room for (1).
+    found.exit_code = max(mistake.exit_code for mistake in mistakes)
+    return found
+
+
+def _counted(name: str, count: object, who: Mapping[str, Json], at: Present) -> list[Event]:
+    """Return the intent of one workload's count, and where its replicas more go."""
+    workloads = {workload.name: workload for workload in at.plan.workloads}
+    workload = workloads.get(name)
+    if workload is None:
+        raise NotFound(f"no workload is named {name!r}", f"there are {', '.join(workloads)}")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        what = f"{name}={count}: not 1 or more"
+        raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
+    told = {**who, "replicas": count, "as_profile": count == workload.replicas}
+    moves = _added(replace(workload, wanted=count), at)
+    return [event(at.now, EventKind.INTENT, workload.name, "scale", told), *moves]
 
 
 def _added(workload: WorkloadPlan, at: Present) -> list[Event]:

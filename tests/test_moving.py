@@ -1,68 +1,18 @@
-"""A request in, its Events out, or why not: `cordon`, `uncordon`, `scale`, `failover`."""
+"""A request in, its Events out, or why not: `cordon`, `uncordon`, `failover`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gpuctl.errors import GpuctlError, NotFound, PlanRefused, UsageError
-from gpuctl.model import Assignments, Event, Plan, WorkloadPlan
-from gpuctl.moving import NoRoom, Present, named, requested
+from gpuctl.errors import NotFound, UsageError
+from gpuctl.model import Event
+from gpuctl.moving import named
 from tests import make
-
-CHAT = WorkloadPlan(name="chat", replicas=1, wanted=1, fallback=True)
-OTHER = WorkloadPlan(name="other", replicas=1, wanted=1)
-WHO = {"uid": 1000}
-
-
-def present(*workloads: WorkloadPlan, reserve: Sequence[int] = (2, 3), **fields: Any) -> Present:
-    """Two workloads, of which one may go to the CPU, on a GPU each; two more are in reserve."""
-    plan = make.plan(
-        make.replica("chat-0"),
-        make.replica("other-0", gpus=(1,)),
-        workloads=workloads or (CHAT, OTHER),
-        reserve=tuple(make.identity(index) for index in reserve),
-    )
-    return Present(
-        plan=replace(plan, **fields),
-        now=make.snapshot(gpus=[make.gpu(index) for index in range(4)]),
-        conditions={},
-        history=make.history(),
-        arrange=lambda assignments: with_moves(plan, assignments),
-    )
-
-
-def with_moves(plan: Plan, assignments: Assignments) -> Plan:
-    """Return the plan with what `scale` adds in it."""
-    more = (
-        make.replica(name, gpus=[int(uuid.removeprefix("GPU-")) for uuid in moved.gpus])
-        for name, moved in assignments.moved.items()
-    )
-    return replace(plan, replicas=(*plan.replicas, *more))
-
-
-def ask(verb: str, subject: str = "", at: Present | None = None, **arguments: Any) -> list[Event]:
-    return requested(verb, subject, arguments, WHO, at or present())
-
-
-def refused(
-    verb: str, subject: str = "", at: Present | None = None, **arguments: Any
-) -> tuple[type[GpuctlError], str, str]:
-    with pytest.raises(GpuctlError) as caught:
-        ask(verb, subject, at, **arguments)
-    return type(caught.value), caught.value.message, caught.value.hint
-
-
-def intent(subject: str, verb: str, **evidence: Any) -> Event:
-    return make.event("intent", subject, verb, uid=1000, **evidence)
-
-
-def scaled(name: str, *gpus: str) -> Event:
-    told: Mapping[str, Any] = {"gpus": gpus, "from": (), "voluntary": True}
-    return make.event("moved", name, "scaled", **told)
+from tests.moving_bench import ask, intent, present, refused
 
 
 @pytest.mark.parametrize(
@@ -88,137 +38,6 @@ def test_what_needs_no_place_is_one_event(
 ) -> None:
     """The operator's intent, with who it was; a GPU is recorded by its UUID."""
     assert ask(verb, subject, **arguments) == [expected]
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        pytest.param(
-            {"chat": 3},
-            [
-                intent("chat", "scale", replicas=3, as_profile=False),
-                scaled("chat-1", "GPU-2"),
-                scaled("chat-2", "GPU-3"),
-            ],
-            id="two-more",
-        ),
-        pytest.param(
-            {"chat": 2, "other": 2},
-            [
-                intent("chat", "scale", replicas=2, as_profile=False),
-                scaled("chat-1", "GPU-2"),
-                intent("other", "scale", replicas=2, as_profile=False),
-                scaled("other-1", "GPU-3"),
-            ],
-            id="one-more-of-each",
-        ),
-        pytest.param(
-            {"chat": 1},
-            [intent("chat", "scale", replicas=1, as_profile=True)],
-            id="as-the-profile-has-it",
-        ),
-    ],
-)
-def test_scale_gives_each_replica_more_its_gpus(
-    counts: dict[str, int], expected: list[Event]
-) -> None:
-    """The intent first; what is asked for together is counted together."""
-    assert ask("scale", counts=counts) == expected
-
-
-def test_a_replica_that_is_there_needs_no_place() -> None:
-    """Scaled from two to three, one is added."""
-    at = present()
-    at = at.after(ask("scale", at=at, counts={"chat": 2}))
-    assert ask("scale", at=at, counts={"chat": 3})[1:] == [scaled("chat-2", "GPU-3")]
-
-
-def test_what_cannot_be_planned_is_refused() -> None:
-    """A port, say, that another has: the planner has the last word."""
-
-    def refuse(_: Assignments) -> Plan:
-        raise PlanRefused("chat-1 would listen on 8082, which other-0 has already", "")
-
-    with pytest.raises(PlanRefused, match="which other-0 has already"):
-        ask("scale", at=replace(present(), arrange=refuse), counts={"chat": 2})
-
-
-@pytest.mark.parametrize(
-    ("workload", "reserve", "expected"),
-    [
-        pytest.param(
-            {},
-            (),
-            (
-                "no room for chat-1: it takes one GPU, neither unused nor in reserve",
-                "keep some in reserve (host.reserve), or take a workload off one",
-            ),
-            id="no-reserve",
-        ),
-        pytest.param(
-            {"scaled_gpus": 3, "scaled_need_bytes": 3 * 2**29},
-            (2, 3),
-            (
-                "no room for chat-1: it takes 3 GPUs with 1.5 GiB free, neither unused nor in"
-                " reserve",
-                "`gpuctl gpus` shows what is on each; `gpuctl uncordon` gives one back",
-            ),
-            id="too-few",
-        ),
-    ],
-)
-def test_without_room_nothing_is_added(
-    workload: dict[str, Any], reserve: Sequence[int], expected: tuple[str, str]
-) -> None:
-    """What it takes is said, and where that could come from."""
-    at = present(replace(CHAT, **workload), reserve=reserve)
-    assert refused("scale", at=at, counts={"chat": 2}) == (NoRoom, *expected)
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        pytest.param(
-            None, (UsageError, "scale to how many?", "write `gpuctl scale NAME=2`"), id="nothing"
-        ),
-        pytest.param(
-            {}, (UsageError, "scale to how many?", "write `gpuctl scale NAME=2`"), id="none"
-        ),
-        pytest.param(
-            {"chat": 0},
-            (UsageError, "chat=0: not 1 or more", "`gpuctl stop chat` stops all of it"),
-            id="zero",
-        ),
-        pytest.param(
-            {"chat": "2"},
-            (UsageError, "chat=2: not 1 or more", "`gpuctl stop chat` stops all of it"),
-            id="text",
-        ),
-        pytest.param(
-            {"chat": True},
-            (UsageError, "chat=True: not 1 or more", "`gpuctl stop chat` stops all of it"),
-            id="truth",
-        ),
-        pytest.param(
-            {"moon": 2},
-            (NotFound, "no workload is named 'moon'", "there are chat, other"),
-            id="unknown",
-        ),
-        pytest.param(
-            {"chat": 3},
-            (
-                UsageError,
-                "chat: 3 replicas would take more than its max_gpus (2)",
-                "raise max_gpus in the profile, then `gpuctl up`",
-            ),
-            id="more-than-allowed",
-        ),
-    ],
-)
-def test_a_scale_that_makes_no_sense_is_refused(counts: Any, expected: Any) -> None:
-    """With what to write instead."""
-    at = present(replace(CHAT, max_gpus=2), OTHER)
-    assert refused("scale", at=at, counts=counts) == expected
 
 
 ON_CPU = make.replica("chat-0", gpus=())

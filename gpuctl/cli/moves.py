@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpuctl.cli import compose, follow, intents, outcome
 from gpuctl.cli.session import Session
-from gpuctl.errors import NotFound, UsageError
+from gpuctl.errors import GpuctlError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from gpuctl.model.status import ReplicaStatus, Status
@@ -145,21 +145,24 @@ def _tell_stuck(session: Session, status: Status, names: Collection[str]) -> Non
 
 
 def _counts(written: Iterable[str]) -> dict[str, int]:
+    """Return the counts by workload. Raises `UsageError` with every word that is not one."""
+    from gpuctl.moving import together
+
     counts: dict[str, int] = {}
-    for name, count in map(_count, written):
-        if name in counts:
-            raise UsageError(f"{name} is named twice", "say once how many it shall have")
-        counts[name] = count
+    mistakes: list[GpuctlError] = []
+    for each in written:
+        name, _, count = each.partition("=")
+        if not name or not count.isdecimal():
+            what = f"{each!r} is not a workload and a number"
+            mistakes.append(UsageError(what, "write `gpuctl scale llm=2`"))
+        elif name in counts:
+            hint = "say once how many it shall have"
+            mistakes.append(UsageError(f"{name} is named twice", hint))
+        else:
+            counts[name] = int(count)
+    if mistakes:
+        raise together(mistakes)
     return counts
-
-
-def _count(written: str) -> tuple[str, int]:
-    name, equals, count = written.partition("=")
-    if not name or not equals or not count.isdecimal():
-        raise UsageError(
-            f"{written!r} is not a workload and a number", "write `gpuctl scale llm=2`"
-        )
-    return name, int(count)
 
 
 def _uuid(status: Status, gpu: str) -> str:

@@ -98,6 +98,8 @@ REFUSED = {
     ("scale", "chat=x"): "'chat=x' is not a workload and a number",
     ("scale", "chat=0"): "`gpuctl stop chat` stops all of it",
     ("scale", "chat=2", "chat=3"): "chat is named twice",
+    ("scale", "chat", "embed=x"): "'embed=x' is not a workload and a number",
+    ("scale", "talk=2", "chat=9"): "max_gpus (3)",
     ("scale", "talk=2"): "no workload is named 'talk'",
     ("cordon", "9"): "no GPU is known by '9'",
     ("uncordon", "GPU-none"): "no GPU is known by",
