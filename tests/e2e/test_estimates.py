@@ -35,7 +35,7 @@ SPARE = 8
 
 MODELS = ("llama", *made_models.MAKERS)
 #: Two contexts of each, far enough apart for their caches to be told from noise.
-CONTEXTS = (1024, 4096)
+CONTEXTS = (1024, 3072)
 
 
 @dataclass(frozen=True, kw_only=True)
