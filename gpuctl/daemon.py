@@ -123,6 +123,7 @@ class Daemon:
         """Leave everything running, say so, and let go."""
         try:
             self._status.stopping()
+            self.journal.record(self._part())
             self._say("stopped", {})
         except StoreError as error:
             log.error("event=not_recorded error=%s", json.dumps(error.message))
@@ -209,7 +210,9 @@ class Daemon:
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus()
         gateway = self._arrangement.setting.profile.gateway
-        self._status.publish(plan, gateway, now, conditions, waits, self._trends, began)
+        self._status.publish(
+            plan, gateway, now, conditions, waits, self._trends, self._peaks, began
+        )
         self._next_tick = next_tick(plan, now, conditions, self.journal.history, waits)
 
     def _plan(self) -> Plan:
@@ -265,6 +268,11 @@ class Daemon:
     def _hourly(self, now: Snapshot) -> tuple[Event, ...]:
         full, self._peaks = self._peaks.with_reading(now).taken(now)
         return tuple(event(now, EventKind.PEAK, gpu, "hour", told) for gpu, told in full.items())
+
+    def _part(self) -> tuple[Event, ...]:
+        """Return what the hour that the end cuts short was like."""
+        told = self._peaks.so_far().items()
+        return tuple(self.journal.event(EventKind.PEAK, gpu, "part", each) for gpu, each in told)
 
     def _measured(self, plan: Plan, now: Snapshot, conditions: Conditions) -> Iterator[Event]:
         for key, told in measured(plan, now, self.journal.history, conditions).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container
+from dataclasses import replace
 
 from gpuctl import heat, pressure
 from gpuctl.history import GpuHistory, History
@@ -16,10 +17,12 @@ from gpuctl.model.status import (
     PressureStatus,
     XidStatus,
 )
+from gpuctl.peaks import Peaks
 from gpuctl.trends import GpuTrend, Trends
 
 _NOTHING = History()
 _NO_TRENDS = Trends()
+_NO_PEAKS = Peaks(since=0.0)
 #: Processes listed of one GPU; a card that more share is told by its sum.
 _PROCESSES = 16
 
@@ -30,6 +33,7 @@ def gpus(
     cordoned: Collection[str] = (),
     history: History = _NOTHING,
     trends: Trends = _NO_TRENDS,
+    peaks: Peaks = _NO_PEAKS,
 ) -> list[GpuStatus]:
     """
     Return the GPUs by index, those that were planned with and are not listed any more as missing.
@@ -37,9 +41,10 @@ def gpus(
     Before the first reading all of them are unknown.
     """
     reserve = {gpu.uuid for gpu in plan.reserve}
+    known = {gpu.uuid: gpu for gpu in plan.gpus}
     found = [
         GpuStatus(
-            **of_reading(gpu, reserve, cordoned),
+            **of_reading(_sized(gpu, known.get(gpu.uuid)), reserve, cordoned),
             **_watched(gpu, trends.gpu(gpu.uuid), plan.watchdog),
             xids=_xids(history.gpu(gpu.uuid), now),
         )
@@ -50,7 +55,17 @@ def gpus(
         return sorted(unread, key=lambda gpu: gpu["index"])
     read_at = now.at + now.gpus_boot_seconds - now.boot_seconds
     missing = [_missing(gpu, read_at) for gpu in plan.gpus if gpu.uuid not in now.gpus]
+    for each in (*found, *missing):
+        if told := peaks.highest(each["uuid"]):
+            each["peaks"] = told
     return sorted((*found, *missing), key=lambda gpu: gpu["index"])
+
+
+def _sized(gpu: GpuReading, known: GpuIdentity | None) -> GpuReading:
+    """Return the reading with what a card that tells nothing any more was known to have."""
+    if gpu.memory_total_bytes is not None or known is None:
+        return gpu
+    return replace(gpu, memory_total_bytes=known.memory_total_bytes)
 
 
 def _unread(gpu: GpuIdentity, xids: list[XidStatus]) -> GpuStatus:

@@ -47,8 +47,15 @@ class Peaks:
         """
         if now.boot_seconds - self.since < HOUR:
             return {}, self
-        told = {uuid: _told(spans) for uuid, spans in self.gpus.items()}
-        return told, Peaks(since=now.boot_seconds)
+        return self.so_far(), Peaks(since=now.boot_seconds)
+
+    def so_far(self) -> Mapping[str, Evidence]:
+        """Return what the part of the hour that is over was like, by GPU."""
+        return {uuid: _told(spans) for uuid, spans in self.gpus.items()}
+
+    def highest(self, uuid: str) -> dict[str, float]:
+        """Return the highest of each field of one GPU; none of what it does not report."""
+        return {name: span.highest for name, span in self.gpus.get(uuid, {}).items()}
 
 
 def _spans(before: Mapping[str, Span], gpu: GpuReading) -> Mapping[str, Span]:

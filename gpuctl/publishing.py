@@ -13,6 +13,7 @@ from gpuctl.journal import Journal
 from gpuctl.judge import Conditions
 from gpuctl.model import GatewaySettings, Plan, Snapshot
 from gpuctl.model.status import DaemonStatus, Status
+from gpuctl.peaks import Peaks
 from gpuctl.ports import World
 from gpuctl.status import Header, status
 from gpuctl.trends import Trends
@@ -36,6 +37,7 @@ class Publisher:
         conditions: Conditions,
         waits: Mapping[str, Wait],
         trends: Trends,
+        peaks: Peaks,
         began: float,
     ) -> None:
         """
@@ -60,7 +62,7 @@ class Publisher:
             gateway=gateway,
         )
         history = self._journal.history
-        document = status(plan, now, conditions, history, waits, self.last, header, trends)
+        document = status(plan, now, conditions, history, waits, self.last, header, trends, peaks)
         self._put(document)
         self.last = document
 

@@ -28,6 +28,7 @@ from gpuctl.model.status import (
     RouteReplica,
     Status,
 )
+from gpuctl.peaks import Peaks
 from gpuctl.trends import Trends
 from gpuctl.wanted import desired, outdated, placed
 
@@ -38,6 +39,7 @@ DAY = 24 * HOUR
 #: Weight of a replica that serves but not as it should.
 _DEGRADED_WEIGHT = 0.5
 _NO_TRENDS = Trends()
+_NO_PEAKS = Peaks(since=0.0)
 _WAITING: dict[str, Phase] = {
     "backoff": "backoff",
     "crash_loop": "backoff",
@@ -74,6 +76,7 @@ def status(
     before: Status | None,
     header: Header,
     trends: Trends = _NO_TRENDS,
+    peaks: Peaks = _NO_PEAKS,
 ) -> Status:
     """Return the document of this tick; *before* tells since when a phase has held."""
     known = {row["name"]: row for row in before["replicas"]} if before else {}
@@ -90,7 +93,7 @@ def status(
         simulated=header.simulated,
         daemon=header.daemon,
         replicas=rows,
-        gpus=gpu_status.gpus(plan, now, cordons(history), history, trends),
+        gpus=gpu_status.gpus(plan, now, cordons(history), history, trends, peaks),
         conditions=[
             _condition(condition)
             for condition in conditions.values()

@@ -38,6 +38,18 @@ def test_a_life_from_start_to_stop(loop: Loop) -> None:
     assert loop.fakes.runtime.running() == ["c1"]
 
 
+def test_the_hour_that_an_end_cuts_short_is_kept(loop: Loop) -> None:
+    """What was highest since the last full hour is told before the daemon goes."""
+    loop.fakes.gpus.readings = (make.gpu(temperature_celsius=91.0),)
+    loop.pass_(1)
+    loop.fakes.gpus.readings = (make.gpu(temperature_celsius=40.0),)
+    loop.pass_(1)
+    loop.daemon.end()
+    assert loop.tale("peak", "daemon") == ["peak part", "daemon stopped"]
+    (told,) = (e for e in loop.fakes.store.stored if e.kind == "peak")
+    assert (told.subject, told.evidence["temperature_celsius"]) == ("GPU-0", 91.0)
+
+
 def test_what_cannot_be_said_at_the_end_holds_up_nothing(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:

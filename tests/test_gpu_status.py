@@ -10,6 +10,7 @@ from gpuctl import gpu_status
 from gpuctl.forecast import Forecast
 from gpuctl.heat import LEVELS
 from gpuctl.model import GpuHealth, GpuProcess, WatchdogSettings
+from gpuctl.peaks import Peaks
 from gpuctl.status import Header, status
 from gpuctl.trends import GpuTrend, Trends
 from tests import make
@@ -47,6 +48,25 @@ def test_what_was_watched_is_told_with_the_reading() -> None:
     }
     assert found["trend"] == {"celsius": (60, None, 66)}
     assert found["xids"] == []
+
+
+def test_the_peaks_of_the_hour_under_way_are_told() -> None:
+    """What no Event has yet: the highest so far, of what the card reports."""
+    hot, cool = make.gpu(temperature_celsius=80.0), make.gpu(temperature_celsius=40.0)
+    peaks = Peaks(since=NOW).with_reading(make.snapshot(gpus=[hot]))
+    (found,) = gpu_status.gpus(make.plan(), make.snapshot(gpus=[cool]), peaks=peaks)
+    assert (found["temperature_celsius"], found["peaks"]) == (40.0, {"temperature_celsius": 80.0})
+
+
+def test_a_lost_card_is_as_large_as_it_was() -> None:
+    """A card off the bus tells nothing; how much it had was known when it was planned with."""
+    known = replace(make.identity(), memory_total_bytes=6144 * MIB)
+    lost = make.gpu(state="lost", memory_used_bytes=None, memory_total_bytes=None)
+    plan = replace(make.plan(), gpus=(known,))
+    (found,) = gpu_status.gpus(plan, make.snapshot(gpus=[lost]))
+    assert (found["state"], found["memory_total_bytes"]) == ("lost", 6144 * MIB)
+    (other,) = gpu_status.gpus(replace(plan, gpus=()), make.snapshot(gpus=[lost]))
+    assert other["memory_total_bytes"] is None
 
 
 def test_one_reading_alone_has_its_levels() -> None:

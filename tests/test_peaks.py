@@ -36,6 +36,23 @@ def test_what_could_not_be_read_counts_once() -> None:
     assert peaks.with_reading(make.snapshot(gpus=[COOL], errors={"gpus": "hung"})) == peaks
 
 
+def test_an_hour_under_way_tells_what_it_was_like_so_far() -> None:
+    """Whoever asks before the hour is full gets the same numbers of a part of it."""
+    peaks = Peaks(since=NOW)
+    for gpu in (COOL, HOT):
+        peaks = peaks.with_reading(make.snapshot(gpus=[gpu]))
+    assert peaks.so_far() == {
+        "GPU-0": {
+            "memory_used_bytes": 5,
+            "temperature_celsius": 80.0,
+            "lowest": {"memory_used_bytes": 3, "temperature_celsius": 40.0},
+            "mean": {"memory_used_bytes": 4.0, "temperature_celsius": 60.0},
+        }
+    }
+    assert peaks.highest("GPU-0") == {"memory_used_bytes": 5, "temperature_celsius": 80.0}
+    assert peaks.highest("GPU-1") == {}
+
+
 def test_an_hour_is_handed_over_when_it_is_full() -> None:
     """Nothing before the hour is over; then all of it, and the next hour begins empty."""
     peaks = Peaks(since=NOW)

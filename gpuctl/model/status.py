@@ -103,6 +103,9 @@ class GpuWatched(TypedDict):
     #: `watts`; whole numbers.
     trend: NotRequired[Mapping[str, Sequence[int | None]]]
     xids: NotRequired[list[XidStatus]]  # since an operator last found it well
+    #: The highest of the hour under way, which no Event tells yet: `memory_used_bytes`,
+    #: `temperature_celsius`, `utilization_ratio`, `power_watts`, as far as it reports them.
+    peaks: NotRequired[Mapping[str, float]]
 
 
 class GpuStatus(GpuWatched):

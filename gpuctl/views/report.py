@@ -8,7 +8,7 @@ purpose is neither up nor down and does not count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -20,6 +20,7 @@ Report = dict[str, Any]
 
 _REPLICA_COLUMNS = ("replica", "phase", "uptime", "restarts", "failures")
 _GPU_COLUMNS = ("gpu", "name", "state", "peak VRAM", "peak heat", "peak use", "peak power")
+_PEAKS = ("memory_used_bytes", "temperature_celsius", "utilization_ratio", "power_watts")
 
 
 def report(
@@ -37,7 +38,7 @@ def report(
         "healthy": supervised and summary.all_well(status) and not status["conditions"],
         "daemon": summary.daemon(status, alive=alive, now=now),
         "replicas": [_replica(one, events, since, now) for one in status["replicas"]],
-        "gpus": [_gpu(one, within) for one in status["gpus"]],
+        "gpus": [_gpu(one, within, fresh=status["at"] >= since) for one in status["gpus"]],
         "conditions": status["conditions"],
         "on_cpu": elsewhere.on_cpu(events, since),
         "cordons": elsewhere.cordoned(events, since),
@@ -131,11 +132,14 @@ def _turn(event: Event) -> tuple[bool, bool | None]:
     return False, None
 
 
-def _gpu(gpu: GpuStatus, events: Sequence[Event]) -> Report:
-    seen = [event.evidence for event in events if event.subject == gpu["uuid"]]
+def _gpu(gpu: GpuStatus, events: Sequence[Event], *, fresh: bool) -> Report:
+    """Return a GPU with its peaks: by the hour, and of one that is partly within all of it."""
+    seen: list[Mapping[str, Any]] = [e.evidence for e in events if e.subject == gpu["uuid"]]
+    if fresh:
+        seen += [gpu, gpu.get("peaks", {})]
 
-    def peak(field: str, now: float | None) -> float | None:
-        values = (now, *(evidence.get(field) for evidence in seen))
+    def peak(field: str) -> float | None:
+        values = (told.get(field) for told in seen)
         return max((v for v in values if isinstance(v, int | float)), default=None)
 
     return {
@@ -144,12 +148,7 @@ def _gpu(gpu: GpuStatus, events: Sequence[Event]) -> Report:
         "name": gpu["name"],
         "state": gpu["state"],
         "memory_total_bytes": gpu["memory_total_bytes"],
-        "peaks": {
-            "memory_used_bytes": peak("memory_used_bytes", gpu["memory_used_bytes"]),
-            "temperature_celsius": peak("temperature_celsius", gpu["temperature_celsius"]),
-            "utilization_ratio": peak("utilization_ratio", gpu["utilization_ratio"]),
-            "power_watts": peak("power_watts", gpu["power_watts"]),
-        },
+        "peaks": {field: peak(field) for field in _PEAKS},
     }
 
 
@@ -180,11 +179,21 @@ def _gpu_cells(gpu: Report) -> tuple[str, ...]:
         str(gpu["index"]),
         gpu["name"],
         gpu["state"],
-        f"{words.size(peaks['memory_used_bytes'])} of {words.size(gpu['memory_total_bytes'])}",
+        _vram(gpu),
         words.degrees(peaks["temperature_celsius"]),
         words.share(peaks["utilization_ratio"]),
         words.watts(peaks["power_watts"]),
     )
+
+
+def _vram(gpu: Report) -> str:
+    """Return the highest, of how much; of a card that could not be asked, what it is."""
+    peak, total = gpu["peaks"]["memory_used_bytes"], gpu["memory_total_bytes"]
+    if peak is not None:
+        return words.size(peak) if total is None else f"{words.size(peak)} of {words.size(total)}"
+    if gpu["state"] not in ("lost", "missing"):
+        return words.NONE
+    return str(gpu["state"]) if total is None else f"{gpu['state']}, had {words.size(total)}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -75,6 +75,56 @@ def test_restarts_by_reason_and_peaks(status: Any, happened: Callable[..., Event
     }
 
 
+def test_the_hour_under_way_has_its_peaks(status: Any, happened: Callable[..., Event]) -> None:
+    """What is not rolled up yet is in the Status; of an hour partly within all of it counts."""
+    running = {"temperature_celsius": 93.0, "memory_used_bytes": 6 * 2**30}
+    gpu = status["gpus"][0] | {"peaks": running}
+    part = happened("peak", "GPU-0", -HOUR, "part", utilization_ratio=0.9, power_watts=130.0)
+
+    (told,) = made(status | {"gpus": [gpu]}, [part])["gpus"]
+
+    assert told["peaks"] == running | {"utilization_ratio": 0.9, "power_watts": 130.0}
+
+
+def test_a_status_from_before_the_report_has_no_peaks(status: Any) -> None:
+    """What a daemon saw that died before the report begins is another report's."""
+    old = status | {"at": NOW - 30 * HOUR, "gpus": [status["gpus"][0] | {"peaks": {"x": 1.0}}]}
+
+    (told,) = made(old, [])["gpus"]
+
+    assert set(told["peaks"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "peaks", "cell"),
+    [
+        pytest.param("lost", {}, {}, "lost, had 6 GiB", id="lost"),
+        pytest.param("missing", {}, {}, "missing, had 6 GiB", id="missing"),
+        pytest.param("lost", {"memory_total_bytes": None}, {}, "lost", id="size not known"),
+        pytest.param(
+            "lost", {}, {"memory_used_bytes": 5 * 2**30}, "5 GiB of 6 GiB", id="lost in the window"
+        ),
+        pytest.param("ok", {}, {}, "-", id="does not report it"),
+        pytest.param(
+            "ok",
+            {"memory_total_bytes": None},
+            {"memory_used_bytes": 5 * 2**30},
+            "5 GiB",
+            id="does not report its size",
+        ),
+    ],
+)
+def test_the_vram_of_a_gpu_in_words(
+    status: Any, state: str, fields: Any, peaks: Any, cell: str
+) -> None:
+    """A card that could not be asked is called so, with what it was last known to have."""
+    gpu = status["gpus"][2] | {"state": state, "peaks": peaks, "memory_total_bytes": 6 * 2**30}
+
+    told = report.markdown(made(status | {"gpus": [gpu | fields]}, []), UTC)
+
+    assert f"| 2 | NVIDIA P106-100 | {state} | {cell} |" in told
+
+
 def test_healthy_needs_everything(status: Any) -> None:
     """A condition, a replica that does not serve or a dead daemon make a report unhealthy."""
     well = status | {"conditions": [], "replicas": status["replicas"][:2]}
@@ -100,7 +150,7 @@ embed-0  ready    100 %   0         -
 gpu  name             state  peak VRAM         peak heat  peak use  peak power
 0    NVIDIA P106-100  ok     5.3 GiB of 6 GiB  61 °C      50 %      88 W
 1    NVIDIA P106-100  ok     5.3 GiB of 6 GiB  84 °C      99 %      88 W
-2    NVIDIA P106-100  lost   - of 6 GiB        -          -         -
+2    NVIDIA P106-100  lost   lost, had 6 GiB   -          -         -
 
 failed: gpu 2: gpu_lost (gpu_missing) for 5 m
 degraded: chat-2: many_restarts (restarts) for 1 m
