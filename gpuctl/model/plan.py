@@ -47,6 +47,7 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)  # sorted by name
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable → the file read at a start
     gpus: tuple[str, ...] = ()  # UUIDs
+    vram_bytes: int | None = None  # planned of each GPU: only a simulated runtime makes use of it
     host_port: int
     container_port: int
     network: str = "bridge"  # bridge | host; published and bound on loopback either way
@@ -166,7 +167,8 @@ class Replica:
     home: tuple[GpuIdentity, ...] = ()  # where the profile puts it; () too for what `scale` added
     gpu_need_bytes: int | None = None  # of each GPU, wherever it has one; None: not known
     on_cpu: bool = False  # for want of a GPU
-    surplus: bool = False  # more than `scale` wants of its workload: it is to go
+    surplus: bool = False  # more than is wanted of its workload: it is to go
+    surplus_because: str = "scaled"  # or `max_gpus`, which the profile has lowered since
     digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
     spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
 

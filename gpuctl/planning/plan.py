@@ -116,10 +116,12 @@ class _Planner:
         """
         Yield the workload's replicas by index; none when a mistake stands in the way.
 
-        One that `scale` added is there once it has been assigned its GPUs, and until it has gone.
+        One that `scale` added is there once it has been assigned its GPUs, and until it has gone;
+        and it has to go when `max_gpus` has become less than they take together.
         """
         moved = self.known.assignments.moved
         wanted = self.known.assignments.counts.get(workload.name, len(homes))
+        taken, most = 0, workload.max_gpus
         for index in range(self._most(workload, len(homes))):
             name = f"{workload.name}-{index}"
             home = homes[index] if index < len(homes) else None
@@ -127,7 +129,11 @@ class _Planner:
                 continue
             assigned = moved.get(name)
             gpus = (home or ()) if assigned is None else self.placement.moved(assigned.gpus)
-            place = _Place(home=home, gpus=gpus, assigned=assigned, surplus=index >= wanted)
+            place = _Place(home=home, gpus=gpus, assigned=assigned)
+            taken += place.takes(workload, homes)
+            over = home is None and most is not None and taken > most
+            surplus = "scaled" if index >= wanted else "max_gpus" if over else ""
+            place = replace(place, surplus=surplus)
             try:
                 replica = self._replica(
                     workload, self._slot(workload, index, gpus, len(homes)), place
@@ -141,8 +147,7 @@ class _Planner:
 
     def workload(self, workload: Workload, homes: tuple[Group, ...]) -> WorkloadPlan:
         """Return how many replicas it has, and where they may go."""
-        took = len(homes[0]) if homes else 1
-        count = took if workload.scaled.gpus is None else workload.scaled.gpus
+        count = _each_scaled(workload, homes)
         spare = (*self.placement.reserve, *self.placement.unused(self.profile.workloads))
         if workload.fallback == "cpu" and self.mistakes.strict:
             self._rehearse(workload, homes)
@@ -188,7 +193,7 @@ class _Planner:
     def _rehearse(self, workload: Workload, homes: tuple[Group, ...]) -> None:
         """Plan a replica on the CPU: a mistake in `on_cpu` must not be found by a dead GPU."""
         home = next(iter(homes), ())
-        place = _Place(home=home, gpus=(), assigned=Assignment(), surplus=False)
+        place = _Place(home=home, gpus=(), assigned=Assignment())
         try:
             self._replica(workload, self._slot(workload, 0, (), len(homes)), place)
         except PlanRefused as refusal:
@@ -217,7 +222,7 @@ class _Planner:
             workload=workload.name,
             engine=engine.name,
             gpus=slot.gpus,
-            spec=spec,
+            spec=replace(spec, vram_bytes=_each(vram, slot)),
             probe=specs.probe_spec(workload, engine.probe(workload, slot), watchdog),
             watchdog=watchdog,
             model=workload.name,
@@ -231,7 +236,8 @@ class _Planner:
             home=place.home or (),
             gpu_need_bytes=need,
             on_cpu=place.on_cpu(written),
-            surplus=place.surplus,
+            surplus=bool(place.surplus),
+            surplus_because=place.surplus or "scaled",
             digest=specs.intent_digest(workload, slot, name, place.variants(written)),
             spec_digest=specs.spec_digest(spec),
         )
@@ -262,13 +268,18 @@ class _Place:
     home: Group | None  # where the profile puts it; None: `scale` added it
     gpus: Group
     assigned: Assignment | None = None
-    surplus: bool = False
+    surplus: str = ""  # why it is one too many
 
     def on_cpu(self, workload: Workload) -> bool:
         """True when it has no GPU and should have one."""
         if self.assigned is None or self.gpus:
             return False
         return bool(self.home) or (self.home is None and _scaled_gpus(workload) > 0)
+
+    def takes(self, workload: Workload, homes: tuple[Group, ...]) -> int:
+        """Return the GPUs that it has, or comes back to from the CPU."""
+        have = len(self.home or self.gpus)
+        return have or (_each_scaled(workload, homes) if self.on_cpu(workload) else 0)
 
     def shape(self, workload: Workload) -> Workload:
         """Return the workload as it runs here."""
@@ -284,6 +295,12 @@ class _Place:
     def variants(self, workload: Workload) -> tuple[Variant, ...]:
         found = (workload.scaled,) if self.home is None else ()
         return (*found, workload.on_cpu) if self.on_cpu(workload) else found
+
+
+def _each_scaled(workload: Workload, homes: tuple[Group, ...]) -> int:
+    """Return how many GPUs one has that `scale` adds: as many as the others, or as is written."""
+    took = len(homes[0]) if homes else 1
+    return took if workload.scaled.gpus is None else workload.scaled.gpus
 
 
 def _scaled_gpus(workload: Workload) -> int:

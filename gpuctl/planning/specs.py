@@ -116,8 +116,10 @@ def intent_digest(
 
 
 def spec_digest(spec: ContainerSpec) -> str:
-    """Return the digest of everything the runtime gets."""
-    return _sha256(dataclasses.asdict(spec))
+    """Return the digest of everything the runtime gets; what an estimate says is no part of it."""
+    told = dataclasses.asdict(spec)
+    del told["vram_bytes"]
+    return _sha256(told)
 
 
 def _sha256(value: object) -> str:

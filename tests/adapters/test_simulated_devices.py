@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,12 @@ from gpuctl.errors import GpuUnavailable, RuntimeUnavailable
 from gpuctl.host_state import ProcessState, XidState
 from gpuctl.model import GIB, MIB, GpuProcess, Xid
 from tests.adapters.nvml_bench import expected, timeless
-from tests.adapters.simulated_bench import CARD, Stage, file, probe, stage
+from tests.adapters.simulated_bench import CARD, HostFile, Stage, file, probe, stage
 from tests.fakes import FakeClock
 
 __all__ = ["file", "stage"]
 
-#: A quarter of a card would leave nothing for the driver: a loaded replica holds 22 %.
+#: A replica whose VRAM no plan knows: a quarter of a card would leave nothing for the driver.
 VRAM = int(0.22 * 6 * GIB)
 
 
@@ -34,6 +35,19 @@ def test_vram_grows_with_the_load(stage: Stage) -> None:
     assert stage.host.host.container_of(whole.pid) == container
     assert stage.host.host.name_of(whole.pid) == "llama.cpp"
     assert [gpu.memory_used_bytes for gpu in stage.host.gpus.read()] == [VRAM, 0]
+
+
+def test_a_replica_holds_what_was_planned_for_it(stage: Stage) -> None:
+    """Of each of its GPUs, and growing with the load; what others hold is added."""
+    planned = 5 * GIB + 1
+    stage.start(gpus=("GPU-0", "GPU-1"), vram_bytes=planned)
+    stage.clock.advance(5)
+    assert [gpu.memory_used_bytes for gpu in stage.host.gpus.read()] == [planned // 2] * 2
+    stage.clock.advance(5)
+    stage.start("embed-0", 8091, vram_bytes=MIB)
+    stage.clock.advance(10)
+    used = [gpu.memory_used_bytes for gpu in stage.host.gpus.read()]
+    assert used == [planned + MIB, planned]
 
 
 def test_memory_grows_with_the_load(stage: Stage) -> None:
@@ -82,7 +96,7 @@ def test_every_field_of_every_shipped_host_is_read(name: str) -> None:
 
 
 def test_an_xid_in_the_file_is_told_once(stage: Stage) -> None:
-    """It is as old as the edit that brought it; those of before are told with the next start."""
+    """It is as old as the edit that brought it; what is in the file later is told later."""
     stage.file.write(xids=(XidState(gpu=1, number=31, source="kernel", pid=7, message="fault"),))
     at = stage.file.path.stat().st_mtime
     boot_seconds = stage.clock.seconds - (stage.clock.wall - at)
@@ -95,8 +109,33 @@ def test_an_xid_in_the_file_is_told_once(stage: Stage) -> None:
     assert [(xid.number, xid.gpu, xid.source) for xid in stage.host.gpus.xids()] == [
         (79, "GPU-0", "nvml")
     ]
+
+
+def test_a_restarted_daemon_is_told_no_xid_again(file: HostFile, tmp_path: Path) -> None:
+    """As a real driver tells what happens, and not what has happened; unless it happens anew."""
+    stage = Stage(file, tmp_path / "state")
+    stage.file.write(xids=(XidState(gpu=0, number=79),))
+    assert [xid.number for xid in stage.host.gpus.xids()] == [79]
     stage.born()
-    assert [xid.number for xid in stage.host.gpus.xids()] == [31, 79]
+    assert stage.host.gpus.xids() == ()
+    stage.file.write(xids=(XidState(gpu=0, number=79), XidState(gpu=1, number=13)))
+    stage.born()
+    assert [xid.number for xid in stage.host.gpus.xids()] == [13]
+    stage.file.write(xids=())
+    assert stage.host.gpus.xids() == ()
+    stage.file.write(xids=(XidState(gpu=0, number=79),))
+    assert [xid.number for xid in stage.host.gpus.xids()] == [79]
+
+
+def test_an_xid_that_cannot_be_noted_is_told_later(file: HostFile, tmp_path: Path) -> None:
+    """A full or lost state directory holds it up, and loses none."""
+    state = tmp_path / "state"
+    stage = Stage(file, state)
+    stage.file.write(xids=(XidState(gpu=0, number=79),))
+    state.write_text("in the way")
+    assert stage.host.gpus.xids() == ()
+    state.unlink()
+    assert [xid.number for xid in stage.host.gpus.xids()] == [79]
 
 
 def test_a_file_that_cannot_be_read_tells_no_xid(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gpuctl.errors import PlanRefused
 from gpuctl.model import (
+    GIB,
     HealthSettings,
     Mount,
     Plan,
@@ -155,6 +156,16 @@ def test_digest_is_of_the_intent() -> None:
     upgraded = planned(workload(gpus=((0,),), pids_limit=9)).replicas[0]
     assert replica.digest == upgraded.digest
     assert replica.spec_digest != upgraded.spec_digest
+
+
+def test_digest_is_not_of_an_estimate() -> None:
+    """What a model was measured to take is told with the spec, and outdates no container."""
+    estimated, measured = (
+        planned(workload(gpus=((0, 1),), vram_bytes=vram_bytes)).replicas[0]
+        for vram_bytes in (6 * GIB, 8 * GIB)
+    )
+    assert (estimated.spec.vram_bytes, measured.spec.vram_bytes) == (3 * GIB, 4 * GIB)
+    assert estimated.spec_digest == measured.spec_digest
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from gpuctl.model import GpuProcess, GpuReading, HostReading, Xid
 
 #: A call of NVML that takes longer has missed its deadline, as a hung driver's does.
 DEADLINE_SECONDS = 5.0
-#: What a loaded replica holds of each of its cards: small enough for four on one.
+#: What a loaded replica of which no plan knows holds of each card: small enough for four on one.
 VRAM_RATIO = 0.22
 
 
@@ -21,7 +21,6 @@ class SimulatedGpus:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._told = 0  # of the file's Xids
 
     def read(self) -> tuple[GpuReading, ...]:
         try:
@@ -39,10 +38,9 @@ class SimulatedGpus:
         try:
             host = self._machine.host()
             at = self._machine.path.stat().st_mtime
+            fresh = self._machine.fresh_xids()
         except (GpuctlError, OSError):
             return ()  # whoever reads the cards is told why
-        fresh = host.xids[self._told :]
-        self._told = len(host.xids)
         age = self._machine.clock.now() - at
         boot_seconds = self._machine.clock.boot_seconds() - age
         cards = {gpu.index: gpu for gpu in host.gpus}
@@ -105,9 +103,11 @@ class SimulatedGpus:
     def _process(self, gpu: GpuState, container: Container) -> GpuProcess:
         assert container.pid is not None
         total, ratio = gpu.memory_total_bytes, self._machine.loaded_ratio(container)
+        planned = container.vram_bytes
+        whole = VRAM_RATIO * (total or 0) if planned is None else planned
         return GpuProcess(
             pid=container.pid,
-            used_bytes=None if total is None else int(VRAM_RATIO * ratio * total),
+            used_bytes=None if total is None else int(ratio * whole),
             container=container.id if container.replica else None,
             name=_program(container),
         )

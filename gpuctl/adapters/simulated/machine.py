@@ -17,7 +17,7 @@ from pathlib import Path
 from gpuctl import host_state
 from gpuctl.adapters.simulated.records import Container, Shelf, State
 from gpuctl.errors import GpuctlError, RuntimeUnavailable
-from gpuctl.host_state import Fault, HostState
+from gpuctl.host_state import Fault, HostState, XidState
 from gpuctl.model import RuntimeEvent
 from gpuctl.ports import Clock
 
@@ -109,6 +109,18 @@ class Machine:
             if self._deadly and self._doomed(self._shelf.read()):
                 self.change(self._ended)
             return self.containers()
+
+    def fresh_xids(self) -> tuple[XidState, ...]:
+        """Return the Xids of the host-state file that nobody was told yet, and count them told."""
+        xids, fresh = self.host().xids, list[XidState]()
+
+        def step(state: State) -> State:
+            fresh.extend(xids[state.xids_told :])
+            return replace(state, xids_told=len(xids))
+
+        if self._shelf.read().xids_told != len(xids):
+            self.change(step)
+        return tuple(fresh)
 
     def loaded_ratio(self, container: Container) -> float:
         """Return how much of its model a container has loaded, or had at its end (0-1)."""

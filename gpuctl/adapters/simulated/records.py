@@ -36,6 +36,7 @@ class Container:
     image: str
     port: int  # on the host's loopback; 0 once it is cut from its network
     gpus: tuple[str, ...]  # UUIDs
+    vram_bytes: int | None = None  # planned of each of them; None: nobody knows
     memory_limit_bytes: int | None
     state: Literal["created", "running", "exited"] = "created"
     pid: int | None = None
@@ -67,6 +68,7 @@ class State:
     next_pid: int = FIRST_PID
     #: Replica → the edit of the host-state file whose deadly fault it has had.
     suffered: Mapping[str, int] = field(default_factory=dict)
+    xids_told: int = 0  # of those in the host-state file, its first ones
 
     def with_container(self, container: Container) -> State:
         """Return the state with a container added or replaced."""
@@ -182,6 +184,7 @@ def _document(state: State) -> dict[str, Any]:
         "boot_id": state.boot_id,
         "next_pid": state.next_pid,
         "suffered": dict(state.suffered),
+        "xids_told": state.xids_told,
         "containers": [
             {name: getattr(each, name) for name in _FIELDS} for each in state.containers.values()
         ],

@@ -63,6 +63,7 @@ class SimulatedRuntime:
             image=spec.image,
             port=spec.host_port,
             gpus=spec.gpus,
+            vram_bytes=spec.vram_bytes,
             memory_limit_bytes=spec.memory_bytes,
         )
 
