@@ -202,7 +202,7 @@ class _Deciding:
         if not desired(self.history, replica, running=False):
             intent = self.history.wanted(replica.name, replica.workload)
             if replica.surplus:
-                return "scaled"
+                return replica.surplus_because
             return intent.verb if intent is not None else "events_lost"
         wait = self.gates.avoids(replica)
         return wait.reason if wait is not None else ""
@@ -219,7 +219,8 @@ class _Deciding:
         if container is None or container.state == "removed":
             return
         if down or replica.surplus:
-            yield stop(replica.name, container, "down" if down else "scaled", "remove")
+            reason = "down" if down else replica.surplus_because
+            yield stop(replica.name, container, reason, "remove")
 
     def _start(self, replica: Replica, history: ReplicaHistory) -> Iterator[Action]:
         image = replica.spec.image
@@ -280,7 +281,7 @@ class _Deciding:
             if self._drained(replica, history):
                 yield stop(replica.name, container, reason, "terminate")  # 8
             return
-        if reason not in ("stop", "down", "scaled"):
+        if reason not in ("stop", "down") and not replica.surplus:
             if replica.workload in self.unsettled:
                 self.waits[replica.name] = Wait(reason="sibling_not_ready")
                 return

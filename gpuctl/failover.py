@@ -4,7 +4,7 @@ Which replicas go elsewhere now: Plan, Snapshot, Conditions and History in, Even
 The daemon records these before it decides, and plans anew. For each replica the first rung holds:
 
  1. nobody wants it → it has its place until it is gone, and one that `scale` added as long as that
-    counts it
+    counts it and `max_gpus` allows it
  2. an operator's `failover cpu` holds, and its workload may → the CPU
  3. it is elsewhere, and its own GPUs are well again → there
  4. it is well where it is → it stays; but where nothing of it runs, its workload may, and the
@@ -82,7 +82,7 @@ class _Moves:
     def _replica(self, replica: Replica, workload: WorkloadPlan | None) -> Iterator[Event]:
         if replica.surplus:  # 1
             if replica.moved is not None and self._gone(replica):
-                yield self._back(replica, "scaled")
+                yield self._back(replica, replica.surplus_because)
             return
         if workload is None or not desired(self.history, replica, running=False):
             if replica.moved is not None and replica.home and self._ended(replica):
@@ -238,5 +238,12 @@ def scaled(now: Snapshot, wished: Wish, gpus: tuple[str, ...]) -> Event:
 
 def within(workload: WorkloadPlan, plan: Plan, more: int) -> bool:
     """Return whether a workload may have so many GPUs more, by its `max_gpus`."""
-    taken = sum(len(replica.gpus) for replica in plan.replicas if replica.workload == workload.name)
+    own = (replica for replica in plan.replicas if replica.workload == workload.name)
+    taken = sum(_taken(replica, workload) for replica in own)
     return workload.max_gpus is None or taken + more <= workload.max_gpus
+
+
+def _taken(replica: Replica, workload: WorkloadPlan) -> int:
+    """Return the GPUs that a replica has, or comes back to from the CPU."""
+    have = len(replica.home or replica.gpus)
+    return have or (workload.scaled_gpus if replica.on_cpu else 0)

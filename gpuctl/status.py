@@ -196,7 +196,7 @@ class _Fold:
     def _down(self, replica: Replica, history: ReplicaHistory) -> tuple[Phase, str]:
         if not desired(self.history, replica, running=False):
             if replica.surplus:
-                return "stopped", "scaled"
+                return "stopped", replica.surplus_because
             intent = self.history.wanted(replica.name, replica.workload)
             return "stopped", intent.verb if intent is not None else "events_lost"
         if history.attempt is not None and history.attempt.action == "start":

@@ -10,7 +10,7 @@ def desired(history: History, replica: Replica, *, running: bool) -> bool:
     """
     Return whether a replica should run: the latest intent decides, and without one it should.
 
-    One more than `scale` wants should not, whatever else was said.
+    One more than `scale` wants or `max_gpus` allows should not, whatever else was said.
 
     After the events were lost, only what was found running is kept running, until the next `up`:
     a `down` among them must not be undone.
@@ -32,7 +32,7 @@ def must_go(history: History, replica: Replica, container: ContainerReading) -> 
     if moved is not None and not moved.voluntary:
         return moved.reason, False
     if replica.surplus:
-        return "scaled", True
+        return replica.surplus_because, True
     if not desired(history, replica, running=True):
         intent = history.wanted(replica.name, replica.workload)
         return (intent.verb if intent is not None else "stop"), True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 from typing import Any, Literal
 
 import pytest
@@ -26,6 +27,7 @@ from gpuctl.model import (
 from gpuctl.planning import plan
 from gpuctl.plugin import load_engines
 from gpuctl.profile import find, load
+from gpuctl.views import chain
 from tests import make
 from tests.fakes import busy
 from tests.stage import Stage
@@ -174,6 +176,12 @@ class Rack(Stage):
         """Return what the check of places tells of a subject."""
         found = self.fakes.store.status["conditions"]
         return next(c for c in found if (c["check"], c["subject"]) == ("placement", subject))
+
+    def story(self, replica: str) -> list[str]:
+        """Return what `why` tells of a replica, line by line."""
+        concerned = (replica, replica.rpartition("-")[0], "")
+        found = [event for event in self.fakes.store.stored if event.subject in concerned]
+        return list(chain.lines(replica, chain.last(found), UTC))
 
     def actions(self) -> list[str]:
         attempts = (e for e in self.fakes.store.stored if e.kind == "attempt")

@@ -241,6 +241,27 @@ def test_more_than_max_gpus_are_not_made_up_for() -> None:
     assert rack.places() == {"chat-0": (0,), "chat-2": (2,)}
 
 
+def test_what_max_gpus_does_not_allow_any_more_is_drained_and_gone() -> None:
+    """A profile that allows fewer takes what `scale` added, and says so; one with more gives it."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2), max_gpus=3)
+    rack.ask("scale", counts={"chat": 3})
+    rack.pass_(12)
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, max_gpus=2))
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+    assert rack.tale("attempt", "moved", subject="chat-2")[-4:] == [
+        "attempt max_gpus", "attempt max_gpus", "attempt max_gpus", "moved max_gpus",
+    ]  # fmt: skip
+    assert rack.actions()[-2:] == ["drain", "terminate"]
+    assert rack.condition("chat")["evidence"] == {"wanted": 3, "placed": 2, "max_gpus": 2}
+    told = "chat-2: an operator asked for `up`; taken away, because max_gpus"
+    assert rack.story("chat-2")[0] == told
+    rack.reworked(replace(chat, max_gpus=3))
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,), "chat-2": (2,)}
+
+
 def test_a_start_under_way_is_withdrawn_when_it_is_not_wanted_any_more() -> None:
     """A daemon that finds a start cut off begins none for a replica that is scaled away."""
     rack = Rack.with_gpus(gpus=(0,), reserve=(1,))

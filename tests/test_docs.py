@@ -207,7 +207,7 @@ _OTHER_REASONS = frozenset(
         *("killed", "terminated", "crashed", "exited", "exit_0", "exit_1", "removed", "stalled"),
         *("runtime_unread", "gpus_unread", "host_unread", "events_unread", "kernel_log_unread"),
         *("paused", "ok"),
-        *("xid_13", "xid_79", "cordoned", "scaled", "moved"),
+        *("xid_13", "xid_79", "cordoned", "scaled", "max_gpus", "moved"),
     }
 )
 

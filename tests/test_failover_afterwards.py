@@ -160,3 +160,19 @@ def test_max_gpus_is_of_all_replicas_of_the_workload(
     """Those of others do not count."""
     plan = make.plan(make.replica(gpus=(0, 1)), make.replica("other-0", gpus=(2,)))
     assert within(replace(CHAT, max_gpus=most), plan, more) is allowed
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        pytest.param({"home": (), "on_cpu": True}, False, id="for-want-of-a-gpu"),
+        pytest.param({"home": (make.identity(1),), "on_cpu": True}, False, id="that-has-a-home"),
+        pytest.param({"home": (), "on_cpu": False}, True, id="where-it-belongs"),
+    ],
+)
+def test_max_gpus_counts_those_that_come_back_from_the_cpu(
+    fields: dict[str, Any], allowed: bool
+) -> None:
+    """Their GPUs are kept for them."""
+    plan = make.plan(make.replica(), make.replica("chat-1", gpus=(), **fields))
+    assert within(replace(CHAT, max_gpus=2), plan, 1) is allowed

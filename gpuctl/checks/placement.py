@@ -30,7 +30,9 @@ def run(scene: Scene) -> Iterable[Verdict]:
     there = Counter(replica.workload for replica in scene.plan.replicas if not replica.surplus)
     for workload in scene.plan.workloads:
         if there[workload.name] < workload.wanted:
-            told: Evidence = {"wanted": workload.wanted, "placed": there[workload.name]}
+            told: dict[str, Json] = {"wanted": workload.wanted, "placed": there[workload.name]}
+            if workload.max_gpus is not None:
+                told["max_gpus"] = workload.max_gpus
             yield _verdict(workload.name, "degraded", "scale_unfulfilled", told)
         if workload.wanted < workload.replicas:
             yield _verdict(workload.name, "degraded", "scaled_down", _fewer(workload))

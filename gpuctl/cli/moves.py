@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from gpuctl.model.status import ReplicaStatus, Status
 
 _SERVING = ("ready", "busy", "degraded")
+#: Why one is stopped that its workload has too many of.
+_SURPLUS = ("scaled", "max_gpus")
 #: A GPU that is in one of these is used again.
 _USED = ("ok", "reserve")
 #: One that is in one of these is not, whatever an operator says.
@@ -31,7 +33,7 @@ def scale(session: Session, written: Iterable[str], *, wait: bool, timeout: floa
     def done(status: Status) -> bool:
         for name, count in counts.items():
             of_it = [r for r in status["replicas"] if r["workload"] == name]
-            there = [r for r in of_it if r["phase"] != "stopped" or r["reason"] != "scaled"]
+            there = [r for r in of_it if r["phase"] != "stopped" or r["reason"] not in _SURPLUS]
             if len(there) != count or not all(_settled(r) for r in there):
                 return False
         return True

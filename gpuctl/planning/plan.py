@@ -20,17 +20,17 @@ from gpuctl.model import (
     Plan,
     Profile,
     Replica,
-    Variant,
     VramPlan,
     Workload,
     WorkloadPlan,
 )
-from gpuctl.planning import specs, variants
+from gpuctl.planning import specs
 from gpuctl.planning.capacity import check_claims, check_host_memory, check_ports, check_vram
 from gpuctl.planning.fit import check_image
 from gpuctl.planning.memory import Sized, sized, vram_plan
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.planning.placement import Group, Placement
+from gpuctl.planning.places import Place, each_scaled
 from gpuctl.planning.tuning import tuned
 from gpuctl.planning.workloads import engine_of
 from gpuctl.plugin import Engine, Slot
@@ -129,7 +129,7 @@ class _Planner:
                 continue
             assigned = moved.get(name)
             gpus = (home or ()) if assigned is None else self.placement.moved(assigned.gpus)
-            place = _Place(home=home, gpus=gpus, assigned=assigned)
+            place = Place(home=home, gpus=gpus, assigned=assigned)
             taken += place.takes(workload, homes)
             over = home is None and most is not None and taken > most
             surplus = "scaled" if index >= wanted else "max_gpus" if over else ""
@@ -147,7 +147,7 @@ class _Planner:
 
     def workload(self, workload: Workload, homes: tuple[Group, ...]) -> WorkloadPlan:
         """Return how many replicas it has, and where they may go."""
-        count = _each_scaled(workload, homes)
+        count = each_scaled(workload, homes)
         spare = (*self.placement.reserve, *self.placement.unused(self.profile.workloads))
         if workload.fallback == "cpu" and self.mistakes.strict:
             self._rehearse(workload, homes)
@@ -193,13 +193,13 @@ class _Planner:
     def _rehearse(self, workload: Workload, homes: tuple[Group, ...]) -> None:
         """Plan a replica on the CPU: a mistake in `on_cpu` must not be found by a dead GPU."""
         home = next(iter(homes), ())
-        place = _Place(home=home, gpus=(), assigned=Assignment())
+        place = Place(home=home, gpus=(), assigned=Assignment())
         try:
             self._replica(workload, self._slot(workload, 0, (), len(homes)), place)
         except PlanRefused as refusal:
             self.mistakes.profile(refusal.message, refusal.hint)
 
-    def _replica(self, written: Workload, slot: Slot, place: _Place) -> Replica | None:
+    def _replica(self, written: Workload, slot: Slot, place: Place) -> Replica | None:
         name = f"{written.name}-{slot.index}"
         workload = place.shape(written)
         engine = engine_of(workload, self.inventory, self.engines, self.mistakes)
@@ -242,7 +242,7 @@ class _Planner:
             spec_digest=specs.spec_digest(spec),
         )
 
-    def _known(self, workload: Workload, place: _Place) -> Known:
+    def _known(self, workload: Workload, place: Place) -> Known:
         """Return what is known, of a variant's own model where it has one."""
         facts = self.known.facts
         own = next((f for v in place.names(workload) if (f := facts.get(v)) is not None), None)
@@ -252,61 +252,13 @@ class _Planner:
 
     def _need(self, workload: Workload, slot: Slot, *, scaled: bool) -> int | None:
         """Return the VRAM that a replica takes of each GPU of a slot, `None` if not known."""
-        place = _Place(home=None if scaled else slot.gpus, gpus=slot.gpus)
+        place = Place(home=None if scaled else slot.gpus, gpus=slot.gpus)
         shape = place.shape(workload)
         engine = self.engines.get(shape.engine)
         if engine is None:
             return None
         shape, _ = tuned(shape, slot, engine)
         return _each(vram_plan(shape, slot, engine, self._known(workload, place)), slot)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where one replica is, and what that makes of its workload."""
-
-    home: Group | None  # where the profile puts it; None: `scale` added it
-    gpus: Group
-    assigned: Assignment | None = None
-    surplus: str = ""  # why it is one too many
-
-    def on_cpu(self, workload: Workload) -> bool:
-        """True when it has no GPU and should have one."""
-        if self.assigned is None or self.gpus:
-            return False
-        return bool(self.home) or (self.home is None and _scaled_gpus(workload) > 0)
-
-    def takes(self, workload: Workload, homes: tuple[Group, ...]) -> int:
-        """Return the GPUs that it has, or comes back to from the CPU."""
-        have = len(self.home or self.gpus)
-        return have or (_each_scaled(workload, homes) if self.on_cpu(workload) else 0)
-
-    def shape(self, workload: Workload) -> Workload:
-        """Return the workload as it runs here."""
-        if self.home is None:
-            workload = variants.scaled(workload)
-        return variants.on_cpu(workload) if self.on_cpu(workload) else workload
-
-    def names(self, workload: Workload) -> tuple[str, ...]:
-        """Return what its variants are known by, that which counts first."""
-        found = (f"{workload.name}/on_cpu",) if self.on_cpu(workload) else ()
-        return (*found, f"{workload.name}/scaled") if self.home is None else found
-
-    def variants(self, workload: Workload) -> tuple[Variant, ...]:
-        found = (workload.scaled,) if self.home is None else ()
-        return (*found, workload.on_cpu) if self.on_cpu(workload) else found
-
-
-def _each_scaled(workload: Workload, homes: tuple[Group, ...]) -> int:
-    """Return how many GPUs one has that `scale` adds: as many as the others, or as is written."""
-    took = len(homes[0]) if homes else 1
-    return took if workload.scaled.gpus is None else workload.scaled.gpus
-
-
-def _scaled_gpus(workload: Workload) -> int:
-    if workload.scaled.gpus is not None:
-        return workload.scaled.gpus
-    return 0 if workload.gpus == "none" else 1
 
 
 def _each(vram: VramPlan | None, slot: Slot) -> int | None:

@@ -28,6 +28,9 @@ _MOVES = {
 #: Intents after which a replica is not meant to be ready.
 _ENDS = frozenset({"stop", "down"})
 
+#: Why a replica goes that its workload has too many of.
+_TOO_MANY = ("scaled", "max_gpus")
+
 #: A sign this long before a failure belongs to it: the longest a failure is watched by default.
 _SIGN_SECONDS = 120.0
 
@@ -127,6 +130,9 @@ def headline(subject: str, chain: Sequence[Event]) -> str:
     undone = [event for event in chain if event.kind is EventKind.UNDONE]
     if undone:
         return f"{story}; what was tried did not work: {undone[-1].reason}"
+    gone = next((event for event in chain if _takes_away(event)), None)
+    if gone is not None:
+        return f"{story}; taken away, because {gone.reason}"
     meant = _failed(cause) or (deed < len(chain) and cause.reason not in _ENDS)
     return f"{story}; not ready yet" if meant else story
 
@@ -198,6 +204,12 @@ def _is_sign(earlier: Event, later: Event, why: str) -> bool:
 
 def _begins(event: Event) -> bool:
     return event.kind is EventKind.ATTEMPT
+
+
+def _takes_away(event: Event) -> bool:
+    """True of the end of a replica that its workload has too many of."""
+    ends = _begins(event) and event.evidence.get("action") in ("drain", "terminate")
+    return ends and event.reason in _TOO_MANY
 
 
 def _failed(cause: Event) -> bool:

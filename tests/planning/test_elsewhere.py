@@ -162,6 +162,35 @@ def test_what_scale_added_may_be_on_the_cpu(gpus: Any, scaled: Variant, on_cpu: 
     assert made.replicas[1].on_cpu is on_cpu
 
 
+@pytest.mark.parametrize(
+    ("most", "moved", "scaled", "gone"),
+    [
+        pytest.param(4, {1: to(2), 2: to(3)}, Variant(), {}, id="within"),
+        pytest.param(None, {1: to(2), 2: to(3)}, Variant(), {}, id="no-limit"),
+        pytest.param(2, {1: to(2), 2: to(3)}, Variant(), {2: "max_gpus"}, id="one-too-many"),
+        pytest.param(1, {1: to(2), 3: to(3)}, Variant(), {1: "max_gpus", 3: "scaled"}, id="both"),
+        pytest.param(2, {2: to(3)}, Variant(), {}, id="with-a-gap"),
+        pytest.param(
+            2, {1: Assignment(), 2: to(3)}, Variant(), {2: "max_gpus"}, id="it-comes-back"
+        ),
+        pytest.param(
+            2, {0: Assignment(), 1: to(3)}, Variant(), {}, id="one-of-the-profile-comes-back"
+        ),
+        pytest.param(1, {1: Assignment()}, Variant(gpus=0), {}, id="that-takes-none"),
+        pytest.param(3, {1: to(2, 3), 2: to(1)}, Variant(gpus=2), {2: "max_gpus"}, id="of-two"),
+    ],
+)
+def test_what_max_gpus_does_not_allow_any_more_is_to_go(
+    most: int | None, moved: dict[int, Assignment], scaled: Variant, gone: dict[int, str]
+) -> None:
+    """The highest numbers of what `scale` added; those of the profile never."""
+    chat = workload(gpus=((0,),), max_gpus=most, fallback="cpu", scaled=scaled)
+    places = {f"chat-{index}": place for index, place in moved.items()}
+    made = planned(chat, moved=places, counts={"chat": 3})
+    found = {r.name: r.surplus_because for r in made.replicas if r.surplus}
+    assert found == {f"chat-{index}": reason for index, reason in gone.items()}
+
+
 def test_an_engine_that_is_not_there_is_a_mistake_wherever() -> None:
     """Of a variant as well."""
     chat = workload(gpus=((0,),), scaled=Variant(engine="none"))
