@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gpuctl import printable
+from gpuctl import fast_status, printable
 from gpuctl.cli import compose
 from gpuctl.cli.session import Session, show
 from gpuctl.errors import NotFound, UsageError
@@ -90,7 +90,7 @@ def kinds(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def why(session: Session, subject: str) -> None:
-    """Print the chain behind the last thing done to a replica or GPU."""
+    """Print the chain behind the last thing done to a replica or GPU, then what is wrong now."""
     from gpuctl.views import chain, journal
 
     name = uuid(session, subject)
@@ -101,6 +101,10 @@ def why(session: Session, subject: str) -> None:
     names = _gpu_names(session)
     for line in chain.lines(name, chain.last(found)):
         show(journal.named(line, names))
+    status = _status(session)
+    if status is not None and fast_status.alive(status):
+        for line in chain.present(name, status, session.now()):
+            show(journal.named(line, names))
 
 
 def uuid(session: Session, subject: str) -> str:

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuctl.model import Event, EventKind
 from gpuctl.views import journal, words
+
+if TYPE_CHECKING:
+    from gpuctl.model.status import Status
+
+#: Evidence of a condition that says what to do.
+_ADVICE = ("advice", "hint")
 
 _CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED, EventKind.MOVED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
@@ -117,6 +123,23 @@ def lines(subject: str, chain: Sequence[Event], zone: tzinfo | None = None) -> I
             more = f"`gpuctl logs {event.subject} --previous` has more"
             yield f"{'':30}last lines of its log ({more}):"
             yield from (f"{'':30}| {text}" for text in told[-_LOG_LINES:])
+
+
+def present(subject: str, status: Status, now: float) -> Iterator[str]:
+    """Yield what is wrong with a subject at present, and with the GPUs of a replica."""
+    concerned = {subject}
+    for replica in status["replicas"]:
+        if replica["name"] == subject:
+            concerned |= {gpu["uuid"] for gpu in replica["gpus"]}
+    for one in status["conditions"]:
+        if one["subject"] in concerned:
+            since = f"for {words.age(now - one['since'])}"
+            about = "" if one["subject"] == subject else f"{one['subject']}: "
+            yield ""
+            yield f"{'now':9}{since:20} {about}{one['state']}: {one['reason']} ({one['check']})"
+            for name, value in journal.details(one["evidence"]):
+                if name in _ADVICE:
+                    yield f"{'':30}{name}: {value}"
 
 
 def headline(subject: str, chain: Sequence[Event]) -> str:

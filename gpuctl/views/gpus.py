@@ -39,8 +39,7 @@ _MEGAHERTZ = 1e6
 def screen(readings: Sequence[GpuStatus], now: float) -> Group:
     """Return the table, and below it what follows from its levels and what is foreseen."""
     below = [*consequences(readings), *forecasts(readings)]
-    told = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
-    return Group(table(readings, now), *([Text(), *told] if told else []))
+    return Group(table(readings, now), *([Text(), *map(Text, below)] if below else []))
 
 
 def table(readings: Iterable[GpuStatus], now: float) -> tables.Columns:

@@ -215,6 +215,7 @@ def _subject(made: Report, subject: str) -> str:
 def _found(made: Report) -> list[str]:
     """Return what is to be said in words, a line each."""
     return [
+        *_unwell(made),
         *_conditions(made),
         *_elsewhere(made, "on_cpu", "on the CPU"),
         *_elsewhere(made, "cordons", "cordoned"),
@@ -228,6 +229,15 @@ def _elsewhere(made: Report, key: str, where: str) -> Iterator[str]:
         verb = "has been" if span["until"] is None else "was"
         subject = _subject(made, span["subject"])
         yield f"{subject} {verb} {where} for {words.age(seconds)} ({span['reason']})"
+
+
+def _unwell(made: Report) -> Iterator[str]:
+    for one in made["replicas"]:
+        if one["phase"] not in summary.WELL:
+            left = (one["next_attempt_at"] or 0.0) - made["at"]
+            told = (one["reason"], f"next in {words.age(left)}" if left >= 1 else "")
+            why = ", ".join(filter(None, told))
+            yield f"{one['phase']}: {one['name']}" + (f": {why}" if why else "")
 
 
 def _conditions(made: Report) -> list[str]:

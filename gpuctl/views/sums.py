@@ -13,7 +13,7 @@ from math import floor
 from rich.table import Table
 from rich.text import Text
 
-from gpuctl.model import Plan, Replica, VramPlan
+from gpuctl.model import GpuIdentity, Plan, Replica, VramPlan
 from gpuctl.planning.capacity import Room
 from gpuctl.views import words
 from gpuctl.views.tables import Columns
@@ -24,6 +24,7 @@ _PARTS = {
     "weights": ("█", "cyan"),
     "KV cache": ("▓", "blue"),
     "the rest of it": ("▒", "magenta"),
+    "in one sum": ("=", "cyan"),
     "others": ("x", "red"),
     "free": ("·", "dim"),
     "headroom": ("-", "yellow"),
@@ -60,7 +61,7 @@ def gpus(plan: Plan) -> Columns:
     """Return one line a GPU: a bar, what is planned on it, what is free, and for whom."""
     made = Columns(
         "gpu>", "name", "vram", "planned>", "free>", "headroom>", "others>", "of>", "replicas",
-        spare=("name", "headroom>", "others>", "vram"), legends={"vram": _legend()},
+        spare=("name", "headroom>", "others>", "vram"), legends={"vram": _legend(plan)},
     )  # fmt: skip
     for gpu in plan.gpus:
         room = Room.of(gpu, plan.replicas, plan.vram_headroom_bytes)
@@ -88,12 +89,15 @@ def strangers(plan: Plan) -> Iterator[str]:
             yield f"gpu {gpu.index}: {held} held by {', '.join(gpu.foreign)}"
 
 
-def _legend() -> Text:
-    """Return what the signs of a bar mean."""
+def _legend(plan: Plan) -> Text:
+    """Return what the signs of the bars mean."""
+    drawn = [_amounts(gpu, gpu.memory_total_bytes or 0, plan) for gpu in plan.gpus]
     told = Text()
     for name, (sign, style) in _PARTS.items():
-        told.append(sign, style=style)
-        told.append(f" {name}   ")
+        if any(amounts[name] for amounts in drawn):
+            told.append(sign, style=style)
+            told.append(f" {name}   ")
+    told.rstrip()
     return told
 
 
@@ -102,19 +106,24 @@ def bar(room: Room, plan: Plan) -> Text:
     total = room.gpu.memory_total_bytes
     if not total:
         return Text(words.NONE)
-    amounts = dict.fromkeys(_PARTS, 0)
-    for replica in plan.replicas:
-        if room.gpu in replica.gpus and replica.vram_bytes is not None:
-            for name, amount in _split(replica, replica.vram_bytes).items():
-                amounts[name] += amount // len(replica.gpus)
-    amounts["others"] = room.gpu.foreign_bytes or 0
-    amounts["headroom"] = plan.vram_headroom_bytes
-    amounts["free"] = max(0, total - sum(amounts.values()))
     drawn = Text()
-    for name, cells in _cells(amounts, _BAR_WIDTH).items():
+    for name, cells in _cells(_amounts(room.gpu, total, plan), _BAR_WIDTH).items():
         sign, style = _PARTS[name]
         drawn.append(sign * cells, style=style)
     return drawn
+
+
+def _amounts(gpu: GpuIdentity, total: int, plan: Plan) -> dict[str, int]:
+    """Return the bytes of each part of a GPU's bar."""
+    amounts = dict.fromkeys(_PARTS, 0)
+    for replica in plan.replicas:
+        if gpu in replica.gpus and replica.vram_bytes is not None:
+            for name, amount in _split(replica, replica.vram_bytes).items():
+                amounts[name] += amount // len(replica.gpus)
+    amounts["others"] = gpu.foreign_bytes or 0
+    amounts["headroom"] = plan.vram_headroom_bytes
+    amounts["free"] = max(0, total - sum(amounts.values()))
+    return amounts
 
 
 def settings(plan: Plan) -> Columns | None:
@@ -151,7 +160,7 @@ def _split(replica: Replica, total: int) -> Mapping[str, int]:
     weights = min(total, vram.weights_bytes or 0) if vram is not None else 0
     cache = min(total - weights, vram.kv_bytes or 0) if vram is not None else 0
     if not weights and not cache:
-        return {"weights": total}
+        return {"in one sum": total}
     return {"weights": weights, "KV cache": cache, "the rest of it": total - weights - cache}
 
 

@@ -126,6 +126,29 @@ def test_why(
     assert told == ["seen", "decided", "kept", "done", "ready"]
 
 
+def test_why_ends_with_what_is_wrong_now(
+    inside: Callable[..., Any],
+    record: Callable[..., None],
+    publish: Callable[..., Any],
+    place: Path,
+) -> None:
+    """A GPU that was lost after the last deed is told; by a daemon that is gone, nothing is."""
+    import fcntl
+
+    record(*HISTORY)
+    publish(at=time.time())
+    assert "\nnow " not in inside("why", "chat-2").out
+
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = [line for line in inside("why", "chat-2").out.splitlines() if line[:4] == "now "]
+
+    assert [line[29:].strip() for line in told] == [
+        "gpu 2: failed: gpu_lost (gpu_missing)",
+        "degraded: many_restarts (restarts)",
+    ]
+
+
 def test_why_of_an_unknown_name(
     inside: Callable[..., Any], record: Callable[..., None], publish: Callable[..., Any]
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gpuctl.model import Event
 from gpuctl.views import chain
+from tests.views.conftest import NOW
 
 Make = Callable[..., Event]
 
@@ -286,3 +287,27 @@ def test_a_failure_of_the_same_moment_belongs_to_the_move(happened: Make) -> Non
     ]
 
     assert chain.last(events) == tuple(events[1:])
+
+
+def test_what_is_wrong_now_follows_the_chain(status: Any) -> None:
+    """A replica's own conditions and its GPUs', with what to do; a GPU's alone; and no other's."""
+    one = {"check": "xid", "state": "failed", "since": NOW - 90, "reason": "xid_79"}
+    lost = one | {"subject": "GPU-2", "evidence": {"advice": "reboot the host", "xid": 79}}
+    moved = {"subject": "chat-2", "check": "placement", "state": "degraded", "evidence": {}}
+    other = lost | {"subject": "GPU-1"}
+    gone = one | moved | {"reason": "no_gpu_left"}
+    sick = status | {"conditions": [lost, other, gone]}
+
+    assert list(chain.present("chat-2", sick, NOW)) == [
+        "",
+        "now      for 1 m 30 s         GPU-2: failed: xid_79 (xid)",
+        "                              advice: reboot the host",
+        "",
+        "now      for 1 m 30 s         degraded: no_gpu_left (placement)",
+    ]
+    assert list(chain.present("GPU-2", sick, NOW)) == [
+        "",
+        "now      for 1 m 30 s         failed: xid_79 (xid)",
+        "                              advice: reboot the host",
+    ]
+    assert list(chain.present("chat-0", sick, NOW)) == []

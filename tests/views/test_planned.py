@@ -65,11 +65,11 @@ def test_planned(text: Callable[..., list[str]]) -> None:
         "",
         "gpu  name      vram                                planned  free  headroom  others     of"
         "  replicas",
-        "  0  P106-100  ████████████████···········-----  not known     -     1 GiB       -  6 GiB"
+        "  0  P106-100  ================···········-----  not known     -     1 GiB       -  6 GiB"
         "  chat-0, chat-1",
         "  7  spare     -                                       0 B     -     1 GiB       -      -"
         "  reserve",
-        "█ weights   ▓ KV cache   ▒ the rest of it   x others   · free   - headroom",
+        "= in one sum   · free   - headroom",
         "",
         "2 replicas: RAM limits add up to 2 GiB of 16 GiB (1 without a limit)",
         "missing: gpu 9",

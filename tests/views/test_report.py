@@ -152,6 +152,7 @@ gpu  name             state  peak VRAM         peak heat  peak use  peak power
 1    NVIDIA P106-100  ok     5.3 GiB of 6 GiB  84 °C      99 %      88 W
 2    NVIDIA P106-100  lost   lost, had 6 GiB   -          -         -
 
+backoff: chat-2: oom_killed, next in 35 s
 failed: gpu 2: gpu_lost (gpu_missing) for 5 m
 degraded: chat-2: many_restarts (restarts) for 1 m
 warning: host RAM: limits add up to 16 GiB of 15 GiB"""
@@ -162,6 +163,17 @@ def test_text(status: Any, happened: Callable[..., Event]) -> None:
     document = made(status, [happened("failed", "chat-2", -60, "oom_killed")])
 
     assert report.text(document, UTC) == TEXT
+
+
+def test_what_is_on_its_way_is_named(status: Any) -> None:
+    """A report that is not healthy says of which replica, whatever it waits for."""
+    loading = status["replicas"][1] | {"phase": "loading"}
+    waiting = {"phase": "pending", "reason": "load_spacing", "next_attempt_at": NOW - 1}
+    few = {"conditions": [], "warnings": [], "replicas": [loading, loading | waiting]}
+
+    told = report.text(made(status | few, []), UTC).splitlines()
+
+    assert told[-2:] == ["loading: chat-1", "pending: chat-1: load_spacing"]
 
 
 def test_markdown(status: Any) -> None:
@@ -176,7 +188,8 @@ def test_markdown(status: Any) -> None:
 
 def test_on_a_host_without_gpus_nothing_is_said_of_them(status: Any) -> None:
     """Neither an empty table nor a heading of one, as text and as Markdown."""
-    document = made(status | {"gpus": [], "conditions": [], "warnings": []}, [])
+    few = {"gpus": [], "conditions": [], "warnings": [], "replicas": status["replicas"][3:]}
+    document = made(status | few, [])
 
     assert report.text(document, UTC).splitlines()[-1].split()[0] == "embed-0"
     assert report.markdown(document, UTC).splitlines()[-1] == "| embed-0 | ready | 100 % | 0 | - |"

@@ -73,9 +73,17 @@ def test_a_bar() -> None:
 
 
 def test_a_bar_of_what_is_stated() -> None:
-    """A sum without parts is drawn as one."""
+    """A sum without parts is drawn as one, and not called weights."""
     stated = VramPlan(total_bytes=4 * GIB, source="profile")
-    assert drawn(plan(stated)) == "████████████████············----"
+    assert drawn(plan(stated)) == "================············----"
+
+
+def test_the_legend_names_what_is_drawn(text: Callable[..., list[str]]) -> None:
+    """Signs that are in no bar need no explanation."""
+    stated = VramPlan(total_bytes=4 * GIB, source="profile")
+    assert text(sums.gpus(plan(stated)))[-1] == "= in one sum   · free   - headroom"
+    whole = text(sums.gpus(plan(SUM)))[-1]
+    assert whole == "█ weights   ▓ KV cache   ▒ the rest of it   · free   - headroom"
 
 
 def test_a_bar_with_strangers() -> None:
@@ -90,7 +98,7 @@ def test_a_bar_over_two_gpus() -> None:
     """A replica over two GPUs takes half of its sum from each."""
     wide = VramPlan(total_bytes=8 * GIB, source="profile")
     made = plan(wide, GPU, OTHER)
-    assert drawn(made) == drawn(made, OTHER) == "████████████████············----"
+    assert drawn(made) == drawn(made, OTHER) == "================············----"
 
 
 def test_a_bar_of_what_cannot_be_measured() -> None:
