@@ -65,11 +65,11 @@ class _Moves:
         return (each for each in self._events() if not self._told(each))
 
     def _events(self) -> Iterator[Event]:
+        yield from self._forgotten()  # first, as some are told anew
         for replica in self.plan.replicas:
             yield from self._replica(replica, self.workloads.get(replica.workload))
         for workload in self.plan.workloads:
             yield from self._scaled(workload)
-        yield from self._forgotten()
 
     def _told(self, each: Event) -> bool:
         """True of a move that was told before: it cannot be planned, and is not told each time."""
@@ -77,7 +77,8 @@ class _Moves:
         if each.kind != EventKind.MOVED or known is None:
             return False
         again = (each.evidence.get("gpus"), each.reason, each.evidence.get("voluntary"))
-        return again == (known.gpus, known.reason, known.voluntary)
+        told = (known.gpus, known.reason, known.voluntary)
+        return again == told and not self._others(known.profile)
 
     def _replica(self, replica: Replica, workload: WorkloadPlan | None) -> Iterator[Event]:
         if replica.surplus:  # 1
@@ -103,14 +104,30 @@ class _Moves:
         yield from self._elsewhere(replica, workload, here)
 
     def _forgotten(self) -> Iterator[Event]:
-        """Forget what was said of workloads that the profile has no more."""
+        """Forget what was said under another profile, or of workloads that this one has no more."""
         known = self.history.assignments
-        for name in sorted(known.moved):
-            if name.rpartition("-")[0] not in self.workloads:
-                yield event(self.now, EventKind.MOVED, name, "not_in_profile", {"voluntary": True})
-        told = {"by": "gpuctl", "because": "not_in_profile"}
-        for name in sorted(known.counts.keys() - self.workloads.keys()):
-            yield event(self.now, EventKind.INTENT, name, "scale", told)
+        for name, moved in sorted(known.moved.items()):
+            because = self._forgets(name.rpartition("-")[0], moved.profile)
+            if because:
+                yield event(self.now, EventKind.MOVED, name, because, {"voluntary": True})
+        for name in sorted(known.counts):
+            because = self._forgets(name, known.counted.get(name, ""))
+            if because:
+                told = {"by": "gpuctl", "because": because}
+                yield event(self.now, EventKind.INTENT, name, "scale", told)
+        for name, (asked, _) in sorted(self.history.failovers.items()):
+            if self._others(asked.profile):
+                told = {"by": "gpuctl", "because": "other_profile", "to": ""}
+                yield event(self.now, EventKind.INTENT, name, "failover", told)
+
+    def _forgets(self, workload: str, profile: str) -> str:
+        """Return why nothing that was said of a workload holds any more, "" if it does."""
+        if self._others(profile):
+            return "other_profile"
+        return "" if workload in self.workloads else "not_in_profile"
+
+    def _others(self, profile: str) -> bool:
+        return profile not in ("", self.plan.profile)
 
     def _elsewhere(
         self, replica: Replica, workload: WorkloadPlan, here: dict[str, str]
@@ -144,7 +161,7 @@ class _Moves:
             place = self.room.find(wished)
             if place is not None:
                 self.room.put(wished, place)
-                yield scaled(self.now, wished, place)
+                yield scaled(self.now, wished, place, self.plan.profile)
 
     def _homely(self, replica: Replica) -> bool:
         """True when its own GPUs are read as well, and nothing speaks against them."""
@@ -207,7 +224,8 @@ class _Moves:
         return not left_over and self._container(replica) is None
 
     def _emergency(self, replica: Replica) -> bool:
-        return self.history.failed_over(replica.name, replica.workload) == "cpu"
+        profile = self.plan.profile
+        return self.history.failed_over(replica.name, replica.workload, profile) == "cpu"
 
     def _cordon(self, uuids: list[str]) -> Iterator[Event]:
         for uuid in uuids:
@@ -220,6 +238,7 @@ class _Moves:
     ) -> Event:
         came = tuple(gpu.uuid for gpu in replica.gpus)
         told: dict[str, Json] = {"gpus": gpus, "from": came, "voluntary": voluntary}
+        told["profile"] = self.plan.profile
         return event(self.now, EventKind.MOVED, replica.name, reason, told)
 
     def _back(self, replica: Replica, reason: str, *, voluntary: bool = True) -> Event:
@@ -230,9 +249,9 @@ class _Moves:
         return event(self.now, EventKind.MOVED, replica.name, reason, told)
 
 
-def scaled(now: Snapshot, wished: Wish, gpus: tuple[str, ...]) -> Event:
-    """Return the Event that gives one replica more its GPUs."""
-    told: dict[str, Json] = {"gpus": gpus, "from": (), "voluntary": True}
+def scaled(now: Snapshot, wished: Wish, gpus: tuple[str, ...], profile: str) -> Event:
+    """Return the Event that gives one replica more its GPUs, under the profile of this name."""
+    told: dict[str, Json] = {"gpus": gpus, "from": (), "voluntary": True, "profile": profile}
     return event(now, EventKind.MOVED, wished.name, "scaled", told)
 
 

@@ -111,7 +111,9 @@ def _failed_over(subject: str, to: str, who: Mapping[str, Json], at: Present) ->
     unable = [name for name in dict.fromkeys(on_gpus) if name not in able]
     if to == "cpu" and (unable or not on_gpus):
         raise UsageError(*_cannot(unable, sorted(able & set(on_gpus))))
-    return event(at.now, EventKind.INTENT, subject, "failover", {**who, "to": to})
+    # Of everything it is said of the host, whatever is applied there.
+    under: dict[str, Json] = {"profile": at.plan.profile} if subject else {}
+    return event(at.now, EventKind.INTENT, subject, "failover", {**who, "to": to, **under})
 
 
 def _cannot(unable: list[str], able: list[str]) -> tuple[str, str]:
@@ -166,6 +168,7 @@ def _counted(name: str, count: object, who: Mapping[str, Json], at: Present) -> 
         what = f"{name}={count}: not 1 or more"
         raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
     told = {**who, "replicas": count, "as_profile": count == workload.replicas}
+    told["profile"] = at.plan.profile
     moves = _added(replace(workload, wanted=count), at)
     return [event(at.now, EventKind.INTENT, workload.name, "scale", told), *moves]
 
@@ -187,7 +190,7 @@ def _added(workload: WorkloadPlan, at: Present) -> list[Event]:
         if place is None:
             raise NoRoom(*_full(wished, free, at))
         free.put(wished, place)
-        moves.append(scaled(at.now, wished, place))
+        moves.append(scaled(at.now, wished, place, at.plan.profile))
     return moves
 
 

@@ -50,7 +50,8 @@ def told(events: Iterable[Event]) -> list[tuple[str, str, str, Any]]:
 
 
 def went(reason: str, gpus: tuple[str, ...], came: tuple[str, ...], voluntary: bool) -> Any:
-    return ("moved", "chat-0", reason, {"gpus": gpus, "from": came, "voluntary": voluntary})
+    told = {"gpus": gpus, "from": came, "voluntary": voluntary, "profile": "test"}
+    return ("moved", "chat-0", reason, told)
 
 
 def home(reason: str, came: tuple[str, ...], voluntary: bool = True) -> Any:

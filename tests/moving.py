@@ -133,9 +133,12 @@ class Rack(Stage):
         told = {"verb": verb, "subject": subject, "arguments": arguments, "uid": 0, "pid": 1}
         assert self.daemon.intend(told)["ok"]
 
-    def reworked(self, *workloads: Workload, reserve: tuple[int, ...] | None = None) -> None:
+    def reworked(
+        self, *workloads: Workload, reserve: tuple[int, ...] | None = None, name: str = "test"
+    ) -> None:
         """Apply another profile, as `up` does."""
-        host = self.profile.host if reserve is None else replace(self.profile.host, reserve=reserve)
+        host = replace(self.profile.host, name=name)
+        host = host if reserve is None else replace(host, reserve=reserve)
         self.profile = replace(self.profile, host=host, workloads=workloads)
         self.ask("up")
 

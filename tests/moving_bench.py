@@ -61,5 +61,5 @@ def intent(subject: str, verb: str, **evidence: Any) -> Event:
 
 
 def scaled(name: str, *gpus: str) -> Event:
-    told: Mapping[str, Any] = {"gpus": gpus, "from": (), "voluntary": True}
+    told: Mapping[str, Any] = {"gpus": gpus, "from": (), "voluntary": True, "profile": "test"}
     return make.event("moved", name, "scaled", **told)

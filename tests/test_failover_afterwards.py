@@ -84,6 +84,10 @@ def test_a_gpu_that_fails_meanwhile_leaves_no_time(
     assert told(failover(planned(replica), now, lost(unfit), make.history(*past))) == expected
 
 
+#: What is told of one that `scale` adds, besides its GPUs.
+MORE: dict[str, Any] = {"from": (), "voluntary": True, "profile": "test"}
+
+
 def test_two_that_leave_one_gpu_cordon_it_once() -> None:
     other = replace(make.replica("chat-1"), home=HOME)
     plan = planned(AT_HOME, other, workload=replace(CHAT, replicas=2, wanted=2), reserve=2)
@@ -108,8 +112,7 @@ def test_what_scale_asks_for_gets_a_place(
     """As many as there is room for, each counted for the next."""
     plan = planned(AT_HOME, workload=replace(CHAT, **workload), reserve=reserve)
     assert told(failover(plan, seen(RUNS), {}, make.history())) == [
-        ("moved", name, "scaled", {"gpus": gpus, "from": (), "voluntary": True})
-        for name, gpus in expected
+        ("moved", name, "scaled", {"gpus": gpus, **MORE}) for name, gpus in expected
     ]
 
 
@@ -131,6 +134,34 @@ def test_workloads_that_the_profile_has_no_more_are_forgotten() -> None:
     ]
 
 
+def test_what_was_said_under_another_profile_is_forgotten() -> None:
+    """Of this one, of everything, or by a gpuctl that did not record it: that holds."""
+    past = make.history(
+        make.event("moved", "chat-1", "scaled", gpus=("GPU-1",), profile="other"),
+        make.event("moved", "chat-2", "scaled", gpus=("GPU-1",)),
+        make.event("intent", "chat", "scale", replicas=2, profile="other"),
+        make.event("intent", "chat", "failover", to="gpu", profile="other"),
+        make.event("intent", "chat-0", "failover", to="gpu", profile="test"),
+        make.event("intent", "", "failover", to="gpu"),
+    )
+    told_by = {"by": "gpuctl", "because": "other_profile"}
+    assert told(failover(planned(AT_HOME), seen(RUNS), {}, past)) == [
+        ("moved", "chat-1", "other_profile", {"voluntary": True}),
+        ("intent", "chat", "scale", told_by),
+        ("intent", "chat", "failover", {**told_by, "to": ""}),
+    ]
+
+
+def test_a_move_of_another_profile_s_is_told_anew() -> None:
+    """It is another one, to the same place and for the same reason."""
+    before = make.event("moved", reason="gpu_lost", gpus=("GPU-1",), voluntary=False, profile="old")
+    found = failover(planned(AT_HOME), seen(unwell=(0,)), lost(0), make.history(CORDON, before))
+    assert told(found) == [
+        ("moved", "chat-0", "other_profile", {"voluntary": True}),
+        went("gpu_lost", ("GPU-1",), ("GPU-0",), False),
+    ]
+
+
 def test_a_replica_of_no_workload_is_left_alone() -> None:
     """What the profile has no more is stopped, and moves nowhere."""
     plan = replace(planned(AT_HOME), workloads=())
@@ -140,9 +171,8 @@ def test_a_replica_of_no_workload_is_left_alone() -> None:
 def test_a_replica_more_begins_with_a_move() -> None:
     """To the GPUs that it is given, from none."""
     wished = Wish(name="chat-1", gpus=1, need_bytes=None)
-    evidence: dict[str, Any] = {"gpus": ("GPU-1",), "from": (), "voluntary": True}
-    assert scaled(make.snapshot(), wished, ("GPU-1",)) == make.event(
-        "moved", "chat-1", "scaled", **evidence
+    assert scaled(make.snapshot(), wished, ("GPU-1",), "test") == make.event(
+        "moved", "chat-1", "scaled", gpus=("GPU-1",), **MORE
     )
 
 

@@ -28,7 +28,11 @@ from tests.moving_bench import ask, intent, present, refused
         ),
         pytest.param("uncordon", "0", {"note": ""}, intent("GPU-0", "uncordon"), id="uncordon"),
         pytest.param(
-            "failover", "chat", {"to": "cpu"}, intent("chat", "failover", to="cpu"), id="one"
+            "failover",
+            "chat",
+            {"to": "cpu"},
+            intent("chat", "failover", to="cpu", profile="test"),
+            id="one",
         ),
         pytest.param("failover", "", {"to": "gpu"}, intent("", "failover", to="gpu"), id="back"),
     ],

@@ -20,7 +20,7 @@ from tests.moving_bench import CHAT, OTHER, ask, intent, present, refused, scale
         pytest.param(
             {"chat": 3},
             [
-                intent("chat", "scale", replicas=3, as_profile=False),
+                intent("chat", "scale", replicas=3, as_profile=False, profile="test"),
                 scaled("chat-1", "GPU-2"),
                 scaled("chat-2", "GPU-3"),
             ],
@@ -29,16 +29,16 @@ from tests.moving_bench import CHAT, OTHER, ask, intent, present, refused, scale
         pytest.param(
             {"chat": 2, "other": 2},
             [
-                intent("chat", "scale", replicas=2, as_profile=False),
+                intent("chat", "scale", replicas=2, as_profile=False, profile="test"),
                 scaled("chat-1", "GPU-2"),
-                intent("other", "scale", replicas=2, as_profile=False),
+                intent("other", "scale", replicas=2, as_profile=False, profile="test"),
                 scaled("other-1", "GPU-3"),
             ],
             id="one-more-of-each",
         ),
         pytest.param(
             {"chat": 1},
-            [intent("chat", "scale", replicas=1, as_profile=True)],
+            [intent("chat", "scale", replicas=1, as_profile=True, profile="test")],
             id="as-the-profile-has-it",
         ),
     ],

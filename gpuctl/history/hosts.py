@@ -24,8 +24,7 @@ def fold_intent(history: History, event: Event, at: float) -> History:
     if event.reason == "scale":
         return _scaled(history, event)
     if event.reason == "failover":
-        failover = (record, str(event.evidence.get("to", "")))
-        return replace(history, failovers={**history.failovers, event.subject: failover})
+        return _failed_over(history, event, record)
     if event.reason not in ("run", "stop", "up", "down"):
         return history
     cautious = history.cautious and event.reason != "up"
@@ -70,6 +69,7 @@ def fold_moved(history: History, event: Event) -> History:
             gpus=tuple(str(uuid) for uuid in gpus),
             reason=event.reason,
             voluntary=bool(event.evidence.get("voluntary")),
+            profile=str(event.evidence.get("profile", "")),
         )
     return replace(history, assignments=replace(history.assignments, moved=moved))
 
@@ -83,11 +83,24 @@ def fold_measured(history: History, event: Event) -> History:
 
 
 def _scaled(history: History, event: Event) -> History:
-    counts = {k: v for k, v in history.assignments.counts.items() if k != event.subject}
+    known = history.assignments
+    counts = {k: v for k, v in known.counts.items() if k != event.subject}
+    counted = {k: v for k, v in known.counted.items() if k != event.subject}
     count = event.evidence.get("replicas")
     if isinstance(count, int) and not event.evidence.get("as_profile"):
         counts[event.subject] = count
-    return replace(history, assignments=replace(history.assignments, counts=counts))
+        counted[event.subject] = str(event.evidence.get("profile", ""))
+    return replace(history, assignments=replace(known, counts=counts, counted=counted))
+
+
+def _failed_over(history: History, event: Event, record: IntentRecord) -> History:
+    """Where nothing is told of where to, nothing is wanted of it any more."""
+    failovers = {k: v for k, v in history.failovers.items() if k != event.subject}
+    to = str(event.evidence.get("to", ""))
+    if to:
+        record = replace(record, profile=str(event.evidence.get("profile", "")))
+        failovers[event.subject] = (record, to)
+    return replace(history, failovers=failovers)
 
 
 def fold_start(history: History, at: float) -> History:

@@ -112,6 +112,7 @@ class IntentRecord:
     verb: str  # run | stop | up | down | renew | failover
     at: float
     order: int  # later is larger
+    profile: str = ""  # of a failover of one subject: applied when it was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,14 @@ class History:
         """Return the latest intent that concerns a replica: its own, its workload's, everyone's."""
         return _latest(self.intents, replica, workload)
 
-    def failed_over(self, replica: str, workload: str) -> str:
-        """Return where an operator wants a replica: `cpu`, `gpu`, or "" for nothing said."""
-        found = [self.failovers[s] for s in (replica, workload, "") if s in self.failovers]
+    def failed_over(self, replica: str, workload: str, profile: str = "") -> str:
+        """
+        Return where an operator wants a replica: `cpu`, `gpu`, or "" for nothing said.
+
+        What was said of a name under another *profile* was not said of this replica.
+        """
+        told = [self.failovers[s] for s in (replica, workload, "") if s in self.failovers]
+        found = [each for each in told if each[0].profile in ("", profile)]
         return max(found, key=lambda told: told[0].order)[1] if found else ""
 
     def renewed(self, replica: str, workload: str) -> IntentRecord | None:

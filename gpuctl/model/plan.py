@@ -91,6 +91,7 @@ class Assignment:
     gpus: tuple[str, ...] = ()  # UUIDs; () is the CPU
     reason: str = ""  # cordoned | gpu_lost | xid_79 | scaled | failover_cpu …
     voluntary: bool = True  # what runs elsewhere is drained first
+    profile: str = ""  # applied when it was told; "" where that was not recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,14 @@ class Assignments:
 
     moved: Mapping[str, Assignment] = field(default_factory=dict)  # by replica
     counts: Mapping[str, int] = field(default_factory=dict)  # by workload: as many replicas
+    counted: Mapping[str, str] = field(default_factory=dict)  # the same → the profile of then
+
+    def under(self, profile: str) -> Assignments:
+        """Return those of one profile: a workload of another may have the same name."""
+        mine = ("", profile)
+        moved = {name: to for name, to in self.moved.items() if to.profile in mine}
+        counts = {n: c for n, c in self.counts.items() if self.counted.get(n, "") in mine}
+        return Assignments(moved=moved, counts=counts, counted=self.counted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

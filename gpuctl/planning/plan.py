@@ -56,6 +56,7 @@ def plan(
     Raises:
         PlanRefused: the profile cannot be carried; one line for each mistake.
     """
+    known = replace(known, assignments=known.assignments.under(profile.host.name))
     mistakes = Mistakes(source=profile.source, strict=strict)
     placement = Placement(profile.host, inventory, mistakes)
     planner = _Planner(

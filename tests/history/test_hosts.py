@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpuctl.history import (
@@ -9,6 +11,7 @@ from gpuctl.history import (
     IntentRecord,
     fold,
 )
+from gpuctl.model import Assignment, Assignments
 from tests import make
 from tests.make import NOW
 
@@ -60,3 +63,48 @@ def test_a_host_fault_that_lasts_for_weeks_is_no_longer_to_remember() -> None:
     held = make.history(make.event("host_fault", "host", at=NOW), starts)
     assert len(held.host_fault_starts) == STARTS_KEPT
     assert held.host_fault_starts[-1] == starts[-1].boot_seconds
+
+
+def test_the_latest_emergency_wins_whatever_it_names() -> None:
+    """One that is ended by gpuctl leaves what was said of more."""
+    past = make.history(
+        make.event("intent", "", "failover", to="cpu"),
+        make.event("intent", "chat", "failover", to="gpu"),
+    )
+    assert past.failed_over("chat-0", "chat") == "gpu"
+    ended = fold(past, make.event("intent", "chat", "failover", to=""))
+    assert ended.failed_over("chat-0", "chat") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("said_under", "applied", "found"),
+    [
+        pytest.param({"profile": "rack"}, "rack", "cpu", id="of-this-profile"),
+        pytest.param({"profile": "rack"}, "other", "", id="of-another"),
+        pytest.param({}, "other", "cpu", id="not-recorded"),
+    ],
+)
+def test_an_emergency_of_a_name_is_of_one_profile(
+    said_under: dict[str, Any], applied: str, found: str
+) -> None:
+    """A workload of another may have the same name."""
+    past = make.history(make.event("intent", "chat", "failover", to="cpu", **said_under))
+    assert past.failed_over("chat-0", "chat", applied) == found
+
+
+def test_where_it_went_and_how_many_there_are_belong_to_a_profile() -> None:
+    """What gpuctl has forgotten is in neither."""
+    past = make.history(
+        make.event("moved", "chat-1", "scaled", gpus=("GPU-1",), voluntary=True, profile="rack"),
+        make.event("intent", "chat", "scale", replicas=2, profile="rack"),
+        make.event("intent", "embed", "scale", replicas=3),
+    )
+    moved = Assignment(gpus=("GPU-1",), reason="scaled", profile="rack")
+    counted = {"chat": "rack", "embed": ""}
+    assert past.assignments == Assignments(
+        moved={"chat-1": moved}, counts={"chat": 2, "embed": 3}, counted=counted
+    )
+    assert past.assignments.under("rack") == past.assignments
+    assert past.assignments.under("other") == Assignments(counts={"embed": 3}, counted=counted)
+    forgotten = fold(past, make.event("intent", "chat", "scale", by="gpuctl"))
+    assert forgotten.assignments.counted == {"embed": ""}
