@@ -58,6 +58,8 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     container_port: int = 8080
     shm_bytes: int | None = None  # what the engine needs in /dev/shm; None: the runtime's default
+    pinned_bytes: int = 0  # host RAM that it takes at its start and keeps, whatever it does ...
+    pinned_key: str = ""  # ... and the key of the workload that says how much
     slots: int | None = None  # requests it takes at once; None: the workload's `parallel`
     mounts: tuple[Mount, ...] = ()  # what it keeps between starts, where the workload keeps nothing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.model import Json
+from gpuctl.model import Json, Tuned
 from gpuctl.own_settings import own
 from tests.engines.make import workload
 
@@ -32,6 +32,15 @@ def test_an_option(value: Json) -> None:
     found = own(workload(options={"size": value}, args=("--size", "9")), "size", ("--size",))
     assert found is not None
     assert (found.value, found.why) == (value, "as the profile says")
+
+
+def test_a_variable_is_named() -> None:
+    """What came from the environment does not stand in the profile."""
+    chosen = workload(options={"size": 9, "more": 1}, set_by={"size": "SIZE", "more": ""})
+    assert [own(chosen, key, ()) for key in ("size", "more")] == [
+        Tuned(key="size", value=9, why="from SIZE", by_operator=True),
+        Tuned(key="more", value=1, why="as the profile says", by_operator=True),
+    ]
 
 
 def test_neither() -> None:

@@ -171,6 +171,8 @@ class Replica:
     slots: int = 1
     vram_bytes: int | None = None  # what it takes over all its GPUs: `vram`'s total
     vram: VramPlan | None = None  # None on the CPU, and where nothing is known of it
+    pinned_bytes: int = 0  # host RAM that it takes at its start and keeps, whatever it does ...
+    pinned_key: str = ""  # ... and the key of its workload that says how much
     tuned: tuple[Tuned, ...] = ()
     moved: Assignment | None = None  # where it is, is not where the profile puts it
     home: tuple[GpuIdentity, ...] = ()  # where the profile puts it; () too for what `scale` added

@@ -156,6 +156,9 @@ class Variant:
     memory_bytes: int | None = None
     memory_swap_bytes: int | None = None
     options: Mapping[str, object] | None = None  # instead of the workload's
+    #: Setting → the variable of the environment that reached it, "" for one that was the workload's
+    #: and stands here so that no variable reaches it.
+    set_by: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,8 @@ class Workload:
     options: Mapping[str, object] = field(default_factory=dict)  # the engine's own, validated by it
     #: Canonical JSON of what the operator wrote for this workload: what the digest is made over.
     intent: str = "{}"
+    #: Setting → the variable of the environment that set it; the same words make the same workload.
+    set_by: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from gpuctl.errors import ProfileError
 from gpuctl.model import Profile, WatchdogSettings, Workload
-from gpuctl.overrides.table import TABLE, WATCHDOG, Row
+from gpuctl.overrides import reach
+from gpuctl.overrides.table import FILES, TABLE, WATCHDOG, Row
+from gpuctl.overrides.told import elsewhere
 from gpuctl.overrides.watchdog import doubts
 
-__all__ = ["Applied", "apply", "apply_watchdog", "doubts", "notes"]
+__all__ = ["FILES", "Applied", "apply", "apply_watchdog", "doubts", "elsewhere", "notes"]
 
 Mistakes = list[tuple[str, str]]
 
@@ -46,9 +48,8 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
         if row.twin and environment.get(row.twin, "") not in ("", environment[row.variable]):
             mistakes.append(_mistake(row, f"{row.twin} says otherwise; set one of them"))
         if row.change is not None:
-            changed = _changed(row, environment[row.variable], workloads, mistakes)
             used |= {row.variable: environment[row.variable]} if row.fitting(workloads) else {}
-            workloads = changed
+            workloads = _changed(row, environment[row.variable], workloads, mistakes)
     if mistakes:
         raise ProfileError(tuple(mistakes))
     recorded = {**profile.overrides, **used}
@@ -100,10 +101,10 @@ def _changed(
         return workloads
     found = list(workloads)
     for index, workload in enumerate(workloads):
-        if workload not in fitting or row.change is None:
+        if workload not in fitting:
             continue
         try:
-            found[index] = row.change(workload, text)
+            found[index] = reach.changed(row, text, workload)
         except ValueError as error:
             mistake = _mistake(row, str(error))
             mistakes += [mistake] if mistake not in mistakes else []

@@ -8,12 +8,12 @@ environment and in the profile make the same container. Each raises ValueError("
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from gpuctl.model import Mount, Workload
+from gpuctl.overrides import names
 
 Change = Callable[[Workload, str], Workload]
 
@@ -21,14 +21,11 @@ HUGGING_FACE = "/root/.cache/huggingface"
 
 #: What vLLM's attention backends were called before they were renamed or dropped. Torch's SDPA and
 #: xFormers served the cards that FlashAttention does not, as Triton's does today.
-ATTENTION = {
-    "TORCH_SDPA": "TRITON_ATTN",
-    "SDPA": "TRITON_ATTN",
-    "XFORMERS": "TRITON_ATTN",
-    "TRITON_ATTN_VLLM_V1": "TRITON_ATTN",
-    "FLASH_ATTN_VLLM_V1": "FLASH_ATTN",
-    "FLASHINFER_VLLM_V1": "FLASHINFER",
-}
+OLD_ATTENTION = {"TORCH_SDPA": "TRITON_ATTN", "SDPA": "TRITON_ATTN", "XFORMERS": "TRITON_ATTN"}
+#: The end of such a name while there were two engines in vLLM, 0.8 to 0.10.
+_OF_V1 = "_VLLM_V1"
+#: Where a name goes that only a plug-in of the image brings.
+_PLUG_IN = ' (what a plug-in brings goes in the profile: options = {{ {0} = "…" }})'
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
@@ -61,9 +58,15 @@ def secret(name: str) -> Change:
 
 
 def sequences(workload: Workload, text: str) -> Workload:
-    """Set max_num_seqs; `auto` leaves it to the card, above what the profile says."""
+    """
+    Set max_num_seqs; `auto` leaves it to the card, above what the profile says.
+
+    On the CPU there is no card to leave it to, and what the profile says stays.
+    """
     if text.lower() != "auto":
         return _with_option(workload, "max_num_seqs", count(text, "auto, or a number above 0"))
+    if group(workload) == 0:
+        return workload
     changed = _without_option(replace(workload, parallel=1), "max_num_seqs")
     return _as_written(changed, ("parallel",), None)
 
@@ -77,17 +80,26 @@ def quantization(workload: Workload, text: str) -> Workload:
     """Set the quantization; `none` leaves it to the model."""
     if text.lower() == "none":
         return _without_option(workload, "quantization")
+    known = ("none", *names.QUANTIZATIONS, *names.QUANTIZATIONS_BEFORE)
+    if text not in known:
+        hint = names.suggestion(text, known, _PLUG_IN.format("quantization"))
+        raise ValueError(f"{text!r} is no quantization that vLLM knows; {hint}")
     return _with_option(workload, "quantization", text)
 
 
 def attention(workload: Workload, text: str) -> Workload:
     """Set the attention backend by today's name; `AUTO` leaves it to the card."""
-    name = text.upper()
+    name = text.upper().removesuffix(_OF_V1)
     if name == "AUTO":
         return _without_option(workload, "attention_backend")
-    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
-        raise ValueError(f"{text!r} is no attention backend; write AUTO, or one that vLLM lists")
-    return _with_option(workload, "attention_backend", ATTENTION.get(name, name))
+    name = OLD_ATTENTION.get(name, name)
+    if name not in (*names.ATTENTION, *names.ATTENTION_BEFORE):
+        known = ("AUTO", *names.ATTENTION, *names.ATTENTION_BEFORE)
+        hint = names.suggestion(name, known, _PLUG_IN.format("attention_backend"))
+        raise ValueError(
+            f"{text!r} is no attention backend that vLLM has for NVIDIA's GPUs; {hint}"
+        )
+    return _with_option(workload, "attention_backend", name)
 
 
 def swap_space(workload: Workload, text: str) -> Workload:
@@ -140,9 +152,25 @@ def share(text: str) -> float:
         found = float(text)
     except ValueError:
         found = 0.0
-    if not 0 < found <= 1:
-        raise ValueError(f"{text!r} is not in (0, 1]; the usual one is 0.9")
+    if wrong := wrong_share(found):
+        raise ValueError(f"{text!r} {wrong}")
     return found
+
+
+def wrong_share(share: float) -> str:
+    """
+    Return what is wrong with a share of a GPU's memory as `what; hint`, "" where it is one.
+
+    vLLM takes it of the card's whole memory, and does not start where less than that is free: its
+    own CUDA context is there by then. Source: `request_memory` in vllm/v1/worker/utils.py of 0.32.
+    """
+    hint = "write a number above 0 and below 1: the usual one is 0.9"
+    if share == 1:
+        return (
+            "is the whole of a card, which is never free: the driver and vLLM's own CUDA context"
+            f" hold a part of it, and it would not start; {hint}"
+        )
+    return "" if 0 < share < 1 else f"is no share of a card's memory; {hint}"
 
 
 def switch(text: str) -> bool:

@@ -7,7 +7,7 @@ Asked for where a plan is refused. One workload is changed at a time, and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuctl.model import VramPlan
 from gpuctl.planning.memory import Sized
@@ -39,6 +39,10 @@ def overfull(on_it: Sequence[Sized], budget_bytes: int, others: Sequence[Other])
             said = True
             yield hint
     for one in _heaviest(on_it):
+        for hint in _smaller_claim(one, _alone_of(one, on_it, budget_bytes)):
+            said = True
+            yield hint
+    for one in _heaviest(on_it):
         need = share(one.vram)
         room = next((o for o in others if need is not None and o.free_bytes >= need), None)
         if room is not None and len(one.slot.gpus) == 1:
@@ -53,6 +57,20 @@ def overfull(on_it: Sequence[Sized], budget_bytes: int, others: Sequence[Other])
         if one.vram is not None and one.vram.source == "measured":
             held = f"{format_bytes(one.vram.total_bytes)} were measured"
             yield f"{one.workload.name}: {held}: where it needs less, say so with its `vram`"
+
+
+def _smaller_claim(one: Sized, fits: Fits) -> Iterator[str]:
+    """Yield the largest share of its cards, in hundredths, that an engine may claim there."""
+    if one.vram is None or one.vram.source != "claim":
+        return
+    whole = len(one.slot.gpus) * min(gpu.memory_total_bytes or 0 for gpu in one.slot.gpus)
+    for hundredths in range(99, 0, -1):
+        claim = whole * hundredths // 100
+        if claim < (one.vram.least_bytes or 0):
+            return
+        if fits(replace(one.vram, total_bytes=claim)):
+            yield f"{one.workload.name}: gpu_memory_utilization = {hundredths / 100:g} would fit"
+            return
 
 
 def smaller(one: Sized, fits: Fits) -> Iterator[str]:

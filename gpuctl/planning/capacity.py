@@ -23,8 +23,10 @@ def check_host_memory(
     Sum the limits of host RAM.
 
     A sum above the RAM is a warning, because limits are seldom all reached at once; a single limit
-    above it can never be reached, and is refused.
+    above it can never be reached, and is refused. So is what a replica keeps from its start, where
+    its own limit or the host does not hold it.
     """
+    _check_pinned(replicas, total_bytes, mistakes)
     if total_bytes is None:
         return
     limits = {r.name: r.spec.memory_bytes for r in replicas if r.spec.memory_bytes is not None}
@@ -35,11 +37,40 @@ def check_host_memory(
                 f"host's {gib(total_bytes)} of RAM",
                 "lower the limit: the host cannot give that much",
             )
-    summed = sum(limits.values())
-    if summed > total_bytes:
+    summed = [amount for r in replicas if (amount := host_memory(r)) is not None]
+    if sum(summed) > total_bytes:
         mistakes.warn(
-            f"host RAM: the limits of {len(limits)} replicas add up to {gib(summed)}, "
+            f"host RAM: the limits of {len(summed)} replicas add up to {gib(sum(summed))}, "
             f"the host has {gib(total_bytes)}"
+        )
+
+
+def host_memory(replica: Replica) -> int | None:
+    """Return the host RAM that a replica may take, as far as anything says; else `None`."""
+    return replica.spec.memory_bytes or replica.pinned_bytes or None
+
+
+def _check_pinned(
+    replicas: tuple[Replica, ...], total_bytes: int | None, mistakes: Mistakes
+) -> None:
+    """Find RAM that is taken at a start, and that a limit or the host has not."""
+    pinning = [replica for replica in replicas if replica.pinned_bytes]
+    for replica in pinning:
+        limit, kept = replica.spec.memory_bytes, gib(replica.pinned_bytes)
+        if limit is not None and limit <= replica.pinned_bytes:
+            mistakes.host(
+                f"workloads.{replica.workload}.{replica.pinned_key}: {kept} of host RAM are taken"
+                f" at the start, and its memory is limited to {gib(limit)}",
+                "write a smaller one, or a `memory` that holds it and the engine itself",
+            )
+    summed = sum(replica.pinned_bytes for replica in pinning)
+    if total_bytes is not None and summed >= total_bytes:
+        parts = ", ".join(f"{replica.name} {gib(replica.pinned_bytes)}" for replica in pinning)
+        first = pinning[0]
+        mistakes.host(
+            f"workloads.{first.workload}.{first.pinned_key}: {gib(summed)} of host RAM would be"
+            f" taken at the start and kept ({parts}), and this host has {gib(total_bytes)}",
+            "write a smaller one, or leave it out: KV blocks then stay on the GPU",
         )
 
 

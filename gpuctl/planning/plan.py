@@ -232,6 +232,8 @@ class _Planner:
             slots=launch.slots or workload.parallel,
             vram_bytes=vram.total_bytes if vram is not None else workload.vram_bytes,
             vram=vram,
+            pinned_bytes=launch.pinned_bytes,
+            pinned_key=launch.pinned_key,
             tuned=chosen,
             moved=place.assigned,
             home=place.home or (),

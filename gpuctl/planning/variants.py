@@ -37,9 +37,10 @@ def varied(workload: Workload, variant: Variant, environment: Mapping[str, str])
     if said.get("engine", workload.engine) != workload.engine:
         said.setdefault("options", {})  # another engine's would mean nothing to it
     merged = {**workload.environment, **environment, **variant.environment}
-    return replace(workload, environment=merged, **said)
+    return replace(workload, environment=merged, set_by=variant.set_by, **said)
 
 
 def written(variant: Variant) -> Mapping[str, Any]:
     """Return what a variant says, for a digest: a key that a later gpuctl adds is not in it."""
-    return {name: value for name, value in asdict(variant).items() if value not in (None, {})}
+    said = {name: value for name, value in asdict(variant).items() if value not in (None, {})}
+    return {name: value for name, value in said.items() if name != "set_by"}

@@ -42,7 +42,9 @@ def engine_of(
     try:
         engine.options(**workload.options)
     except (TypeError, ValueError) as error:
-        mistakes.profile(f"{where}.options: {error}", f"see the options of engine {engine.name}")
+        what, _, hint = str(error).partition("; ")
+        hint = hint or f"see the options of engine {engine.name}"
+        mistakes.profile(f"{where}.options: {what}", hint)
         return None
     return engine
 

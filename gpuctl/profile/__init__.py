@@ -241,8 +241,9 @@ def _options(
         # An engine begins with the key: "batch: 0 is not 1 or more".
         key, colon, what = str(error).partition(": ")
         place = (*path, key) if colon and key in raw else path
-        hint = f"see the options of engine {engine.name}"
-        mistakes.append(Mistake(path=place, what=what if place != path else str(error), hint=hint))
+        what, _, hint = (what if place != path else str(error)).partition("; ")
+        hint = hint or f"see the options of engine {engine.name}"
+        mistakes.append(Mistake(path=place, what=what, hint=hint))
     return options, mistakes
 
 

@@ -42,7 +42,10 @@ _UNITS = ("_bytes", "_seconds")
 #: Keys that are not their field's name without the unit: Docker's own words.
 _NAMES = {(LogRotation, "max_bytes"): "max_size", (LogRotation, "files"): "max_files"}
 #: Set by the loader, never by the operator.
-_HIDDEN = {(Workload, "name"), (Workload, "intent"), (Workload, "secrets")}
+_HIDDEN = {
+    *((Workload, name) for name in ("name", "intent", "secrets", "set_by")),
+    (Variant, "set_by"),
+}
 #: Fields for which 0 makes no sense; any other number may be 0, and none may be negative.
 _POSITIVE = frozenset(
     {

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gpuctl.model import Action, Inventory, Plan, Replica, Stop
+from gpuctl.planning.capacity import host_memory
 from gpuctl.views import sums, words
 from gpuctl.views.tables import Columns
 
@@ -48,7 +49,7 @@ def actions(found: Sequence[Action] | None) -> Iterator[str]:
 
 def ram(plan: Plan, inventory: Inventory) -> str:
     """Return what the limits of host RAM add up to, beside what the host has."""
-    limits = [r.spec.memory_bytes for r in plan.replicas if r.spec.memory_bytes is not None]
+    limits = [amount for r in plan.replicas if (amount := host_memory(r)) is not None]
     unlimited = len(plan.replicas) - len(limits)
     count = words.counted(len(plan.replicas), "replica")
     if not limits:

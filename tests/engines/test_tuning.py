@@ -190,6 +190,30 @@ def test_vllm_in_a_group(environment: dict[str, str], shown: tuple[str, bool]) -
     assert "TORCH_NCCL_BLOCKING_WAIT" not in vllm.ENGINE.launch(asked, on(A100)).environment
 
 
+def test_a_variable_is_named_where_it_set_something() -> None:
+    """In a group's own variables too, and on the CPU."""
+    asked = llm(
+        options={"max_num_seqs": 8, "dtype": "half", "gpu_memory_utilization": 0.8},
+        environment={"TORCH_NCCL_BLOCKING_WAIT": "0"},
+        set_by={
+            "max_num_seqs": "MAX_NUM_SEQS",
+            "gpu_memory_utilization": "GPU_MEMORY_UTILIZATION",
+            "TORCH_NCCL_BLOCKING_WAIT": "NCCL_BLOCKING_WAIT",
+        },
+    )
+    group, cpu = (
+        {t.key: t.why for t in tuned(asked, where, vllm.ENGINE)[1] if t.by_operator}
+        for where in (on(A100, A100), on())
+    )
+    assert group == {
+        "gpu_memory_utilization": "from GPU_MEMORY_UTILIZATION",
+        "max_num_seqs": "from MAX_NUM_SEQS",
+        "dtype": "as the profile says",
+        "TORCH_NCCL_BLOCKING_WAIT": "from NCCL_BLOCKING_WAIT",
+    }
+    assert cpu == {"max_num_seqs": "from MAX_NUM_SEQS", "dtype": "as the profile says"}
+
+
 def test_vllm_s_caches() -> None:
     """What it fetches and compiles is kept; a model that lies on the disk is not fetched."""
     compiled = (

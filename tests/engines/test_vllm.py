@@ -109,8 +109,9 @@ def test_sequences_are_slots() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"gpu_memory_utilization": 0}, "0 is not in", id="nothing"),
-        pytest.param({"gpu_memory_utilization": 90}, "90 is not in", id="a percentage"),
+        pytest.param({"gpu_memory_utilization": 0}, "0 is no share of a card", id="nothing"),
+        pytest.param({"gpu_memory_utilization": 90}, "90 is no share of a card", id="percent"),
+        pytest.param({"gpu_memory_utilization": 1.0}, "1.0 is the whole of a card", id="all"),
         pytest.param({"max_num_seqs": 0}, "0 is not 1 or more", id="no sequence"),
     ],
 )
@@ -118,6 +119,30 @@ def test_option_out_of_range(options: dict[str, Any], message: str) -> None:
     """A value that means nothing is refused."""
     with pytest.raises(ValueError, match=message):
         Options(**options)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gib", "shm", "pinned"),
+    [
+        pytest.param(1, None, 2, 0, id="none"),
+        pytest.param(1, 4.0, 6, 4, id="one GPU"),
+        pytest.param(2, 4.0, 12, 4, id="a group"),
+        pytest.param(0, 4.0, 2, 0, id="the CPU"),
+    ],
+)
+def test_kv_blocks_in_ram(gpus: int, gib: float | None, shm: int, pinned: int) -> None:
+    """They lie in /dev/shm, which is made larger by them, and are taken at the start."""
+    launch = ENGINE.launch(llm(options={"kv_offloading_gib": gib}), slot(gpus))
+    assert (launch.shm_bytes, launch.pinned_bytes) == (shm * GIB, pinned * GIB)
+    assert ("--kv-offloading-size" in launch.command) == bool(pinned)
+    assert launch.pinned_key == ("options.kv_offloading_gib" if pinned else "")
+
+
+def test_who_asked_for_ram_is_told() -> None:
+    """The variable, where one did."""
+    asked = llm(options={"kv_offloading_gib": 4.0}, set_by={"kv_offloading_gib": "SWAP_SPACE_GB"})
+    key = "options.kv_offloading_gib (from SWAP_SPACE_GB)"
+    assert ENGINE.launch(asked, slot()).pinned_key == key
 
 
 def test_key() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpuctl.cuda import Build
 from gpuctl.engines.vllm import ENGINE, images
-from gpuctl.model import GpuIdentity, Workload
+from gpuctl.model import GIB, GpuIdentity, Workload
 from gpuctl.plugin import Slot, Unfit
 
 from .make import slot, workload
@@ -291,3 +292,62 @@ def test_a_wait_that_would_be_cut_off(
     assert ENGINE.fit is not None
     found = ENGINE.fit(workload(image="vllm/vllm-openai-cpu:latest", args=args), place)
     assert [unfit.key for unfit in found] == keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "runtime", "found"),
+    [
+        pytest.param({}, "docker", (), id="by itself"),
+        pytest.param({"shm_bytes": 8 * GIB}, "docker", (), id="large enough"),
+        pytest.param({"shm_bytes": 4 * GIB}, "process", (), id="a process has the host's"),
+        pytest.param(
+            {"shm_bytes": 4 * GIB},
+            "docker",
+            (
+                Unfit(
+                    key="shm",
+                    what="kv_offloading_gib puts 8 GiB there, and it has 4 GiB",
+                    hint="leave shm out: it is made large enough by itself",
+                ),
+            ),
+            id="too small",
+        ),
+    ],
+)
+def test_kv_blocks_in_shared_memory(
+    changes: dict[str, Any], runtime: str, found: tuple[Unfit, ...]
+) -> None:
+    """vLLM looks for room in /dev/shm before it starts, and ends without it."""
+    asked = llm(options={"kv_offloading_gib": 8.0}, **changes)
+    assert tuple(fit(asked, replace(on(A100), runtime=runtime))) == found
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "keys"),
+    [
+        pytest.param(
+            IMAGE, {"quantization": "awq", "attention_backend": "FLASHINFER"}, (), id="known"
+        ),
+        pytest.param(
+            IMAGE,
+            {"quantization": "gguf", "attention_backend": "MINE"},
+            ("options.attention_backend", "options.quantization"),
+            id="of a plug-in",
+        ),
+        pytest.param(
+            "mine/vllm:1", {"quantization": "mine"}, ("options.quantization",), id="own image"
+        ),
+        pytest.param(
+            "vllm/vllm-openai:v0.31.0", {"quantization": "gguf"}, (), id="an earlier vLLM"
+        ),
+    ],
+)
+def test_names_that_vllm_does_not_list(
+    image: str, options: dict[str, Any], keys: tuple[str, ...]
+) -> None:
+    """They are told and not refused: an image may bring a plug-in that knows them."""
+    about = [
+        one for one in fit(llm(image=image, options=options), on(A100)) if "lists no" in one.what
+    ]
+    assert tuple(one.key for one in about) == keys
+    assert all(one.warning and "vLLM knows" in one.hint for one in about)

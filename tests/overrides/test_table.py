@@ -17,6 +17,9 @@ from tests.overrides.make import CHAT, LLM, SMALL, SPEECH, changed, profile, ref
 
 ROOT = Path(__file__).parents[2]
 
+NO_SHARE = "'{}' is no share of a card's memory"
+NO_ATTENTION = "'{}' is no attention backend that vLLM has for NVIDIA's GPUs"
+
 
 @pytest.mark.parametrize(
     ("variable", "text", "options"),
@@ -32,6 +35,15 @@ ROOT = Path(__file__).parents[2]
         ),
         pytest.param(
             "VLLM_ATTENTION_BACKEND", "flashinfer", {"attention_backend": "FLASHINFER"}, id="today"
+        ),
+        pytest.param(
+            "VLLM_ATTENTION_BACKEND",
+            "TORCH_SDPA_VLLM_V1",
+            {"attention_backend": "TRITON_ATTN"},
+            id="old, of two engines",
+        ),
+        pytest.param(
+            "QUANTIZATION", "bitsandbytes", {"quantization": "bitsandbytes"}, id="earlier images'"
         ),
         pytest.param(
             "ENABLE_PREFIX_CACHING", "True", {"enable_prefix_caching": True}, id="prefixes"
@@ -194,17 +206,36 @@ def test_the_device() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "what"),
     [
-        pytest.param("GPU_MEMORY_UTILIZATION", "90", "'90' is not in (0, 1]", id="a percentage"),
-        pytest.param("GPU_MEMORY_UTILIZATION", "nan", "'nan' is not in (0, 1]", id="no number"),
-        pytest.param("GPU_MEMORY_UTILIZATION", "most", "'most' is not in (0, 1]", id="a word"),
+        pytest.param("GPU_MEMORY_UTILIZATION", "90", NO_SHARE.format("90"), id="a percentage"),
+        pytest.param("GPU_MEMORY_UTILIZATION", "0", NO_SHARE.format("0"), id="nothing of it"),
+        pytest.param("GPU_MEMORY_UTILIZATION", "nan", NO_SHARE.format("nan"), id="no number"),
+        pytest.param("GPU_MEMORY_UTILIZATION", "most", NO_SHARE.format("most"), id="a word"),
+        pytest.param(
+            "GPU_MEMORY_UTILIZATION",
+            "1.0",
+            "'1.0' is the whole of a card, which is never free: the driver and vLLM's own CUDA"
+            " context hold a part of it, and it would not start",
+            id="all of it",
+        ),
         pytest.param("MAX_NUM_SEQS", "0", "'0' is not auto, or a number above 0", id="no sequence"),
         pytest.param("MAX_MODEL_LEN", "8k", "'8k' is not a number above 0", id="a unit"),
         pytest.param(
             "ENABLE_PREFIX_CACHING", "maybe", "'maybe' is neither true nor false", id="no switch"
         ),
         pytest.param(
-            "VLLM_ATTENTION_BACKEND", "flash attn", "'flash attn' is no attention backend", id="no"
+            "VLLM_ATTENTION_BACKEND", "flash attn", NO_ATTENTION.format("flash attn"), id="no name"
         ),
+        pytest.param(
+            "VLLM_ATTENTION_BACKEND", "ROCM_ATTN", NO_ATTENTION.format("ROCM_ATTN"), id="AMD's"
+        ),
+        pytest.param(
+            "QUANTIZATION", "AWQ", "'AWQ' is no quantization that vLLM knows", id="as vLLM reads it"
+        ),
+        pytest.param(
+            "QUANTIZATION", "q4_k_m", "'q4_k_m' is no quantization that vLLM knows", id="GGUF's"
+        ),
+        pytest.param("DEVICE", "tpu", "'tpu' is none of auto, cuda, cpu", id="another device"),
+        pytest.param("DEVICE", "cuda:0", "'cuda:0' is none of auto, cuda, cpu", id="an index"),
         pytest.param("SWAP_SPACE_GB", "-1", "'-1' is no number of GiB", id="below nothing"),
         pytest.param("SWAP_SPACE_GB", "8g", "'8g' is no number of GiB", id="swap with a unit"),
         pytest.param("MODEL_CACHE_DIR", "./m", "'./m' is not an absolute path", id="relative"),
@@ -218,6 +249,60 @@ def test_a_value_that_is_none_is_refused(variable: str, text: str, what: str) ->
     assert found[0][1]
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "option", "begins", "names"),
+    [
+        pytest.param(
+            "QUANTIZATION",
+            "zzz",
+            "quantization",
+            "vLLM knows none, awq, ",
+            ("fp8", "gptq"),
+            id="none near",
+        ),
+        pytest.param(
+            "QUANTIZATION",
+            "AWQ",
+            "quantization",
+            "did you mean awq? vLLM knows none, awq, ",
+            ("fp8", "gptq"),
+            id="one near",
+        ),
+        pytest.param(
+            "VLLM_ATTENTION_BACKEND",
+            "flash_atn",
+            "attention_backend",
+            "did you mean FLASH_ATTN? vLLM knows AUTO, ",
+            ("FLASHINFER", "TRITON_ATTN"),
+            id="an attention backend",
+        ),
+    ],
+)
+def test_the_names_that_are_accepted_are_told(
+    variable: str, text: str, option: str, begins: str, names: tuple[str, ...]
+) -> None:
+    """All of them, after the one that may be meant, and where a plug-in's goes."""
+    ((_, hint),) = refused({variable: text})
+    assert hint.startswith(begins)
+    assert all(f" {name}," in hint for name in names)
+    assert hint.endswith(
+        f'(what a plug-in brings goes in the profile: options = {{ {option} = "…" }})'
+    )
+
+
+def test_on_the_cpu_there_is_no_card_to_leave_it_to() -> None:
+    """What the profile says of sequences stays there; a share of a card is for nobody."""
+    on_cpu = replace(LLM, gpus="none")
+    environment = {"MAX_NUM_SEQS": "auto", "GPU_MEMORY_UTILIZATION": "0.8"}
+    assert changed(environment, on_cpu) == ()
+    assert overrides.notes(profile(on_cpu), environment) == (
+        (
+            "environment: GPU_MEMORY_UTILIZATION fits no workload: none is of engine vllm on a GPU",
+            "",
+        ),
+    )
+
+
 def test_every_row_does_something() -> None:
     """A variable is read, refused, ignored with a reason, or said to come later; once each."""
     names = [row.variable for row in TABLE]
@@ -226,6 +311,7 @@ def test_every_row_does_something() -> None:
         assert row.does
         kinds = (row.read, row.change, row.refuse, row.ignored, row.later)
         assert sum(map(bool, kinds)) == 1, row.variable
+        assert bool(row.sets) == bool(row.change), row.variable
 
 
 def test_the_documentation_lists_every_variable() -> None:

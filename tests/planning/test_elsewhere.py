@@ -99,6 +99,29 @@ def test_the_digest_covers_what_a_variant_says_and_no_more() -> None:
     assert (moved[0] == moved[1], moved[1] == moved[2]) == (True, False)
 
 
+def test_a_variable_that_reached_a_shape_is_named_and_not_in_the_digest() -> None:
+    """What is written the same is the same, wherever it stood."""
+    image = "vllm/vllm-openai-cpu:v0.33.0"
+    away = {"chat-0": Assignment()}
+    said, reached = (
+        only(
+            planned(
+                workload(engine="vllm", gpus=((0,),), set_by={"max_num_seqs": "X"}, on_cpu=variant),
+                moved=away,
+            )
+        )
+        for variant in (
+            Variant(image=image, options={"max_num_seqs": 8}),
+            Variant(
+                image=image, options={"max_num_seqs": 8}, set_by={"max_num_seqs": "MAX_NUM_SEQS"}
+            ),
+        )
+    )
+    assert (said.digest, said.spec_digest) == (reached.digest, reached.spec_digest)
+    whys = [[t.why for t in one.tuned if t.key == "max_num_seqs"] for one in (said, reached)]
+    assert whys == [["as the profile says"], ["from MAX_NUM_SEQS"]]
+
+
 def test_a_mistake_for_the_cpu_is_found_by_up() -> None:
     """Not by the GPU that fails one day; a daemon goes on with what it has."""
     wrong = workload(gpus=((0,),), fallback="cpu", on_cpu=Variant(options={"gpu_memory": 1}))

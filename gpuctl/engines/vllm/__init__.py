@@ -46,6 +46,7 @@ def launch(workload: Workload, slot: Slot) -> Launch:
     on_host = workload.network == "host"
     port = slot.port if on_host else CONTAINER_PORT
     slots = options.max_num_seqs or workload.parallel
+    offloaded = of_vllm.offloaded_bytes(workload, slot)
     return Launch(
         image=workload.image,
         command=(
@@ -57,14 +58,16 @@ def launch(workload: Workload, slot: Slot) -> Launch:
             *_switch("prefix-caching", options.enable_prefix_caching),
             *_switch("chunked-prefill", options.enable_chunked_prefill),
             *(("--enforce-eager",) if options.enforce_eager else ()),
-            *_offloading(options),
+            *(_offloading(options) if slot.gpus else ()),
             # Else the probes' own lines would push the evidence out of the last 200.
             *("--disable-access-log-for-endpoints", "/health,/metrics"),
             *workload.args,
         ),
         environment=_environment(workload, slot, options),
         container_port=port,
-        shm_bytes=SHM_GROUP_BYTES if len(slot.gpus) > 1 else SHM_BYTES,
+        shm_bytes=(SHM_GROUP_BYTES if len(slot.gpus) > 1 else SHM_BYTES) + offloaded,
+        pinned_bytes=offloaded,
+        pinned_key=_offloading_key(workload) if offloaded else "",
         slots=slots,
         mounts=caches.mounts(caches.kept(workload, slot, of_vllm.caches(workload, slot))),
     )
@@ -126,6 +129,13 @@ def _offloading(options: Options) -> tuple[str, ...]:
         return ()
     size = f"{options.kv_offloading_gib:g}"
     return ("--kv-offloading-backend", "native", "--kv-offloading-size", size)
+
+
+def _offloading_key(workload: Workload) -> str:
+    """Return what asks for it, with the variable where one does."""
+    key = "options.kv_offloading_gib"
+    variable = workload.set_by.get("kv_offloading_gib")
+    return f"{key} (from {variable})" if variable else key
 
 
 def _switch(name: str, value: bool | None) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from gpuctl import cards, cuda
 from gpuctl.engines.vllm import images
-from gpuctl.engines.vllm.options import Options, of
+from gpuctl.engines.vllm.options import Options, of, offloaded_bytes
 from gpuctl.model import GpuIdentity, Workload
+from gpuctl.overrides import names
 from gpuctl.plugin import Slot, Unfit
+from gpuctl.quantities import format_bytes
 
 #: Source: https://docs.vllm.ai/en/latest/getting_started/installation/gpu/, "Requirements".
 LEAST_CAPABILITY = (7, 5)
@@ -50,6 +52,7 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     """Yield what cannot run; the engine's own floor comes alone, as nothing else helps then."""
     build = images.build(workload.image)
     yield from _shutdown(workload, slot)
+    yield from _offloaded(workload, slot)
     if not slot.gpus:
         yield from _on_cpu(workload, build)
         return
@@ -65,6 +68,7 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
         forward=forward,
     )
     yield from cuda.unfit(workload.image, build, slot, instead)
+    yield from _unknown(of(workload), build)
     if found is not None:
         yield from _numbers(of(workload), weak, found)
         yield from _quantization(of(workload), weak, found, build.version if build else None)
@@ -91,6 +95,33 @@ def _shutdown(workload: Workload, slot: Slot) -> Iterator[Unfit]:
             what=f"{what} stop_grace: it would be killed while it waits",
             hint=f'write stop_grace = "{int(seconds) + 10}s", or a shorter {SHUTDOWN_FLAG}',
         )
+
+
+def _offloaded(workload: Workload, slot: Slot) -> Iterator[Unfit]:
+    """Yield a /dev/shm of the operator's own that does not hold the KV blocks it is to hold."""
+    wanted, shm = offloaded_bytes(workload, slot), workload.shm_bytes
+    if shm is not None and wanted > shm and slot.runtime != "process":
+        what = f"kv_offloading_gib puts {format_bytes(wanted)} there, and it has"
+        yield Unfit(
+            key="shm",
+            what=f"{what} {format_bytes(shm)}",
+            hint="leave shm out: it is made large enough by itself",
+        )
+
+
+def _unknown(options: Options, build: cuda.Build | None) -> Iterator[Unfit]:
+    """Tell of names that this vLLM does not list: a plug-in may bring them, so none is refused."""
+    version = build.version if build is not None else None
+    if version is not None and version < names.VERSION:
+        return
+    known_by = {"attention_backend": names.ATTENTION, "quantization": names.QUANTIZATIONS}
+    for key, known in known_by.items():
+        name = getattr(options, key)
+        if name is not None and name not in known:
+            what = f"vLLM {cards.written(names.VERSION)} lists no {name!r}:"
+            what += " right only where a plug-in of the image brings it"
+            hint = names.suggestion(name, known)
+            yield Unfit(key=f"options.{key}", what=what, hint=hint, warning=True)
 
 
 def _numbers(options: Options, gpu: GpuIdentity, found: cards.Capability) -> Iterator[Unfit]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from gpuctl.caches import Cache
-from gpuctl.model import Workload
+from gpuctl.model import GIB, Workload
+from gpuctl.overrides.changes import wrong_share
 from gpuctl.plugin import Slot
 
 #: Where the model's files are fetched to; a name on the hub, not a path, is looked up there.
@@ -61,10 +62,8 @@ class Options:
     served_model_name: str | None = None  # in its responses; None: the workload's name
 
     def __post_init__(self) -> None:
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(
-                f"gpu_memory_utilization: {self.gpu_memory_utilization} is not in (0, 1]"
-            )
+        if wrong := wrong_share(self.gpu_memory_utilization):
+            raise ValueError(f"gpu_memory_utilization: {self.gpu_memory_utilization} {wrong}")
         for name in ("max_num_seqs", "max_num_batched_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -78,6 +77,16 @@ class Options:
 def of(workload: Workload) -> Options:
     """Return a workload's options, which were checked when the profile was read."""
     return Options(**cast(dict[str, Any], dict(workload.options)))
+
+
+def offloaded_bytes(workload: Workload, slot: Slot) -> int:
+    """
+    Return the host RAM that KV blocks go to, 0 for none; on the CPU they are in RAM already.
+
+    It is filled at the start and kept, and lies in /dev/shm: SharedOffloadRegion in
+    vllm/v1/kv_offload/cpu/shared_offload_region.py of 0.32.
+    """
+    return int((of(workload).kv_offloading_gib or 0) * GIB) if slot.gpus else 0
 
 
 def caches(workload: Workload, slot: Slot) -> tuple[Cache, ...]:

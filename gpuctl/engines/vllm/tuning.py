@@ -9,7 +9,7 @@ from gpuctl import caches, cards
 from gpuctl.engines.vllm import images
 from gpuctl.engines.vllm import options as of_vllm
 from gpuctl.model import GpuIdentity, Json, Tuned, Workload
-from gpuctl.own_settings import own
+from gpuctl.own_settings import own, said_by
 from gpuctl.plugin import Slot
 
 #: A collective that fails then raises in the process, where it would wait for ever.
@@ -24,10 +24,19 @@ _PROMPTS: tuple[tuple[str, Json, str], ...] = (
 )
 
 
+#: What the operator may have set that counts on the CPU as well.
+_ON_CPU = (
+    *("max_num_seqs", "max_num_batched_tokens", "dtype", "quantization", "enable_prefix_caching"),
+    *("enable_chunked_prefill", "enforce_eager", "speculative_config"),
+)
+
+
 def tune(workload: Workload, slot: Slot) -> Iterator[Tuned]:
-    """Yield every setting for a slot; on the CPU there is no card to suit, only what is kept."""
+    """Yield every setting for a slot; on the CPU there is no card to suit, only the operator's."""
     if slot.gpus:
         yield from _for_gpus(workload, slot)
+    else:
+        yield from filter(None, (_own(workload, key) for key in _ON_CPU))
     yield from caches.tuned(workload, slot, of_vllm.caches(workload, slot))
 
 
@@ -113,7 +122,7 @@ def _collectives(workload: Workload) -> Iterator[Tuned]:
         yield Tuned(
             key=name,
             value=said or value,
-            why="as the profile says"
+            why=said_by(workload, name)
             if said
             else "NCCL's errors end the process, and hang nothing",
             by_operator=said is not None,
