@@ -42,7 +42,7 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
     models = knowledge.known(session, profile)
-    plan, inventory = planned.made(session, profile, models)
+    plan, inventory = planned.checked(session, profile, models)
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
     background.prepare(session.own)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gpuctl import paths
 from gpuctl.cli.session import Session
-from gpuctl.errors import GpuctlError, NotFound, UsageError
+from gpuctl.errors import GpuctlError, NotFound, ProfileError, UsageError
 
 if TYPE_CHECKING:
     from gpuctl.model import Profile
@@ -37,12 +38,28 @@ def _overridden(session: Session, profile: Profile) -> Profile:
     """Return a profile with the environment's overrides in it, and tell of those that change it."""
     from gpuctl import overrides
 
-    found = overrides.apply(profile, session.environment)
+    try:
+        found = overrides.apply(profile, session.environment)
+    except ProfileError as error:
+        raise ProfileError((*error.mistakes, *_unread(session, profile))) from None
     for message, hint in overrides.notes(profile, session.environment):
         session.say(f"warning: {message}" + (f"\nhint: {hint}" if hint else ""))
     for variable, text in found.overrides.items():
         session.say(f"environment: {variable}={text} stands above the profile")
     return found.profile
+
+
+def _unread(session: Session, profile: Profile) -> tuple[tuple[str, str], ...]:
+    """Return the files of secrets that cannot be read, as far as the environment makes sense."""
+    from gpuctl import overrides
+    from gpuctl.cli import preflight
+
+    files = {name: session.environment.get(name, "") for name in overrides.FILES}
+    if session.simulate:
+        return ()
+    with suppress(ProfileError):  # of a path that is none, which is among the mistakes already
+        profile = overrides.apply(profile, files).profile
+    return preflight.unread_secrets(profile)
 
 
 def chosen(session: Session, name: str | None) -> Profile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuctl.cli import ahead, choose, compose, knowledge, preflight
 from gpuctl.cli.session import Session, display, show
-from gpuctl.errors import GpuctlError, PlanRefused
+from gpuctl.errors import GpuctlError, PlanRefused, ProfileError
 
 if TYPE_CHECKING:
     from gpuctl.model import Action, Inventory, Known, Plan, Profile
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def command(session: Session, name: str | None, *, as_json: bool) -> int:
     """Print the plan of a profile on this host; return the exit code."""
     from gpuctl.model import Plan
+    from gpuctl.overrides import elsewhere
     from gpuctl.planning import plan_document
 
     profile = _chosen(session, name)
@@ -31,7 +32,7 @@ def command(session: Session, name: str | None, *, as_json: bool) -> int:
     if as_json:
         _print(plan_document(plan, actions or ()))
     else:
-        _show(plan, inventory, actions)
+        _show(plan, inventory, actions, elsewhere(profile))
     return 0
 
 
@@ -40,7 +41,9 @@ def check(session: Session, name: str | None) -> None:
     from gpuctl.views import words
 
     profile = choose.chosen(session, name)
-    plan, _ = made(session, profile)
+    plan, _ = checked(session, profile)
+    if secrets := _secrets(session, profile):
+        raise ProfileError(tuple((_placed(profile, what), hint) for what, hint in secrets))
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
     # A simulated host has no files; `up` refuses what is missing here.
@@ -65,6 +68,30 @@ def made(session: Session, profile: Profile, known: Known | None = None) -> tupl
         return plan(profile, inventory, load_engines(), strict=True, known=found), inventory
     except PlanRefused as refused:
         raise PlanRefused(_placed(profile, refused.message), refused.hint) from None
+
+
+def checked(
+    session: Session, profile: Profile, known: Known | None = None
+) -> tuple[Plan, Inventory]:
+    """Return what `made` does; where it refuses, it names the files of secrets as well."""
+    try:
+        return made(session, profile, known)
+    except PlanRefused as refused:
+        secrets = _secrets(session, profile)
+        told = [_placed(profile, what) for what, _ in secrets]
+        hints = dict.fromkeys(hint for _, hint in secrets)
+        message = "\n".join((refused.message, *told))
+        raise PlanRefused(message, "\n".join(filter(None, (refused.hint, *hints)))) from None
+
+
+def _secrets(session: Session, profile: Profile) -> tuple[tuple[str, str], ...]:
+    """Return what is wrong with files of secrets; a simulated host has none."""
+    found = () if session.simulate else preflight.unread_secrets(profile)
+    source = f"{profile.source}: " if profile.source else ""
+    return tuple(
+        (what if what.startswith("environment: ") else f"{source}{what}", hint)
+        for what, hint in found
+    )
 
 
 def _moved(session: Session, profile: Profile) -> Known:
@@ -105,10 +132,14 @@ def _placed(profile: Profile, message: str) -> str:
         return message
 
 
-def _show(plan: Plan, inventory: Inventory, actions: tuple[Action, ...] | None) -> None:
+def _show(
+    plan: Plan, inventory: Inventory, actions: tuple[Action, ...] | None, shapes: tuple[str, ...]
+) -> None:
     from gpuctl.views import planned
 
     display(planned.planned(plan, inventory))
+    for line in shapes:
+        show(line)
     for line in planned.actions(actions):
         show(line)
 

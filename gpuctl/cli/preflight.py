@@ -1,5 +1,6 @@
 """
-What must be true before anything starts, beyond the plan: ports, mounts, models, images, disk.
+What must be true before anything starts, beyond the plan: ports, mounts, models, secrets, images,
+disk.
 
 Every mistake is reported at once; images that are missing are pulled.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,9 @@ Mistake = tuple[str, str]
 #: The journal and eight rotated logs need this much; below it state.db may fail within a day.
 _LEAST_FREE_BYTES = 256 * 1024**2
 
+#: Enough of a secret's file to see that something is in it: a token has some 50 bytes.
+_SECRET_BYTES = 4096
+
 
 def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> None:
     """
@@ -40,7 +45,7 @@ def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> N
     mistakes = [*_disk(session)]
     if runtime.kind != "simulated":
         for workload in profile.workloads:
-            mistakes += [*_mounts(workload), *_model(workload)]
+            mistakes += [*_mounts(workload), *_model(workload), *_secrets(workload)]
         for replica in plan.replicas:
             if replica.name not in ours:
                 mistakes += _port(replica)
@@ -51,6 +56,11 @@ def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> N
 def missing_models(profile: Profile) -> tuple[Mistake, ...]:
     """Return every model file that is not where its workload looks, with what fetches it."""
     return tuple(mistake for workload in profile.workloads for mistake in _model(workload))
+
+
+def unread_secrets(profile: Profile) -> tuple[Mistake, ...]:
+    """Return every file of a secret that could not be read at a start."""
+    return tuple(mistake for workload in profile.workloads for mistake in _secrets(workload))
 
 
 def pull(session: Session, plan: Plan, runtime: Runtime) -> None:
@@ -94,6 +104,34 @@ def _model(workload: Workload) -> Iterator[Mistake]:
                 f"workloads.{workload.name}.model: there is no {' or '.join(map(str, paths))}",
                 f"fetch it with `{fetch}`, or correct `model` or `mounts`",
             )
+
+
+def _secrets(workload: Workload) -> Iterator[Mistake]:
+    """Look at the files of secrets; what they hold is never told."""
+    for name, path in workload.secrets.items():
+        variable = workload.set_by.get(name)
+        where = f"workloads.{workload.name}.environment.{name}"
+        if wrong := _unread(path):
+            what, hint = wrong
+            yield f"{f'environment: {variable}' if variable else where}: {path} {what}", hint
+
+
+def _unread(path: str) -> Mistake | None:
+    """Return what keeps a file from being read as a secret, and what to do."""
+    try:
+        # A pipe that nobody writes to would keep a reader for ever.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return "is no file", "name the file that the secret is in"
+        with open(path, "rb") as file:
+            if not file.read(_SECRET_BYTES).strip():
+                return "is empty", "write the secret into it"
+    except FileNotFoundError:
+        return "does not exist", "write the secret into it, or correct the path"
+    except PermissionError:
+        return "may not be read by this user", "run as its owner, or let this user read it"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}", "correct the path, or see to its disk"
+    return None
 
 
 def _port(replica: Replica) -> Iterator[Mistake]:

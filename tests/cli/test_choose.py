@@ -1,13 +1,14 @@
 """Which profile a command means."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gpuctl.cli import bring_up, choose, compose
 from gpuctl.cli.session import Session
-from gpuctl.errors import NotFound, UsageError
+from gpuctl.errors import NotFound, ProfileError, UsageError
 
 
 @pytest.fixture
@@ -95,3 +96,46 @@ def test_overrides_above_an_applied_profile(session: Session) -> None:
     bring_up.apply(session, compose.resolved(session, choose.load(session, "a6000x2")))
     own = Session(environment={**session.environment, "MAX_MODEL_LEN": "2048"})
     assert choose.chosen(own, None).workloads[0].context == 2048
+
+
+@pytest.mark.parametrize(
+    ("environment", "messages"),
+    [
+        pytest.param(
+            {"HF_TOKEN_FILE": "/no/token"},
+            ["MAX_NUM_SEQS: 'x' is not", "HF_TOKEN_FILE: /no/token does not exist"],
+            id="missing",
+        ),
+        pytest.param(
+            {"HF_TOKEN_FILE": "token"},
+            ["MAX_NUM_SEQS: 'x' is not", "HF_TOKEN_FILE: 'token' is not an absolute path"],
+            id="no path",
+        ),
+        pytest.param(
+            {"HF_TOKEN_FILE": "/no/token", "GPUCTL_SIMULATE": "a6000x2"},
+            ["MAX_NUM_SEQS: 'x' is not"],
+            id="a simulated host has no files",
+        ),
+    ],
+)
+def test_mistakes_of_the_environment_are_told_with_the_files_that_are_missing(
+    session: Session, place: Path, environment: dict[str, str], messages: list[str]
+) -> None:
+    """One round is enough to mend them all."""
+    path = place / "mine.toml"
+    path.write_text(
+        'schema = 1\n[host]\nname = "h"\n'
+        '[workloads.llm]\nengine = "vllm"\nimage = "i"\nmodel = "o/m"\nport = 8000\n'
+    )
+    simulate = environment.pop("GPUCTL_SIMULATE", "")
+    mistaken = replace(
+        session,
+        environment={**session.environment, "MAX_NUM_SEQS": "x", **environment},
+        simulate=simulate,
+    )
+    with pytest.raises(ProfileError) as caught:
+        choose.load(mistaken, str(path))
+    found = [message for message, _ in caught.value.mistakes]
+    assert len(found) == len(messages)
+    for message, begins in zip(found, messages, strict=True):
+        assert message.startswith(f"environment: {begins}")

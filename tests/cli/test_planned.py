@@ -80,3 +80,72 @@ def test_what_has_moved_is_planned_in_the_applied_profile_alone(
 
     (replica,) = json.loads(done.out)["replicas"]
     assert [gpu["index"] for gpu in replica["gpus"]] == [index]
+
+
+KEYED = """\
+schema = 1
+[host]
+name = "h"
+runtime = "process"
+[workloads.chat]
+engine = "llama.cpp"
+model = "/nowhere/m.gguf"
+port = 8081
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "others"),
+    [
+        pytest.param('"none"', [], id="a plan that is fine"),
+        pytest.param("[99]", ["10: workloads.chat.gpus: GPU 99 is not on this host"], id="refused"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_named_by_check(
+    inside: Callable[..., Any], place: Path, gpus: str, others: list[str]
+) -> None:
+    """With the mistakes of the plan, and with its line; not only once something starts."""
+    path, secret = place / "mine.toml", place / "token"
+    keyed = f'environment = {{ HF_TOKEN = {{ file = "{secret}" }} }}\n'
+    path.write_text(f"{KEYED}{keyed}gpus = {gpus}\n")
+
+    done = inside("check", str(path))
+
+    assert done.code == 2
+    told = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    said = f"9: workloads.chat.environment.HF_TOKEN: {secret} does not exist"
+    assert len(told) == len(others) + 1
+    assert all(
+        line.startswith(f"error: {path}:{what}")
+        for line, what in zip(told, (*others, said), strict=True)
+    )
+    assert "hint: write the secret into it, or correct the path" in done.err
+
+
+def test_a_simulated_host_has_no_secrets(inside: Callable[..., Any], place: Path) -> None:
+    """What is rehearsed on a laptop needs none of the files of the host."""
+    path = place / "mine.toml"
+    path.write_text(f'{KEYED}environment = {{ HF_TOKEN = {{ file = "/no/token" }} }}\n')
+    assert inside("--simulate", "rtx3090", "check", str(path)).code == 0
+
+
+def test_plan_names_the_variable_of_a_setting(
+    inside: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a replica in its table, and of a shape that does not run yet in a line below."""
+    path = place / "mine.toml"
+    path.write_text(
+        HOST.replace("llama.cpp", "vllm").replace('"i"', '"vllm/vllm-openai:v0.33.0"')
+        + "gpus = [0]\nscaled = { options = { max_num_seqs = 4 } }\n"
+    )
+    monkeypatch.setenv("GPU_MEMORY_UTILIZATION", "0.8")
+    monkeypatch.setenv("MAX_NUM_SEQS", "8")
+
+    done = inside("--simulate", "a6000x2", "plan", str(path))
+
+    assert done.code == 0
+    assert "yours: from MAX_NUM_SEQS" in done.out
+    assert "yours: from GPU_MEMORY_UTILIZATION" in done.out
+    assert "chat, scaled: gpu_memory_utilization = 0.8, from GPU_MEMORY_UTILIZATION\n" in done.out
+    own = "as it says itself, whatever MAX_NUM_SEQS says"
+    assert f"chat, scaled: max_num_seqs = 4, {own}\n" in done.out

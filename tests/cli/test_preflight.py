@@ -1,6 +1,9 @@
 """What must be true before anything starts."""
 
+import os
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,15 +105,18 @@ def test_our_own_port_is_fine(session: Session, taken: int) -> None:
 
 
 def test_every_obstacle_at_once(session: Session, taken: int, tmp_path: Path) -> None:
-    """A missing mount, a missing model and a taken port are told together."""
+    """A missing mount, model or secret and a taken port are told together."""
     there = Mount(source=str(tmp_path), target="/models")
     gone = Mount(source=str(tmp_path / "gone"), target="/cache")
+    written = profile("m.gguf", there, gone)
+    keyed = replace(written.workloads[0], secrets={"HF_TOKEN": str(tmp_path / "token")})
 
-    found = check(session, plan(taken), Engine(), profile("m.gguf", there, gone))
+    found = check(session, plan(taken), Engine(), replace(written, workloads=(keyed,)))
 
     assert [message.split(":")[0] for message, _ in found] == [
         "workloads.chat.mounts",
         "workloads.chat.model",
+        "workloads.chat.environment.HF_TOKEN",
         "workloads.chat.port",
     ]
 
@@ -139,6 +145,63 @@ def test_a_model_that_is_there(session: Session, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert check(session, plan(port), Engine(), profile("m.gguf", mount)) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        pytest.param(lambda path: None, "does not exist", id="missing"),
+        pytest.param(lambda path: path.mkdir(), "is no file", id="a directory"),
+        pytest.param(os.mkfifo, "is no file", id="a pipe"),
+        pytest.param(lambda path: path.write_text("\n"), "is empty", id="empty"),
+        pytest.param(
+            lambda path: path.symlink_to(path),
+            "cannot be read: Too many levels of symbolic links",
+            id="a loop",
+        ),
+        pytest.param(lambda path: path.write_text("hf_1\n"), None, id="there"),
+    ],
+)
+@pytest.mark.parametrize("variable", [None, "HF_TOKEN_FILE"], ids=["profile", "environment"])
+def test_the_file_of_a_secret(
+    tmp_path: Path, make: Callable[[Path], Any], what: str | None, variable: str | None
+) -> None:
+    """It is looked at before anything starts, and named by where it was written."""
+    path = tmp_path / "token"
+    make(path)
+    set_by = {"HF_TOKEN": variable} if variable else {}
+    workload = Workload(
+        name="chat", engine="vllm", port=1, secrets={"HF_TOKEN": str(path)}, set_by=set_by
+    )
+    written = Profile(host=HostSettings(name="p"), workloads=(workload,))
+
+    found = preflight.unread_secrets(written)
+
+    where = f"environment: {variable}" if variable else "workloads.chat.environment.HF_TOKEN"
+    assert [message for message, _ in found] == ([f"{where}: {path} {what}"] if what else [])
+    assert all(hint for _, hint in found)
+
+
+def test_the_file_of_a_secret_that_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who may not read it could not start it either; root may read all, so it is told so."""
+    path = tmp_path / "token"
+    path.write_text("hf_1")
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(preflight, "open", denied, raising=False)
+    workload = Workload(name="chat", engine="vllm", port=1, secrets={"HF_TOKEN": str(path)})
+    assert preflight.unread_secrets(
+        Profile(host=HostSettings(name="p"), workloads=(workload,))
+    ) == (
+        (
+            f"workloads.chat.environment.HF_TOKEN: {path} may not be read by this user",
+            "run as its owner, or let this user read it",
+        ),
+    )
 
 
 def test_missing_images_are_pulled(session: Session) -> None:
