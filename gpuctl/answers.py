@@ -52,6 +52,7 @@ def fold(
         warmed=before.warmed if before else 0,
         warmup_failures=before.warmup_failures if before else 0,
         warmup_detail=before.warmup_detail if before else "",
+        serves=before is not None and (before.serves or (moved and bool(before.in_flight))),
         boot_seconds=asked_at,
     )
 
@@ -118,6 +119,16 @@ def warmed(reading: ProbeReading, answered: ProbeResult, wanted: int, at: float)
     )
 
 
+def occupied(reading: ProbeReading, seconds: float) -> bool:
+    """
+    Return whether requests of others keep an engine from answering a warm-up request.
+
+    That would wait behind them; they warm it up as well, and its counters tell when it answers
+    them. Where nothing has moved for so many *seconds* it must be asked.
+    """
+    return bool(reading.in_flight) and reading.boot_seconds - reading.moving_at < seconds
+
+
 def patient(replica: Replica, container: str, before: ProbeReading | None) -> ProbeSpec:
     """
     Return how a replica is asked now.
@@ -138,5 +149,7 @@ def telling(before: ProbeReading | None, now: ProbeReading) -> bool:
     if before is None or before.container != now.container or before.outcome != now.outcome:
         return True
     if (now.warmed, now.warmup_failures) != (before.warmed, before.warmup_failures):
+        return True
+    if now.serves != before.serves:
         return True
     return now.outcome not in ("ok", "loading") or now.canary_failures > before.canary_failures

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from functools import partial
 
-from gpuctl.answers import fold, patient, telling, warmed
+from gpuctl.answers import fold, occupied, patient, telling, warmed
 from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
@@ -189,10 +189,13 @@ class ProbeSource:
         Have an engine that answers for the first time work, until it has answered enough.
 
         The first request pays for what an engine leaves until then: kernels that are compiled,
-        buffers that are made. None waits longer than work in flight may stand still.
+        buffers that are made. None waits longer than work in flight may stand still. One that is at
+        work for others, as what was adopted may be, is left to that.
         """
         wanted, seconds = replica.probe.warmup_requests, replica.watchdog.stalled_seconds
         if reading.outcome != "ok" or reading.container in self._ready:
+            return reading
+        if reading.serves or occupied(reading, seconds):
             return reading
         while reading.warmed < wanted and self._containers.get(replica.name) == reading.container:
             self._latest.probes[replica.name] = reading  # it answers, while this goes on

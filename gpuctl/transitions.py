@@ -18,6 +18,7 @@ from gpuctl.model import (
     Evidence,
     Json,
     Plan,
+    ProbeReading,
     Replica,
     Snapshot,
 )
@@ -206,8 +207,10 @@ def _settling(
     probe = now.probes.get(replica.name)
     answers = probe is not None and probe.container == container.id and probe.outcome == "ok"
     if history.ready_container != container.id:
-        if probe is not None and answers and probe.warmed >= replica.probe.warmup_requests:
+        if probe is not None and answers and _warm(replica, probe):
             loaded = _loaded(replica, container, now, history.container_at)
+            if replica.probe.warmup_requests and not probe.serves:
+                loaded = {**loaded, "warmup_requests": replica.probe.warmup_requests}
             yield event(now, EventKind.READY, replica.name, "", loaded)
         return
     if history.baseline_bytes is not None or not replica.gpus or "gpus" in now.errors:
@@ -221,6 +224,11 @@ def _settling(
         yield event(now, EventKind.BASELINE, replica.name, "settled", settled)
 
 
+def _warm(replica: Replica, probe: ProbeReading) -> bool:
+    """True when it has answered what it must before it is ready, or requests of others."""
+    return probe.serves or probe.warmed >= replica.probe.warmup_requests
+
+
 def _loaded(
     replica: Replica, container: ContainerReading, now: Snapshot, began_at: float
 ) -> Evidence:
@@ -232,8 +240,6 @@ def _loaded(
     load = now.loads.get(replica.name)
     if load is not None and load.container == container.id and load.reached:
         told["stages"] = {stage: round(at - began_at, 3) for stage, at in load.reached.items()}
-    if replica.probe.warmup_requests:
-        told["warmup_requests"] = replica.probe.warmup_requests
     return told
 
 

@@ -186,6 +186,7 @@ def test_a_warm_up_request(answered: ProbeResult, told: tuple[int, int, str]) ->
         pytest.param({}, False, id="the same again"),
         pytest.param({"warmed": 1}, True, id="warmer"),
         pytest.param({"warmup_failures": 1}, True, id="not warmed"),
+        pytest.param({"serves": True}, True, id="it serves others"),
         pytest.param({"canary_failures": 1}, True, id="no canary"),
         pytest.param({"outcome": "timeout"}, True, id="another outcome"),
         pytest.param({"container": "c2"}, True, id="another container"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpuctl.model import ProbeResult, ProbeSpec
 from tests import make
+from tests.fakes import busy
 from tests.stage import Stage
 
 WARM = ProbeSpec(
@@ -46,6 +47,20 @@ def test_one_that_cannot_is_started_again() -> None:
     (failed, *_) = (e for e in warming.fakes.store.stored if e.kind == "failed")
     assert failed.evidence["answer"] == "HTTP 500 no kernel image"
     assert failed.evidence["tries"] == 3
+
+
+def test_one_that_is_saturated_is_ready_by_what_it_answers() -> None:
+    """Its warm-up requests would wait in vain; its counters move."""
+    warming = stage()
+    warming.fakes.prober.warmups[8081] = FAILS
+    for tokens in range(1, 8):
+        warming.fakes.prober.answers[8081] = busy(tokens=tokens)
+        warming.pass_(4)
+    assert (warming.phase(), warming.tale("failed"), warming.tale("ready")) == (
+        "busy",
+        [],
+        ["ready"],
+    )
 
 
 def test_a_new_daemon_warms_nothing_that_was_ready() -> None:

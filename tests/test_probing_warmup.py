@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from gpuctl.model import ProbeResult, ProbeSpec
 from tests import make
-from tests.fakes import FakeProber
+from tests.fakes import FakeProber, busy
 from tests.make import NOW
 from tests.probing_bench import Probed
 
@@ -82,6 +82,51 @@ def test_a_warm_up_that_fails_is_tried_at_the_next_probe() -> None:
     del prober.warmups[8081]
     probed.source.sample()
     assert (probed.reading().warmed, probed.reading().warmup_failures) == (2, 0)
+
+
+def test_what_is_at_work_for_others_is_not_warmed_up() -> None:
+    """Its counters tell at the next probe that it answers them: nothing waits behind these."""
+    probed, prober = warming()
+    prober.answers[8081] = busy(tokens=1)
+    probed.source.sample()
+    assert (prober.warmed, probed.reading().serves) == ([], False)
+    probed.clock.advance(4.0)
+    prober.answers[8081] = busy(tokens=2)
+    probed.source.sample()
+    found = probed.reading()
+    assert (prober.warmed, found.serves, found.warmed) == ([], True, 0)
+    prober.answers[8081] = busy(tokens=2, running=0)
+    probed.source.sample()
+    assert (prober.warmed, probed.reading().serves) == ([], True)
+
+
+def test_what_stands_still_with_requests_of_others_is_asked() -> None:
+    """Once that has lasted: whether it can answer is for the request to say."""
+    probed, prober = warming()
+    prober.answers[8081] = busy(tokens=1)
+    for seconds in (100.0, 19.0):
+        probed.source.sample()
+        probed.clock.advance(seconds)
+        probed.latest.probes["chat-0"] = replace(
+            probed.reading(), boot_seconds=probed.clock.seconds
+        )
+    probed.source.sample()
+    assert prober.warmed == []
+    probed.clock.advance(1.0)
+    probed.source.sample()
+    assert prober.warmed == [120.0, 120.0]
+
+
+def test_its_own_requests_are_not_those_of_others() -> None:
+    """Counters that move by a warm-up request which failed tell nothing."""
+    probed, prober = warming()
+    prober.warmups[8081] = ProbeResult(outcome="dead", status=500, detail="HTTP 500")
+    prober.answers[8081] = busy(tokens=1, running=0)
+    probed.source.sample()
+    prober.answers[8081] = busy(tokens=2, running=0)
+    probed.source.sample()
+    found = probed.reading()
+    assert (found.serves, found.warmup_failures) == (False, 2)
 
 
 def test_a_container_that_was_replaced_meanwhile_gets_no_more() -> None:

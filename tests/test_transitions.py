@@ -54,6 +54,18 @@ def test_the_first_answer_makes_it_ready() -> None:
     assert told(RUNNING, make.history(make.started())) == []
 
 
+def test_it_is_ready_when_it_answers_others() -> None:
+    """They did what a warm-up request is for, and none is told of."""
+    asked = ProbeSpec(port=8081, health_path="/health", warmup_path="/x", warmup_requests=2)
+    busy = answering(probes=[make.probe(serves=True, warmup_failures=2)])
+    found = transitions(
+        make.plan(make.replica(probe=asked)), busy, {}, make.history(make.started())
+    )
+    assert [(each.kind, each.reason, "warmup_requests" in each.evidence) for each in found] == [
+        ("ready", "", False)
+    ]
+
+
 def test_it_is_ready_when_it_is_warmed_up() -> None:
     """It answers, and is not ready before it has answered as many small requests as it must."""
     asked = ProbeSpec(port=8081, health_path="/health", warmup_path="/x", warmup_requests=2)

@@ -96,7 +96,8 @@ def _loading(
 
 def _warming(replica: Replica, probe: ProbeReading, age_seconds: float) -> Verdict:
     settings = replica.watchdog
-    if probe.warmed >= replica.probe.warmup_requests or not probe.warmup_failures:
+    warm = probe.serves or probe.warmed >= replica.probe.warmup_requests
+    if warm or not probe.warmup_failures:
         return _verdict(replica, "ok", "", probe=probe)
     evidence: Evidence = {
         "container": probe.container,

@@ -201,6 +201,7 @@ class ProbeReading:
     warmed: int = 0  # warm-up requests answered, by a container that was not ready yet
     warmup_failures: int = 0  # in a row
     warmup_detail: str = ""  # what the latest of these said
+    serves: bool = False  # requests that are not gpuctl's have moved: it needs no warming up
     boot_seconds: float  # when it was asked
 
 

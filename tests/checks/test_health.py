@@ -83,6 +83,16 @@ def test_warm_up(warmed: int, failures: int, age: int, told: tuple[str, str, str
     assert verdict.evidence.get("tries", 0) == failures
 
 
+def test_one_that_answers_others_is_warm_enough() -> None:
+    """Whatever became of its warm-up requests, which wait behind theirs."""
+    asked = ProbeSpec(port=8081, health_path="/health", warmup_path="/x", warmup_requests=2)
+    probe = make.probe(serves=True, warmup_failures=3)
+    now = make.snapshot(make.container(), probes=[probe])
+    past = make.history(make.started(at=NOW - 1800))
+    (verdict,) = CHECK.run(make.scene(now, make.replica(probe=asked), past=past))
+    assert (verdict.state, verdict.reason, verdict.remedy) == ("ok", "", "none")
+
+
 @pytest.mark.parametrize(
     ("container", "reached_at", "state"),
     [
