@@ -121,7 +121,7 @@ def _candidate(
     budgets = [vram_budget(gpu, wish.headroom_bytes) for gpu in gpus]
     known = [budget for budget in budgets if budget is not None]
     one = _sized(facts, engine, slot, wish)
-    longest = _sized(facts, engine, slot, replace(wish, context=None))
+    longest = _sized(facts, engine, slot, replace(wish, context=facts.context_max))
     if one is None or one.vram is None or longest is None or len(known) < len(budgets):
         return Candidate(engine=engine.name, gpus=gpus, fits=False if why else None, why=why)
 

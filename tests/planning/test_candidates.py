@@ -151,6 +151,18 @@ def test_a_card_and_its_largest_context(
     ]
 
 
+def test_the_largest_context_is_not_the_engine_s_default() -> None:
+    """A server that takes 2,048 tokens where none is asked for fits; its longest may not."""
+
+    def short(workload: Workload, slot: Slot, model: ModelFacts) -> VramPlan | None:
+        return memory(replace(workload, context=workload.context or 2048), slot, model)
+
+    card = gpu(0, memory_total_bytes=6 * GIB)
+    assert found(facts(), card, memory=short) == [
+        Candidate(engine="llama.cpp", gpus=(card,), fits=True, largest_context=4608)
+    ]
+
+
 def test_the_headroom_is_nobody_s() -> None:
     card = gpu(0, memory_total_bytes=6 * GIB)
     (one,) = found(facts(), card, wish=Wish(headroom_bytes=GIB))
