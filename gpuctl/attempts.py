@@ -19,6 +19,7 @@ from gpuctl.model import Action, Event, EventKind, Evidence, Json, Plan, Snapsho
 from gpuctl.orders import Order
 from gpuctl.plugin import Explained, load_engines
 from gpuctl.ports import World
+from gpuctl.spares import Spares
 from gpuctl.transitions import failures
 from gpuctl.workers import Workers
 
@@ -53,6 +54,7 @@ class Attempts:
         self._explain = {engine.name: engine.explain for engine in load_engines().values()}
         self._workers = hire("worker", _WORKERS, finished, world.clock.boot_seconds)
         self._pulls = hire("pull", _PULLS, finished, world.clock.boot_seconds)
+        self._spares = Spares(world.runtime, journal, self._pulls.submit)
         self._open: dict[str, tuple[Action, float]] = {}  # by id; began at boot seconds
         self._ended: deque[tuple[str, Outcome]] = deque()  # and not committed yet
 
@@ -66,6 +68,10 @@ class Attempts:
             lambda: self._carried_out(order),
             _PULL_SECONDS if fetches else seconds,
         )
+
+    def fetch_ahead(self, plan: Plan, now: Snapshot) -> None:
+        """Have what a failover would need fetched, when nothing else is under way."""
+        self._spares.tick(plan, now)
 
     def ended(self, attempt: str, outcome: Outcome) -> None:
         """Take note of how an attempt ended, for `commit`."""
@@ -90,6 +96,7 @@ class Attempts:
                 action, began = self._open[attempt]
                 self._journal.record(self._ends(attempt, action, began, outcome, plan, now))
                 del self._open[attempt]
+            self._spares.ended(attempt, outcome, now)
             self._ended.popleft()
 
     def withdraw(self, found: Iterable[Withdrawal]) -> None:

@@ -207,6 +207,7 @@ class Daemon:
         plan = self._plan()
         decision = decide(plan, now, conditions, self.journal.history, self.instance)
         waits = _said(decision, moves) if observing else self._act(decision, plan, now)
+        self._attempts.fetch_ahead(plan, now)
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus()
         gateway = self._arrangement.setting.profile.gateway

@@ -21,6 +21,7 @@ REMEMBERED = frozenset(
         EventKind.XID,
         EventKind.CORDONED,
         EventKind.MEASURED,
+        EventKind.IMAGE,
     }
 )
 
@@ -58,6 +59,8 @@ def fold(history: History, event: Event, at: float | None = None) -> History:
             return hosts.fold_gpu(history, event, at)
         case EventKind.MEASURED:
             return hosts.fold_measured(history, event)
+        case EventKind.IMAGE:
+            return hosts.fold_image(history, event)
         case EventKind.MOVED:
             history = hosts.fold_moved(history, event)
         case EventKind.ATTEMPT if event.evidence.get("action") == "start":

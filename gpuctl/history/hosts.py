@@ -42,7 +42,7 @@ def fold_gpu(history: History, event: Event, at: float) -> History:
                 pid=pid if isinstance(pid, int) else None,
                 evidence=event.evidence,
             )
-            changed = replace(before, xids=(*before.xids, record)[-memory.XIDS_KEPT :])
+            changed = replace(before, xids=_with_xid(before.xids, record))
         case EventKind.CORDONED, reason:
             changed = replace(before, cordon=Cordon(reason=reason, at=at))
         case _, "cordon":
@@ -58,6 +58,13 @@ def fold_gpu(history: History, event: Event, at: float) -> History:
         case _:
             changed = replace(before, cordon=None, cleared_at=at)
     return replace(history, gpus={**history.gpus, event.subject: changed})
+
+
+def _with_xid(known: tuple[XidRecord, ...], record: XidRecord) -> tuple[XidRecord, ...]:
+    """Return the records with one more, which takes the place of one of its number only."""
+    same = [each for each in known if each.number == record.number]
+    dropped = same[0] if len(same) >= memory.XIDS_KEPT else None
+    return (*(each for each in known if each is not dropped), record)
 
 
 def fold_moved(history: History, event: Event) -> History:
@@ -80,6 +87,19 @@ def fold_measured(history: History, event: Event) -> History:
     if not isinstance(held, int):
         return history
     return replace(history, measured={**history.measured, event.subject: held})
+
+
+def fold_image(history: History, event: Event) -> History:
+    """That it is being fetched again changes nothing."""
+    image = str(event.evidence.get("image", ""))
+    others = {name: error for name, error in history.images.items() if name != image}
+    match event.reason:
+        case "fetched":
+            return replace(history, images=others)
+        case "not_fetched":
+            error = str(event.evidence.get("error", ""))
+            return replace(history, images={**others, image: error})
+    return history
 
 
 def _scaled(history: History, event: Event) -> History:

@@ -9,7 +9,8 @@ from gpuctl.model import Assignment, Assignments, Evidence
 
 #: Starts remembered per replica: more than any budget counts in a day (8 and the tries of a loop).
 STARTS_KEPT = 128
-#: Xids remembered per GPU: a card that tells more than this in a month is sick by any of them.
+#: Xids remembered of each number per GPU, so that those of a faulty application, which may be any
+#: number, drop none that tells of a sick card. Far more than call for anything within a month.
 XIDS_KEPT = 64
 #: Ends for want of VRAM remembered per replica: two within half an hour are told.
 OOMS_KEPT = 8
@@ -104,7 +105,7 @@ class Cordon:
 class GpuHistory:
     xids: tuple[XidRecord, ...] = ()  # oldest first; one for each burst
     cordon: Cordon | None = None
-    cleared_at: float | None = None  # an operator found it well: what was before does not count
+    cleared_at: float | None = None  # an operator found it well: nothing of before is due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,8 @@ class History:
     gpus: Mapping[str, GpuHistory] = field(default_factory=dict)  # by UUID
     assignments: Assignments = field(default_factory=Assignments)
     measured: Mapping[str, int] = field(default_factory=dict)  # VRAM by `VramPlan.measure_key`
+    #: Of a failover's that could not be fetched: why not.
+    images: Mapping[str, str] = field(default_factory=dict)
     host_fault_at: float | None = None  # starts are held since then
     host_fault_starts: tuple[float, ...] = ()  # probe starts made in it
     last_start_at: float | None = None  # of any replica

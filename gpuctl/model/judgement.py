@@ -109,6 +109,8 @@ class EventKind(StrEnum):
     MOVED = "moved"  # a replica got other GPUs; evidence: gpus (UUIDs, () is the CPU), voluntary
     CUDA_OOM = "cuda_oom"  # a failed container's last words: it ran out of VRAM
     MEASURED = "measured"  # the VRAM that a model took; subject: what `planning` looks it up by
+    #: For a failover of a workload; reason fetching | fetched | not_fetched; evidence: image
+    IMAGE = "image"
     PEAK = "peak"  # the highest readings of a GPU within an hour
 
 

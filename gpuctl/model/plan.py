@@ -196,6 +196,7 @@ class WorkloadPlan:
     replicas: int  # as many as the profile makes
     wanted: int  # as many as `gpuctl scale` asks for, else the same
     fallback: bool = False  # to the CPU, when no GPU is left
+    fallback_image: str = ""  # one that nothing needs before that
     max_gpus: int | None = None  # of all its replicas together
     scaled_gpus: int = 1  # of one that `scale` adds; 0 is the CPU
     scaled_need_bytes: int | None = None  # of each of these GPUs; None: not known

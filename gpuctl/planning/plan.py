@@ -157,6 +157,7 @@ class _Planner:
             replicas=len(homes),
             wanted=self.known.assignments.counts.get(workload.name, len(homes)),
             fallback=workload.fallback == "cpu",
+            fallback_image=self._fallback_image(workload),
             max_gpus=workload.max_gpus,
             scaled_gpus=count,
             scaled_need_bytes=self._need(
@@ -165,6 +166,13 @@ class _Planner:
             if 0 < count <= len(spare)
             else None,
         )
+
+    def _fallback_image(self, workload: Workload) -> str:
+        """Return the image that it has on the CPU alone; a process has none."""
+        if workload.fallback != "cpu" or self.inventory.runtime == "process":
+            return ""
+        image = workload.on_cpu.image
+        return "" if image is None or image == workload.image else image
 
     def _most(self, workload: Workload, homes: int) -> int:
         """Return how many there may be: the profile's, those wanted, those not gone yet."""

@@ -95,6 +95,7 @@ def every_kind() -> list[Event]:
         (EventKind.INTENT, "GPU-1", "uncordon", {"uid": 0}),
         (EventKind.INTENT, "llm", "scale", {"replicas": 2}),
         (EventKind.INTENT, "llm", "failover", {"to": "cpu"}),
+        (EventKind.IMAGE, "chat", "not_fetched", {"image": "engine:cpu", "error": "no host"}),
         (EventKind.MEASURED, "a model", "peak", {"vram_bytes": 2**33}),
     ]
     return [

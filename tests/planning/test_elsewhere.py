@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,6 +213,28 @@ def test_what_max_gpus_does_not_allow_any_more_is_to_go(
     made = planned(chat, moved=places, counts={"chat": 3})
     found = {r.name: r.surplus_because for r in made.replicas if r.surplus}
     assert found == {f"chat-{index}": reason for index, reason in gone.items()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "image"),
+    [
+        pytest.param({"on_cpu": Variant(image="engine:cpu")}, "engine:cpu", id="of-its-own"),
+        pytest.param({"on_cpu": Variant(image="engine:1")}, "", id="the-same"),
+        pytest.param({}, "", id="none"),
+        pytest.param({"on_cpu": Variant(image="a"), "fallback": "none"}, "", id="no-fallback"),
+    ],
+)
+def test_the_image_that_a_failover_would_need(fields: dict[str, Any], image: str) -> None:
+    """One that nothing needs before that."""
+    chat = workload(**{"gpus": ((0,),), "image": "engine:1", "fallback": "cpu", **fields})
+    assert planned(chat).workloads[0].fallback_image == image
+
+
+def test_a_process_needs_no_image() -> None:
+    own = Variant(image="engine:cpu")
+    chat = workload(gpus=((0,),), fallback="cpu", on_cpu=own, model="/m.gguf", mounts=())
+    found = plan(profile(chat), replace(host(4), runtime="process"), ENGINES, strict=False)
+    assert found.workloads[0].fallback_image == ""
 
 
 def test_an_engine_that_is_not_there_is_a_mistake_wherever() -> None:
