@@ -100,4 +100,6 @@ class _Walk:
 
 def _form(event: Event, action: str) -> _Form:
     marks = tuple(mark for mark in _MARKS if event.evidence.get(mark, False) is not False)
-    return event.subject, event.kind, action, marks
+    # Of each number of Xid as many are remembered; of other kinds the reason makes no difference.
+    number = event.reason if event.kind is EventKind.XID else ""
+    return event.subject, event.kind, action, number, marks

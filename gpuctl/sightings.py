@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpuctl.history import XIDS_KEPT, History, XidRecord
+from gpuctl.history import History
 from gpuctl.model import Event, EventKind, Evidence, Snapshot, Xid
 
 #: What follows sooner belongs to the burst, as gpud merges kernel lines: an application that goes
@@ -44,18 +44,11 @@ def _sightings(now: Snapshot, history: History) -> Iterator[Event]:
 
 def _heard_until(history: History, xid: Xid) -> float:
     """Return until when Xids of this number on this GPU are remembered, in boot seconds."""
-    by_uuid = history.gpu(xid.gpu).xids
     # Before its bus id was known as its, one was remembered by that.
-    records = (*by_uuid, *history.gpu(xid.pci_bus_id or "").xids)
+    records = (*history.gpu(xid.gpu).xids, *history.gpu(xid.pci_bus_id or "").xids)
     # Those of an earlier boot are over, however soon the host was up again.
     same = (each.at for each in records if each.number == xid.number and each.at > 0.0)
-    until = max(same, default=_NEVER) + _burst_seconds(xid.number)
-    return max(until, _forgotten_until(by_uuid))
-
-
-def _forgotten_until(records: tuple[XidRecord, ...]) -> float:
-    """Return until when records may have made way for newer ones."""
-    return records[0].at if len(records) == XIDS_KEPT else _NEVER
+    return max(same, default=_NEVER) + _burst_seconds(xid.number)
 
 
 def _burst_seconds(number: int) -> float:

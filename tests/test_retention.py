@@ -31,6 +31,12 @@ ENDS: list[tuple[str, dict[str, Any]]] = [
     ("undone", {"withdrawn": True}),
     ("undone", {"missing_image": "engine:1"}),
 ]
+#: Of a GPU as well, which here has the name of a replica: nobody asks what a name is of.
+REASONS = {
+    "intent": ["run", "stop", "renew", "cordon", "uncordon"],
+    "xid": ["13", "95"],
+    "cordoned": ["xid_95"],
+}
 
 
 def told(kind: str, **evidence: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Event]]:
@@ -68,8 +74,11 @@ EVENTS = st.one_of(
     told("measured", vram_bytes=st.integers(1, 9)),
     told("host_fault"),
     told("host_ok"),
-    st.builds(make.event, st.just("intent"), NAMES, st.sampled_from(["run", "stop", "renew"])).map(
-        lambda event: [event]
+    *(
+        st.builds(make.event, st.just(kind), NAMES, st.sampled_from(reasons)).map(
+            lambda event: [event]
+        )
+        for kind, reasons in REASONS.items()
     ),
 )
 
@@ -97,6 +106,7 @@ def test_memory_is_the_same_before_and_after(drawn: list[list[Event]], every: in
     stored: list[Event] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "STARTS_KEPT", EACH)
+        patch.setattr(memory, "XIDS_KEPT", EACH)
         for event in told:
             stored.append(event)
             if event.id % every == 0:
@@ -139,6 +149,14 @@ def test_what_a_stuck_removal_tells_again_and_again_is_dropped() -> None:
     kept = pruned(events, 0)
     assert len(kept) == 4 + 2 * memory.STARTS_KEPT
     assert [event.kind for event in kept[:4]] == ["attempt", "done", "ready", "baseline"]
+
+
+def test_many_xids_of_one_number_drop_no_other() -> None:
+    """Of each number as many stay as are remembered."""
+    numbers = ["95", *["13"] * (memory.STARTS_KEPT + 1)]
+    told = [make.event("daemon", "daemon"), *(make.event("xid", "GPU-0", n) for n in numbers)]
+    events = [replace(event, id=n) for n, event in enumerate(told, start=1)]
+    assert [event.reason for event in pruned(events, 0)][:3] == ["", "95", "13"]
 
 
 def test_all_that_memory_is_made_of_is_asked_for() -> None:

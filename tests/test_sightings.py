@@ -156,9 +156,9 @@ def test_what_is_older_than_the_history_is_not_looked_at() -> None:
 def test_what_made_way_in_the_history_is_not_told_again() -> None:
     """A card that tells more than is remembered does not begin from the first."""
     history = BEGUN
-    for age in range(XIDS_KEPT):
-        history = fold(history, told(1000 + age, 1000 - age))
-    assert news(history, xid(79, 1001), xid(79, 999)) == [("GPU-0", "79", 999)]
+    for count in range(XIDS_KEPT + 1):
+        history = fold(history, told(79, 900 - count))
+    assert news(history, xid(79, 900), xid(79, 60)) == [("GPU-0", "79", 60)]
 
 
 def test_a_card_that_is_not_known_yet_is_waited_for() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gpuctl.history import (
     STARTS_KEPT,
+    XIDS_KEPT,
     IntentRecord,
     fold,
 )
@@ -63,6 +64,18 @@ def test_a_host_fault_that_lasts_for_weeks_is_no_longer_to_remember() -> None:
     held = make.history(make.event("host_fault", "host", at=NOW), starts)
     assert len(held.host_fault_starts) == STARTS_KEPT
     assert held.host_fault_starts[-1] == starts[-1].boot_seconds
+
+
+def test_many_xids_of_one_number_make_no_other_forgotten() -> None:
+    """What an application does all day leaves the one that says that the card is sick."""
+    past = make.history(
+        make.event("xid", "GPU-0", "95", NOW - 2000),
+        [make.event("xid", "GPU-0", "13", NOW - 1000 + n) for n in range(XIDS_KEPT + 2)],
+        make.event("xid", "GPU-0", "48", NOW - 500),
+    )
+    kept = [(each.number, each.at) for each in past.gpu("GPU-0").xids]
+    newest = [(13, NOW - 1000 + n) for n in range(2, XIDS_KEPT + 2)]
+    assert kept == [(95, NOW - 2000), *newest, (48, NOW - 500)]
 
 
 def test_the_latest_emergency_wins_whatever_it_names() -> None:
