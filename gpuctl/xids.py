@@ -180,6 +180,7 @@ class Around:
     failed_at: float | None = None  # when a replica on it last failed
     asked: str | None = None  # the driver's recovery action; None where it does not tell
     asked_at: float = 0.0  # when that was read
+    cleared_at: float | None = None  # when an operator last found the GPU well
 
 
 def recovery(action: str, *, in_group: bool) -> Effect:
@@ -203,19 +204,20 @@ def findings(records: Iterable[XidRecord], around: Around) -> tuple[Finding, ...
     Return what these records of one GPU still call for, the worst first.
 
     A reset or a reboot is due until the host was booted again; what the hardware is charged with
-    stays; what is only told is told for a day. *records* are oldest first.
+    stays; what is only told is told for a day. Nothing is due any more once an operator has found
+    the GPU well, but the next of the same number is not the first. *records* are oldest first.
     """
     by_number: dict[int, list[XidRecord]] = {}
     for record in records:
         by_number.setdefault(record.number, []).append(record)
     found = [_finding(number, same, around) for number, same in by_number.items()]
-    held = [finding for finding in found if _holds(finding, around.now)]
+    held = [finding for finding in found if _holds(finding, around)]
     return tuple(sorted(held, key=lambda each: (-EFFECTS.index(each.effect), -each.at)))
 
 
 def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Finding:
     entry, last = TABLE.get(number, UNKNOWN), records[-1]
-    effect, count, advice, drain = entry.effect, 1, entry.advice, False
+    effect, count, drain = entry.effect, 1, False
     if entry.in_group is not None and around.in_group:
         effect = entry.in_group
     failed = around.failed_at is not None and around.failed_at >= last.at
@@ -224,18 +226,19 @@ def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Findi
     if number == 154:
         asked = _asked_for(last)
         effect, drain = recovery(asked, in_group=around.in_group), drains(asked)
-        advice = recovery_advice(effect)
     if entry.repeat is not None:
         within = [each for each in records if each.at > last.at - entry.repeat.seconds]
         if len(within) >= entry.repeat.count:
             effect, count = entry.repeat.effect, len(within)
+    advice = recovery_advice(effect) if number == 154 else _advice(entry, effect)
     settled = around.asked_at > last.at + _ASKED_SECONDS
     if effect in ("reset", "reboot") and around.asked is not None and settled:
         # The driver knows better than a table, and asked for this well after it had reported that.
-        effect = max("alert", recovery(around.asked, in_group=around.in_group), key=EFFECTS.index)
+        wanted = recovery(around.asked, in_group=around.in_group)
+        if wanted != effect:
+            effect = max("alert", wanted, key=EFFECTS.index)
+            advice = _SUPPORT if wanted == "info" else recovery_advice(wanted)
         drain = drains(around.asked)
-    if effect == "hardware":
-        advice = f"{advice}; {_REPLACE}"
     return Finding(
         number=number,
         effect=effect,
@@ -247,6 +250,15 @@ def _finding(number: int, records: Sequence[XidRecord], around: Around) -> Findi
     )
 
 
+def _advice(entry: Entry, effect: Effect) -> str:
+    """Return the table's advice, or what is due instead where it came to call for more."""
+    if effect == "hardware":
+        return f"{entry.advice}; {_REPLACE}"
+    if effect in AVOIDED and effect not in (entry.effect, entry.in_group):
+        return recovery_advice(effect)
+    return entry.advice
+
+
 def _asked_for(record: XidRecord) -> str:
     """Return the recovery action that the text of an Xid 154 asks for, "" where it is not known."""
     found = _ASKED.search(str(record.evidence.get("message", "")))
@@ -254,12 +266,14 @@ def _asked_for(record: XidRecord) -> str:
     return list(RECOVERY)[place] if place < len(RECOVERY) else ""
 
 
-def _holds(finding: Finding, now: float) -> bool:
+def _holds(finding: Finding, around: Around) -> bool:
+    if around.cleared_at is not None and finding.at <= around.cleared_at:
+        return False
     match finding.effect:
         case "reset" | "reboot":
             return finding.at >= 0.0
         case "alert":
-            return now - finding.at < ALERT_SECONDS
+            return around.now - finding.at < ALERT_SECONDS
         case effect:
             # Hardware does not heal; an application's error counts while its container runs.
             return effect != "info"

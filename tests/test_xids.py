@@ -202,6 +202,78 @@ def test_what_the_driver_wants_drained_is(
     assert (found.effect, found.drain) == ("reset", drain)
 
 
+@pytest.mark.parametrize(
+    ("number", "text", "asked", "called_for"),
+    [
+        pytest.param(
+            79, "", "none", ("alert", "contact support if it comes again"), id="it-wants-nothing"
+        ),
+        pytest.param(79, "", "gpu_reset", ("reset", recovery_advice("reset")), id="it-wants-less"),
+        pytest.param(95, "", "node_reboot", ("reboot", "reboot the host"), id="it-wants-more"),
+        pytest.param(
+            95,
+            "",
+            "recover_imex_domain",
+            ("alert", recovery_advice("alert")),
+            id="it-wants-something-else",
+        ),
+        pytest.param(
+            79,
+            "",
+            "system_reboot",
+            ("reboot", "reboot the host; contact support if it comes again"),
+            id="it-wants-the-same",
+        ),
+        pytest.param(
+            154,
+            "to 0x2",
+            "gpu_reset",
+            ("reset", recovery_advice("reset")),
+            id="it-asked-for-another-before",
+        ),
+    ],
+)
+def test_the_advice_is_for_what_the_driver_asks(
+    number: int, text: str, asked: str, called_for: tuple[Effect, str]
+) -> None:
+    """Nobody is told to reboot for what the driver wants a reset for, or nothing."""
+    around = Around(now=NOW, asked=asked, asked_at=NOW)
+    (found,) = findings([record(number, message=text)], around)
+    assert (found.effect, found.advice) == called_for
+
+
+@pytest.mark.parametrize(
+    ("records", "failed_at"),
+    [
+        pytest.param([record(32, NOW - 70 + n) for n in range(3)], None, id="the-third"),
+        pytest.param([record(61)], NOW - 30, id="a-failure-since"),
+    ],
+)
+def test_what_came_to_call_for_a_reset_advises_one(
+    records: list[XidRecord], failed_at: float | None
+) -> None:
+    """The table's advice is for the first of its kind."""
+    (found,) = findings(records, Around(now=NOW, failed_at=failed_at))
+    assert (found.effect, found.advice) == ("reset", recovery_advice("reset"))
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        pytest.param([record(95, NOW - 90)], None, id="what-was-due"),
+        pytest.param([record(64, NOW - 90)], None, id="what-the-hardware-was-charged-with"),
+        pytest.param([record(95, NOW - 90), record(95)], "reset", id="one-since"),
+        pytest.param([record(48, NOW - 90), record(48)], "hardware", id="the-second"),
+        pytest.param([record(48, NOW - 90), record(95)], "reset", id="another-since"),
+    ],
+)
+def test_what_an_operator_cleared_is_not_due_and_counts(
+    records: list[XidRecord], expected: Effect | None
+) -> None:
+    """A card that was found well and does it again has done it twice."""
+    assert effect(*records, cleared_at=NOW - 80) == expected
+
+
 def test_the_worst_comes_first_and_then_the_latest() -> None:
     """Hardware before reboot before reset before what is only told."""
     records = [record(92, NOW - 9), record(79, NOW - 8), record(64, NOW - 7), record(46, NOW - 6)]

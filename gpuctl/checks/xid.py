@@ -28,22 +28,20 @@ class _Report(NamedTuple):
 def run(scene: Scene) -> Iterable[Verdict]:
     """Judge every planned GPU that had one, by what is remembered: NVML need not answer."""
     for gpu in scene.plan.gpus:
-        records = _counting(scene, gpu.uuid)
-        if records:
+        records, cleared = _records(scene, gpu.uuid), scene.history.gpu(gpu.uuid).cleared_at
+        if any(cleared is None or each.at > cleared for each in records):
             found = findings(records, _around(scene, gpu.uuid))
             yield _of_gpu(gpu, [each for each in found if each.effect != "app"], scene)
     yield from _of_replicas(scene)
 
 
-def _counting(scene: Scene, uuid: str) -> tuple[XidRecord, ...]:
-    """Return the records since an operator last found the GPU well, the oldest first."""
+def _records(scene: Scene, uuid: str) -> tuple[XidRecord, ...]:
+    """Return all that is remembered of a GPU, the oldest first."""
     known, reading = scene.history.gpu(uuid), scene.now.gpus.get(uuid)
     # Until a GPU was read its Xids are remembered by its place on the bus.
     bus = reading.pci_bus_id if reading is not None else None
     records = (*known.xids, *(scene.history.gpu(bus).xids if bus else ()))
-    cleared = known.cleared_at
-    counting = (each for each in records if cleared is None or each.at > cleared)
-    return tuple(sorted(counting, key=lambda each: each.at))
+    return tuple(sorted(records, key=lambda each: each.at))
 
 
 def _around(scene: Scene, uuid: str) -> Around:
@@ -57,6 +55,7 @@ def _around(scene: Scene, uuid: str) -> Around:
         failed_at=max((failure.at for failure in failures if failure), default=None),
         asked=health.recovery_action if health is not None else None,
         asked_at=health.boot_seconds if health is not None else 0.0,
+        cleared_at=scene.history.gpu(uuid).cleared_at,
     )
 
 
@@ -131,19 +130,22 @@ def _reports(scene: Scene, uuid: str) -> list[_Report]:
     """
     Return what names a process, the latest first: what is remembered, and what was read.
 
+    What was before an operator last found the GPU well does not count.
+
     Of a burst one is remembered, which need not be the one that the kernel named a process in.
     """
     cleared = scene.history.gpu(uuid).cleared_at
     found = [
         _Report(each.number, each.at, each.pid, each.evidence.get("container"))
-        for each in _counting(scene, uuid)
+        for each in _records(scene, uuid)
     ]
     found += [
         _Report(each.number, each.boot_seconds, each.pid)
         for each in scene.now.xids
-        if each.gpu == uuid and (cleared is None or each.boot_seconds > cleared)
+        if each.gpu == uuid
     ]
-    return sorted(found, key=lambda report: -report.at)
+    counting = [report for report in found if cleared is None or report.at > cleared]
+    return sorted(counting, key=lambda report: -report.at)
 
 
 def _holders(container: ContainerReading, uuid: str, scene: Scene) -> tuple[set[int | None], bool]:

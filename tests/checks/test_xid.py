@@ -199,6 +199,22 @@ def test_an_operator_who_found_it_well_is_believed() -> None:
     assert [v.reason for v in ran(reported(79, 60), cleared, reported(79, 40))] == ["xid_79"]
 
 
+@pytest.mark.parametrize("number", [48, 79, 140, 143])
+def test_the_second_in_a_month_counts_the_first_that_was_cleared(number: int) -> None:
+    """Each cordon is ended by `uncordon`: the card that needs one again is still to examine."""
+    cordoned = make.event("cordoned", "GPU-0", f"xid_{number}", NOW - 7999)
+    cleared = make.event("intent", "GPU-0", "uncordon", NOW - 4000)
+    (verdict,) = ran(reported(number, 8000), cordoned, cleared, reported(number, 60))
+    assert (verdict.remedy, verdict.evidence["calls_for"]) == ("avoid", "hardware")
+    assert verdict.evidence["count"] == 2
+
+
+def test_a_burst_of_others_makes_no_sick_gpu_well() -> None:
+    """However often an application fails after it, an uncontained error stays."""
+    (verdict,) = ran(reported(95, 1500), *(reported(13, 1400 - n) for n in range(64)))
+    assert (verdict.reason, verdict.remedy) == ("xid_95", "avoid")
+
+
 def test_nvml_need_not_answer() -> None:
     """After an Xid that hangs the driver there is nothing but what is remembered."""
     (verdict,) = ran(reported(119), gpus=[], errors={"gpus": "not asked since Xid 119"})
