@@ -188,17 +188,18 @@ class Room:
 
     def _free_bytes(self, gpu: GpuIdentity) -> int | None:
         """Return what strangers leave of a card: now, or else when the profile was applied."""
-        if gpu.memory_total_bytes is None:
+        usable = gpu.usable_bytes
+        if usable is None:
             return None
         reading = self._now.gpus.get(gpu.uuid)
         if reading is None or reading.processes is None:
-            return gpu.memory_total_bytes - (gpu.foreign_bytes or 0)
+            return usable - (gpu.foreign_bytes or 0)
         strangers = (
             process.used_bytes or 0
             for process in reading.processes
             if process.container not in self._ours and process.pid not in self._ours
         )
-        return gpu.memory_total_bytes - sum(strangers)
+        return usable - sum(strangers)
 
 
 def _tenant(replica: Replica) -> _Tenant:

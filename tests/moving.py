@@ -105,6 +105,7 @@ class Rack(Stage):
                 uuid=card.uuid,
                 name=card.name,
                 memory_total_bytes=card.memory_total_bytes,
+                reserved_bytes=card.memory_reserved_bytes,
             )
             for card in self.cards
         )

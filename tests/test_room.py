@@ -91,6 +91,18 @@ def test_what_filled_its_own_card_may_fill_another_of_its_size() -> None:
     assert rack.places() == {"chat-0": (2,)}
 
 
+def test_what_the_driver_keeps_of_a_card_is_no_room() -> None:
+    """It would fit beside nothing but the headroom, were all of the card to be had."""
+    profile = Rack.with_gpus(gpus=(0,), reserve=(1,), vram_bytes=5 * GIB).profile
+    own = make.gpu(0, memory_total_bytes=8 * GIB)
+    kept = make.gpu(1, memory_total_bytes=6 * GIB, memory_reserved_bytes=GIB)
+    rack = Rack(profile, (own, kept))
+    rack.pass_(6)
+    rack.lose(0)
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,)}
+
+
 def test_what_was_added_has_no_card_of_its_own_to_go_by() -> None:
     """More than a card has to give is no room for what `scale` adds."""
     rack = Rack.with_gpus(gpus=(0,), reserve=(1,), vram_bytes=6 * GIB - 1)

@@ -303,3 +303,4 @@ def _identity(gpu: GpuReading, ours: frozenset[str | int] | None) -> GpuIdentity
         foreign_bytes=sum(known) if told else None,
         foreign=tuple(f"{p.name or 'a process'} (pid {p.pid})" for p in strangers),
     )
+        reserved_bytes=gpu.memory_reserved_bytes,

@@ -18,10 +18,24 @@ class GpuIdentity:
     uuid: str
     name: str = ""
     memory_total_bytes: int | None = None
+    #: What the driver keeps of that for itself: neither used nor free, and nobody's to take.
+    reserved_bytes: int | None = None
     compute_capability: tuple[int, int] | None = None
     #: VRAM that others than gpuctl's replicas held when the host was last looked at, and who.
     foreign_bytes: int | None = None
     foreign: tuple[str, ...] = ()  # "Xorg (pid 812)"
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """
+        Return what processes can have of it, which is CUDA's total; `None`: its size is not known.
+
+        Source: nvmlDeviceGetMemoryInfo_v2 (total, reserved), `nvidia-smi
+        --query-gpu=memory.total,memory.reserved`; a driver before R510 does not tell what it keeps.
+        """
+        if self.memory_total_bytes is None:
+            return None
+        return self.memory_total_bytes - (self.reserved_bytes or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

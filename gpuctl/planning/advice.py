@@ -63,7 +63,7 @@ def _smaller_claim(one: Sized, fits: Fits) -> Iterator[str]:
     """Yield the largest share of its cards, in hundredths, that an engine may claim there."""
     if one.vram is None or one.vram.source != "claim":
         return
-    whole = len(one.slot.gpus) * min(gpu.memory_total_bytes or 0 for gpu in one.slot.gpus)
+    whole = len(one.slot.gpus) * min(gpu.usable_bytes or 0 for gpu in one.slot.gpus)
     for hundredths in range(99, 0, -1):
         claim = whole * hundredths // 100
         if claim < (one.vram.least_bytes or 0):

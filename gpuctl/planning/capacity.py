@@ -153,22 +153,26 @@ class Room:
 
 
 def _kept(room: Room, headroom_bytes: int) -> str:
-    kept = f"{gib(headroom_bytes)} of headroom kept"
-    foreign = room.gpu.foreign_bytes
-    if not foreign:
-        return kept
-    return f"{kept}, {gib(foreign)} held by {', '.join(room.gpu.foreign) or 'others'}"
+    """Return what of a GPU is nobody's to plan with, and whose it is."""
+    kept = [f"{gib(headroom_bytes)} of headroom kept"]
+    if room.gpu.reserved_bytes:
+        kept.append(f"{gib(room.gpu.reserved_bytes)} kept by the driver")
+    if room.gpu.foreign_bytes:
+        by = ", ".join(room.gpu.foreign) or "others"
+        kept.append(f"{gib(room.gpu.foreign_bytes)} held by {by}")
+    return ", ".join(kept)
 
 
 def vram_budget(gpu: GpuIdentity, headroom_bytes: int) -> int | None:
     """
     Return the bytes of a GPU that replicas may take, `None` when its size is unknown.
 
-    Neither the headroom is theirs, nor what strangers held when the host was looked at.
+    Neither the headroom is theirs, nor what the driver keeps, nor what strangers held when the
+    host was looked at.
     """
-    if gpu.memory_total_bytes is None:
+    if gpu.usable_bytes is None:
         return None
-    return max(0, gpu.memory_total_bytes - headroom_bytes - (gpu.foreign_bytes or 0))
+    return max(0, gpu.usable_bytes - headroom_bytes - (gpu.foreign_bytes or 0))
 
 
 def vram_share(replica: Replica) -> int | None:

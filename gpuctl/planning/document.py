@@ -81,6 +81,7 @@ def _gpu(gpu: GpuIdentity, plan: Plan) -> dict[str, Any]:
         "name": gpu.name,
         "total_bytes": gpu.memory_total_bytes,
         "headroom_bytes": plan.vram_headroom_bytes,
+        "reserved_bytes": gpu.reserved_bytes,
         "foreign_bytes": gpu.foreign_bytes,
         "foreign": list(gpu.foreign),
         "budget_bytes": room.budget_bytes,

@@ -25,6 +25,7 @@ _PARTS = {
     "KV cache": ("▓", "blue"),
     "the rest of it": ("▒", "magenta"),
     "in one sum": ("=", "cyan"),
+    "driver": ("#", "red"),
     "others": ("x", "red"),
     "free": ("·", "dim"),
     "headroom": ("-", "yellow"),
@@ -60,8 +61,9 @@ def replicas(plan: Plan) -> Table:
 def gpus(plan: Plan) -> Columns:
     """Return one line a GPU: a bar, what is planned on it, what is free, and for whom."""
     made = Columns(
-        "gpu>", "name", "vram", "planned>", "free>", "headroom>", "others>", "of>", "replicas",
-        spare=("name", "headroom>", "others>", "vram"), legends={"vram": _legend(plan)},
+        "gpu>", "name", "vram", "planned>", "free>", "headroom>", "driver>", "others>",
+        "of>", "replicas",
+        spare=("name", "driver>", "headroom>", "others>", "vram"), legends={"vram": _legend(plan)},
     )  # fmt: skip
     for gpu in plan.gpus:
         room = Room.of(gpu, plan.replicas, plan.vram_headroom_bytes)
@@ -74,6 +76,7 @@ def gpus(plan: Plan) -> Columns:
             "not known" if room.unknown else words.size(room.planned_bytes),
             words.NONE if room.unknown else _signed(room.free_bytes),
             words.size(plan.vram_headroom_bytes),
+            words.size(gpu.reserved_bytes),
             words.size(gpu.foreign_bytes),
             words.size(gpu.memory_total_bytes),
             ", ".join(on_it) or ("reserve" if gpu in plan.reserve else words.NONE),
@@ -120,6 +123,7 @@ def _amounts(gpu: GpuIdentity, total: int, plan: Plan) -> dict[str, int]:
         if gpu in replica.gpus and replica.vram_bytes is not None:
             for name, amount in _split(replica, replica.vram_bytes).items():
                 amounts[name] += amount // len(replica.gpus)
+    amounts["driver"] = gpu.reserved_bytes or 0
     amounts["others"] = gpu.foreign_bytes or 0
     amounts["headroom"] = plan.vram_headroom_bytes
     amounts["free"] = max(0, total - sum(amounts.values()))

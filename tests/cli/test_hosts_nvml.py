@@ -138,10 +138,13 @@ def test_the_plan_adds_up_to_the_byte(host: str, tmp_path: Path) -> None:
     total = plan["replicas"][0]["vram"]["total_bytes"]
     held = {gpu.uuid: gpu.memory_used_bytes for gpu in bench.fake.host.gpus}
     size = {gpu.uuid: gpu.memory_total_bytes for gpu in bench.fake.host.gpus}
+    kept = {gpu.uuid: gpu.memory_reserved_bytes for gpu in bench.fake.host.gpus}
     for gpu in plan["gpus"]:
         assert gpu["planned_bytes"] == total
         assert gpu["foreign_bytes"] == held[gpu["uuid"]]
-        budget = (size[gpu["uuid"]] or 0) - 256 * MIB - held[gpu["uuid"]]
+        assert gpu["reserved_bytes"] == kept[gpu["uuid"]]
+        usable = (size[gpu["uuid"]] or 0) - (kept[gpu["uuid"]] or 0)
+        budget = usable - 256 * MIB - held[gpu["uuid"]]
         assert (gpu["budget_bytes"], gpu["free_bytes"]) == (budget, budget - total)
 
 

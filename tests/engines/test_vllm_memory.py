@@ -47,6 +47,13 @@ def found(facts: ModelFacts = LLAMA, *cards: GpuIdentity, **changes: Any) -> Vra
     return vram
 
 
+def test_a_share_of_what_cuda_has() -> None:
+    """What the driver keeps of a card is no part of the whole that the share is of."""
+    card = replace(CARD, reserved_bytes=GIB)
+    assert found(LLAMA, card).total_bytes == int(23 * GIB * 0.9)
+    assert found(LLAMA, card, replace(card, index=1)).total_bytes == int(46 * GIB * 0.9)
+
+
 def test_the_claim() -> None:
     """It takes its share of the card, and the lines inside of it add up to that."""
     vram = found()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,6 +158,25 @@ def test_vram_that_does_not_fit() -> None:
     assert refusal.value.message == (
         "GPU 0: 6.0 GiB of VRAM planned (a-0 4.0 GiB, b-0 2.0 GiB), 5.8 GiB to give "
         "(0.2 GiB of headroom kept)"
+    )
+
+
+RESERVED = gpu(0, name="RTX 3090", memory_total_bytes=24 * GIB, reserved_bytes=316 * MIB)
+
+
+def test_vram_that_the_driver_keeps() -> None:
+    """It is neither used nor free, and nobody's to take: no replica is planned into it."""
+    within = workload(vram_bytes=24 * GIB - 316 * MIB - 256 * MIB)
+    assert planned(within, on=host((RESERVED,)), vram_headroom_bytes=256 * MIB).replicas
+    with pytest.raises(PlanRefused) as refusal:
+        planned(
+            replace(within, vram_bytes=24 * GIB - 256 * MIB),
+            on=host((RESERVED,)),
+            vram_headroom_bytes=256 * MIB,
+        )
+    assert refusal.value.message == (
+        "GPU 0: 23.8 GiB of VRAM planned (chat-0 23.8 GiB), 23.4 GiB to give "
+        "(0.2 GiB of headroom kept, 0.3 GiB kept by the driver)"
     )
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.model import GIB, Action, Drain, Start, Stop
+from gpuctl.model import GIB, MIB, Action, Drain, Start, Stop
 from gpuctl.planning import plan_document
 
-from .make import host, planned, workload
+from .make import gpu, host, planned, workload
 
 
 def test_document() -> None:
     """The whole of it, for one replica on one of two GPUs."""
     plan = planned(
         workload(engine="container", mounts=(), gpus=((0,),), vram_bytes=2 * GIB),
-        on=host(2),
+        on=host((gpu(0, reserved_bytes=512 * MIB), gpu(1))),
         reserve=(1,),
         vram_headroom_bytes=GIB,
     )
@@ -54,11 +54,12 @@ def test_document() -> None:
                 "name": "P106-100",
                 "total_bytes": 6 * GIB,
                 "headroom_bytes": GIB,
+                "reserved_bytes": 512 * MIB,
                 "foreign_bytes": None,
                 "foreign": [],
-                "budget_bytes": 5 * GIB,
+                "budget_bytes": 5 * GIB - 512 * MIB,
                 "planned_bytes": 2 * GIB,
-                "free_bytes": 3 * GIB,
+                "free_bytes": 3 * GIB - 512 * MIB,
             },
             {
                 "index": 1,
@@ -66,6 +67,7 @@ def test_document() -> None:
                 "name": "P106-100",
                 "total_bytes": 6 * GIB,
                 "headroom_bytes": GIB,
+                "reserved_bytes": None,
                 "foreign_bytes": None,
                 "foreign": [],
                 "budget_bytes": 5 * GIB,

@@ -63,12 +63,12 @@ def test_planned(text: Callable[..., list[str]]) -> None:
         "chat-0   llama.cpp  0    8081  3 GiB  2 GiB  1 GiB  server:cuda",
         "chat-1   llama.cpp  0    8081      -      -      -  server:cuda",
         "",
-        "gpu  name      vram                                planned  free  headroom  others     of"
-        "  replicas",
-        "  0  P106-100  ================···········-----  not known     -     1 GiB       -  6 GiB"
-        "  chat-0, chat-1",
-        "  7  spare     -                                       0 B     -     1 GiB       -      -"
-        "  reserve",
+        "gpu  name      vram                                planned  free  headroom  driver  others"
+        "     of  replicas",
+        "  0  P106-100  ================···········-----  not known     -     1 GiB       -       -"
+        "  6 GiB  chat-0, chat-1",
+        "  7  spare     -                                       0 B     -     1 GiB       -       -"
+        "      -  reserve",
         "= in one sum   · free   - headroom",
         "",
         "2 replicas: RAM limits add up to 2 GiB of 16 GiB (1 without a limit)",

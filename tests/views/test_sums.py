@@ -94,6 +94,17 @@ def test_a_bar_with_strangers() -> None:
     assert list(sums.strangers(made)) == ["gpu 0: 1 GiB held by Xorg (pid 812)"]
 
 
+def test_a_bar_with_what_the_driver_keeps(text: Callable[..., list[str]]) -> None:
+    """It is neither planned nor free, and has a column where any card reports it."""
+    gpu = replace(GPU, reserved_bytes=GIB)
+    made = plan(SUM, gpu)
+    assert drawn(made, gpu) == "████████████▓▓▓▓▒▒▒▒####····----"
+    head, row = text(sums.gpus(made))[:2]
+    assert head.split()[3:8] == ["planned", "free", "headroom", "driver", "others"]
+    assert row.split("  ")[-1] == "chat-0"
+    assert "1 GiB     1 GiB" in row
+
+
 def test_a_bar_over_two_gpus() -> None:
     """A replica over two GPUs takes half of its sum from each."""
     wide = VramPlan(total_bytes=8 * GIB, source="profile")

@@ -50,7 +50,7 @@ def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None
 
     `None` on the CPU, where there is no share of a GPU to take, and where a card's size is unknown.
     """
-    sizes = [gpu.memory_total_bytes for gpu in slot.gpus]
+    sizes = [gpu.usable_bytes for gpu in slot.gpus]
     known = [size for size in sizes if size is not None]
     if not sizes or len(known) < len(sizes):
         return None
