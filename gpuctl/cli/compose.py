@@ -299,8 +299,8 @@ def _identity(gpu: GpuReading, ours: frozenset[str | int] | None) -> GpuIdentity
         uuid=gpu.uuid,
         name=gpu.name,
         memory_total_bytes=gpu.memory_total_bytes,
+        reserved_bytes=gpu.memory_reserved_bytes,
         compute_capability=gpu.compute_capability,
         foreign_bytes=sum(known) if told else None,
         foreign=tuple(f"{p.name or 'a process'} (pid {p.pid})" for p in strangers),
     )
-        reserved_bytes=gpu.memory_reserved_bytes,
