@@ -1,5 +1,6 @@
 """
-The Xids in the kernel's log: /dev/kmsg where it may be read, else the journal through `journalctl`.
+The Xids and OOM kills in the kernel's log: /dev/kmsg where it may be read, else the journal through
+`journalctl`.
 
 Only lines of the kernel itself count: what a user writes has another facility. One thread follows
 the log from its oldest line on, so those of before this process are read too.
@@ -24,7 +25,7 @@ from typing import Any
 from gpuctl.guarded import guarded
 from gpuctl.model import Xid
 
-#: Xids kept until they are asked for, the newest.
+#: Xids kept until they are asked for, and containers, the newest.
 _KEPT = 256
 #: Of a kernel's message; the rest of a longer one is registers.
 _MESSAGE_CHARACTERS = 300
@@ -48,6 +49,13 @@ _FALLEN = re.compile(
     re.S,
 )
 _FALLEN_XID = 79
+#: "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=…,mems_allowed=0,
+#: oom_memcg=/docker/<id>,task_memcg=…,task=python3,pid=7,uid=0", written before the victim is sent
+#: its SIGKILL; of ten in 5 s. Source: mm/oom_kill.c, dump_oom_summary, since Linux 5.0.
+_OOM = re.compile(
+    r"oom-kill:constraint=CONSTRAINT_MEMCG,.*?,oom_memcg=[^,]*"
+    r"(?<![0-9a-f])([0-9a-f]{64})(?:\.scope)?,task_memcg="
+)
 _PID = re.compile(r"\bpid='?([0-9]{1,10})\b")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -79,6 +87,7 @@ class SystemKernelLog:
     ) -> None:
         self._kmsg, self._journal, self._clocks = kmsg, tuple(journal), clocks
         self._told: deque[Xid] = deque(maxlen=_KEPT)
+        self._starved: deque[str] = deque(maxlen=_KEPT)  # containers
         self._fault = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -95,6 +104,18 @@ class SystemKernelLog:
             while True:
                 told.append(self._told.popleft())
         return tuple(told)
+
+    def starved(self, container: str) -> bool:
+        """
+        Return whether the kernel has killed in this container (id) for its limit of RAM, once.
+
+        Known from the first `read` on.
+        """
+        try:
+            self._starved.remove(container)
+        except ValueError:
+            return False
+        return True
 
     def fault(self) -> str:
         """Return why the log cannot be followed at present, "" where it can."""
@@ -161,8 +182,9 @@ class SystemKernelLog:
         try:
             self._fault = ""
             for line in self._lines(process.stdout.fileno()):
-                # Of thousands of lines a few are NVIDIA's.
-                self._take(parse_entry(line) if b"NVRM" in line else None)
+                # Of thousands of lines a few are wanted.
+                wanted = b"NVRM" in line or b"oom-kill:" in line
+                self._take(parse_entry(line) if wanted else None)
         finally:
             process.stdout.close()
             process.kill()
@@ -187,8 +209,13 @@ class SystemKernelLog:
         return not self._ended.is_set()
 
     def _take(self, line: _Line | None) -> None:
-        found = None if line is None else parse(line.message)
-        if line is None or found is None:
+        if line is None:
+            return
+        container = starved(line.message)
+        if container is not None and container not in self._starved:
+            self._starved.append(container)
+        found = parse(line.message)
+        if found is None:
             return
         wall, boot, monotonic = self._clocks()
         age = monotonic - line.monotonic_seconds
@@ -222,6 +249,12 @@ def parse(message: str) -> tuple[int, str, int | None, str] | None:
     if fallen is not None:
         return _FALLEN_XID, bus_id(fallen[1]), None, "GPU has fallen off the bus"
     return None
+
+
+def starved(message: str) -> str | None:
+    """Return the container (id) whose limit of RAM a message says was reached, else None."""
+    told = _OOM.match(message)
+    return told[1] if told is not None else None
 
 
 def bus_id(written: str) -> str:

@@ -17,6 +17,7 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import RuntimeUnavailable
 
 if TYPE_CHECKING:
+    from gpuctl.adapters.kernel_log import SystemKernelLog
     from gpuctl.adapters.simulated import SimulatedHost
     from gpuctl.model import (
         Event,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         Inventory,
         Profile,
     )
-    from gpuctl.ports import Clock, Gpus, Host, KernelLog, Runtime, World
+    from gpuctl.ports import Clock, Gpus, Host, Runtime, World
 
 Kind = Literal["docker", "process", "simulated"]
 
@@ -39,21 +40,22 @@ def world(session: Session, profile: Profile) -> World:
 
     own = session.own
     simulated = _simulated(session) if session.simulate else None
+    log = None if simulated else _kernel_log()
     return World(
-        runtime=simulated.runtime if simulated else runtime(session, profile),
+        runtime=simulated.runtime if simulated else runtime(session, profile, log),
         gpus=simulated.gpus if simulated else _gpus(),
         prober=simulated.prober if simulated else HttpProber(),
         host=simulated.host if simulated else _host(session, kind(session, profile)),
         store=SqliteStore(Path(own.database), Path(own.status)),
         clock=clock(),
         gateway=GatewayFile(Path(own.gateway), clock()),
-        kernel_log=None if simulated else _kernel_log(),
+        kernel_log=log,
     )
 
 
-def runtime(session: Session, profile: Profile) -> Runtime:
+def runtime(session: Session, profile: Profile, log: SystemKernelLog | None = None) -> Runtime:
     """
-    Return where the profile's replicas run.
+    Return where the profile's replicas run; *log* tells it of OOM kills that Docker does not tell.
 
     Raises:
         RuntimeUnavailable: the profile asks for Docker, and no engine answers.
@@ -64,7 +66,9 @@ def runtime(session: Session, profile: Profile) -> Runtime:
         return _processes(session)
     from gpuctl.adapters.docker import DockerRuntime
 
-    return DockerRuntime(environment=session.environment)
+    if log is None:
+        return DockerRuntime(environment=session.environment)
+    return DockerRuntime(environment=session.environment, starved=log.starved)
 
 
 def kind(session: Session, profile: Profile | None) -> Kind:
@@ -207,7 +211,7 @@ def _gpus() -> Gpus:
     return NvmlGpus()
 
 
-def _kernel_log() -> KernelLog:
+def _kernel_log() -> SystemKernelLog:
     from gpuctl.adapters.kernel_log import SystemKernelLog
 
     return SystemKernelLog()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 import psutil
 import pytest
 
 from gpuctl.adapters.docker import DockerRuntime
+from gpuctl.adapters.kernel_log import SystemKernelLog
 from gpuctl.errors import StartRefused
-from gpuctl.model import MIB
+from gpuctl.model import MIB, RuntimeEvent
 from tests.adapters.docker_bench import bench, simulator
 from tests.adapters.runtime_contract import Bench, RuntimeContract, Watcher, marked, watched
 from tests.rig import http, images
@@ -72,6 +75,52 @@ def test_a_container_out_of_memory_is_told_from_a_killed_one(bench: Bench, busy:
     assert bench.read(container).oom_killed
     (listed,) = bench.runtime.list()
     assert listed.oom_killed
+
+
+def starve(runtime: DockerRuntime, number: int) -> tuple[str, psutil.Process]:
+    """Bring a container to its end for want of RAM; return it and its shim, which is held up."""
+    port = http.free_port()
+    spec = replace(simulator(port), memory_bytes=48 * MIB, memory_swap_bytes=48 * MIB)
+    container = runtime.create(f"gpuctl-oom-{number}", spec, marked(f"oom-{number}"))
+    runtime.start(container)
+    http.state(port)
+    found = runtime.inspect(container)
+    assert found is not None
+    shim = psutil.Process(found.pid).parent()
+    assert shim is not None
+    shim.suspend()
+    http.order(port, allocate=200 * MIB)
+    return container, shim
+
+
+@pytest.mark.usefixtures("bench")  # which clears up
+def test_the_kernel_tells_of_an_oom_kill_before_the_engine(engine: PrivateEngine) -> None:
+    """
+    With the kernel's log at hand no death lacks its `oom`, and none waits for it.
+
+    Of containers whose shims are late the engine alone tells the exit first, one time in three.
+    """
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
+    except OSError:
+        pytest.skip("this user may not read /dev/kmsg")
+    log = SystemKernelLog(journal=("false",))
+    runtime = DockerRuntime(environment=engine.environment, starved=log.starved)
+    with closing(log), closing(runtime):
+        log.read()
+        watcher = Watcher(runtime, time.time())
+        starved = [starve(runtime, number) for number in range(6)]
+        for _, shim in starved:
+            shim.resume()
+        for container, _ in starved:
+            watcher.wait("die", container)
+    telling = [event for event in watcher.events if event.action in ("oom", "die")]
+    first = {container: _first(telling, container) for container, _ in starved}
+    assert first == dict.fromkeys(first, "oom")
+
+
+def _first(events: list[RuntimeEvent], container: str) -> str:
+    return next(event.action for event in events if event.container == container)
 
 
 def test_a_running_container_tells_what_it_holds_of_host_ram(bench: Bench) -> None:

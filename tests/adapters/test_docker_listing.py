@@ -118,6 +118,45 @@ def test_what_the_stream_told_completes_an_inspection(
     assert heard(*actions, **{"Status": "exited", **state}) == told
 
 
+@pytest.mark.parametrize(
+    ("actions", "code", "told"),
+    [
+        pytest.param(["die"], 137, ["oom", "die"], id="nobody-told"),
+        pytest.param(["oom", "die"], 137, ["oom", "die"], id="the-engine-told"),
+        pytest.param(["kill", "die"], 137, ["kill", "die"], id="a-client-killed-it"),
+        pytest.param(["die"], 1, ["die"], id="ended-otherwise"),
+        pytest.param(["kill", "start", "die"], 137, ["kill", "start", "oom", "die"], id="anew"),
+    ],
+)
+def test_an_oom_kill_of_which_the_engine_said_nothing(
+    actions: list[str], code: int, told: list[str]
+) -> None:
+    """What the kernel says of a container's limit comes before its death, as the engine's would."""
+    listing = Listing(("gpuctl.replica",), lambda: 0.0, starved=[ID].__contains__)
+    events = [
+        RuntimeEvent(
+            at=1.0,
+            action=action,
+            container=ID,
+            replica="chat-0",
+            exit_code=code if action == "die" else None,
+        )
+        for action in actions
+    ]
+    heard = [each for event in events for each in listing.heard(event)]
+    assert [each.action for each in heard] == told
+    assert all(each.exit_code is None for each in heard if each.action == "oom")
+    dead = listing.inspected(inspected(Pid=0, Status="exited", ExitCode=code), 0.0)
+    assert dead.oom_killed == ("oom" in told)
+
+
+def test_a_death_that_the_kernel_does_not_explain() -> None:
+    """It is passed on as it is."""
+    listing = Listing(("gpuctl.replica",), lambda: 0.0)
+    event = RuntimeEvent(at=1.0, action="die", container=ID, replica="chat-0", exit_code=137)
+    assert listing.heard(event) == (event,)
+
+
 def test_what_the_stream_told_of_the_gone_is_forgotten() -> None:
     """What is listed no more leaves nothing behind."""
     engine: Any = FakeEngine()

@@ -12,12 +12,25 @@ from typing import Any
 
 import pytest
 
-from gpuctl.adapters.kernel_log import SystemKernelLog, bus_id, parse, parse_entry, parse_record
+from gpuctl.adapters.kernel_log import (
+    SystemKernelLog,
+    bus_id,
+    parse,
+    parse_entry,
+    parse_record,
+    starved,
+)
 from gpuctl.model import Xid
 from tests.rig.processes import lives
 from tests.rig.waiting import wait_for
 
 BUS = "00000000:06:00.0"
+ID = "a" * 64
+#: Linux 6.18, an OOM kill in a group of cgroup v1.
+OOM = (
+    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+    "oom_memcg={limit},task_memcg={victim},task=python3,pid=15052,uid=0"
+)
 LINE = (
     "NVRM: Xid (PCI:0000:06:00): 79, pid=1234, name=python3, GPU has fallen off the bus."
 )  # fmt: skip
@@ -225,6 +238,61 @@ def test_the_journal_is_followed_where_the_device_is_closed(tmp_path: Path) -> N
     with closing(log):
         assert heard(log) == [XID]
         assert (log.read(), log.fault()) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("group", "container"),
+    [
+        pytest.param(f"/docker/{ID}", ID, id="cgroupfs"),
+        pytest.param(f"/system.slice/docker-{ID}.scope", ID, id="systemd"),
+        pytest.param(f"/docker/{'b' * 64}/docker/{ID}", ID, id="docker-in-docker"),
+        pytest.param("/user.slice", None, id="no-container"),
+        pytest.param(f"/{'a' * 70}", None, id="no-id"),
+    ],
+)
+def test_whose_limit_was_reached(group: str, container: str | None) -> None:
+    """The kernel names the group whose limit it was, which may be around the victim's own."""
+    assert starved(OOM.format(limit=group, victim="/docker/" + "c" * 64)) == container
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(f"python3: {OOM.format(limit=f'/docker/{ID}', victim='/')}", id="further-on"),
+        pytest.param("oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null)", id="the-whole-host"),
+        pytest.param("Memory cgroup out of memory: Killed process 7 (a)", id="another-line"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_what_tells_of_no_limit(message: str) -> None:
+    """What a program calls itself, a host without memory, and lines that name no group."""
+    assert starved(message) is None
+
+
+def test_an_oom_kill_is_told_once(pipe: tuple[Path, int]) -> None:
+    """To whoever asks about its container; a second life may end in another way."""
+    path, both = pipe
+    told = OOM.format(limit=f"/docker/{ID}", victim=f"/docker/{ID}")
+    with closing(SystemKernelLog(kmsg=path, clocks=clocks)) as log:
+        assert log.starved(ID) is False
+        log.read()
+        os.write(both, f"6,1,200000000,-;{told}\n".encode())
+        wait_for(lambda: log.starved(ID), "the line")
+        assert [log.starved(ID), log.read()] == [False, ()]
+
+
+def test_the_journal_tells_of_an_oom_kill_and_keeps_the_newest(tmp_path: Path) -> None:
+    """Of as many containers as may die before anybody asks, however many die in each."""
+    ids = [f"{number:064x}" for number in range(300)]
+    twice = (each for each in ids for _ in range(2))
+    lines = [entry(MESSAGE=OOM.format(limit=f"/docker/{each}", victim="/")) for each in twice]
+    log = SystemKernelLog(
+        kmsg=tmp_path / "absent", journal=journal(tmp_path, *lines, code=1, stay=False)
+    )
+    with closing(log):
+        log.read()
+        wait_for(log.fault, "the end of the journal")
+        assert [log.starved(each) for each in ids] == [False] * 44 + [True] * 256
 
 
 def test_a_log_that_cannot_be_read_says_why(tmp_path: Path) -> None:

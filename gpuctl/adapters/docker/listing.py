@@ -42,12 +42,32 @@ class Listing:
     makes the count stored with its result too old, so that the next list inspects again.
     """
 
-    def __init__(self, labels: tuple[str, ...], boot_seconds: Callable[[], float]) -> None:
-        self._labels = labels
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        boot_seconds: Callable[[], float],
+        starved: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._labels, self._starved = labels, starved
         self._boot_seconds = boot_seconds
         self._inspected: dict[str, _Inspected] = {}
         self._changes: dict[str, int] = {}
         self._heard: dict[str, frozenset[str]] = {}  # of _TELLING, since the container's start
+
+    def heard(self, event: RuntimeEvent) -> tuple[RuntimeEvent, ...]:
+        """
+        Hear an event of the stream, and return it.
+
+        Before a death comes the `oom` that the kernel has told of and the engine has not (yet).
+        """
+        told: tuple[RuntimeEvent, ...] = (event,)
+        known = self._heard.get(event.container, frozenset())
+        killed = event.action == "die" and event.exit_code == _KILLED and not known
+        if killed and self._starved(event.container):
+            told = (replace(event, action="oom", exit_code=None), event)
+        for each in told:
+            self.hear(each)
+        return told
 
     def hear(self, event: RuntimeEvent) -> None:
         """Inspect its container at the next list, and remember what no inspection will tell."""

@@ -52,7 +52,8 @@ class DockerRuntime:
     The containers labelled `gpuctl.replica` on one engine; no other is listed or touched.
 
     *profile* narrows that to the containers labelled with it. *environment* is where
-    `DOCKER_HOST` is looked up: the process's own by default.
+    `DOCKER_HOST` is looked up: the process's own by default. *starved* says whether the kernel has
+    killed in a container (id) for its limit of RAM, which an engine may tell late or not at all.
     """
 
     kind = "docker"
@@ -64,6 +65,7 @@ class DockerRuntime:
         environment: Mapping[str, str] | None = None,
         timeout_seconds: int = TIMEOUT_SECONDS,
         boot_seconds: Callable[[], float] = _boot_seconds,
+        starved: Callable[[str], bool] = lambda _: False,
     ) -> None:
         chosen = (reading.REPLICA,)
         self._labels = (*chosen, f"{reading.PROFILE}={profile}") if profile else chosen
@@ -71,7 +73,7 @@ class DockerRuntime:
         with translated("read DOCKER_HOST"):
             self._clients = Clients(known, timeout_seconds)
         self._boot_seconds = boot_seconds
-        self._listing = Listing(self._labels, boot_seconds)
+        self._listing = Listing(self._labels, boot_seconds, starved)
         self._streams = Streams()
 
     def identity(self) -> str:
@@ -114,9 +116,7 @@ class DockerRuntime:
             client = self._clients.open()
             stream = client.events(since=after, filters=filters, decode=True)
             for told in self._streams.read(client, stream):
-                event = reading.event(told)
-                self._listing.hear(event)
-                yield event
+                yield from self._listing.heard(reading.event(told))
 
     def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
         """
