@@ -63,14 +63,15 @@ def last(events: Sequence[Event]) -> tuple[Event, ...]:
     Return the newest chain among the events of one subject, oldest first.
 
     The newest cause with a deed after it begins it; without one, the deed itself where there is
-    one, else the newest cause of all.
+    one, else the newest cause of all, or where there is none the newest sign of trouble.
     """
+    events = [event for event in events if event.kind is not EventKind.PEAK]
     deed = _begun(events, max((i for i, e in enumerate(events) if e.kind in _DEEDS), default=-1))
     causes = [i for i, event in enumerate(events) if event.kind in _CAUSES]
     failures = [i for i in causes if events[i].kind is EventKind.FAILED]
-    before = [i for i in causes if i <= deed]
-    newest = max(failures, default=-1)
-    start = max(newest, max(before, default=-1)) if before or failures else max(deed, 0)
+    led = failures + [i for i in causes if i <= deed]
+    signs = [i for i, event in enumerate(events) if event.reason != "ok"]
+    start = max(led or ([deed] if deed >= 0 else causes or signs), default=0)
     why = events[start].reason if events else ""
     while start > 0 and _is_sign(events[start - 1], events[start], why):
         start -= 1

@@ -311,3 +311,28 @@ def test_what_is_wrong_now_follows_the_chain(status: Any) -> None:
         "                              advice: reboot the host",
     ]
     assert list(chain.present("chat-0", sick, NOW)) == []
+
+
+def test_peaks_are_no_link_of_a_chain(happened: Make) -> None:
+    """What a GPU was like, hour by hour, is for the report."""
+    peaks = [happened("peak", "GPU-0", hour, "hour", power_watts=9.0) for hour in range(3)]
+
+    assert chain.last(peaks) == ()
+    assert chain.last([*killed(happened), *peaks]) == chain.last(killed(happened))
+
+
+def test_of_signs_alone_the_last_ones_are_told(happened: Make) -> None:
+    """A GPU that nothing was done about has the story of its last trouble, not of all its life."""
+    old = [
+        happened("condition", "GPU-0", 0, "heat_warning"),
+        happened("condition", "GPU-0", 900, "ok"),
+    ]
+    new = [
+        happened("xid", "GPU-0", 5000, "79"),
+        happened("condition", "GPU-0", 5001, "xid_79"),
+        happened("condition", "GPU-0", 7000, "ok"),
+    ]
+
+    assert chain.last([*old, *new]) == tuple(new)
+    assert chain.last(old) == tuple(old)
+    assert chain.last(old[1:]) == (old[1],)
