@@ -73,6 +73,10 @@ def requested(
     told = dict(who)
     if arguments.get("note"):
         told["note"] = str(arguments["note"])
+    reading = at.now.gpus.get(uuid)
+    health = reading.health if reading is not None and verb == "uncordon" else None
+    if health is not None and health.ecc_uncorrected_volatile is not None:
+        told["ecc_uncorrected"] = health.ecc_uncorrected_volatile
     return [event(at.now, EventKind.INTENT, uuid, verb, told)]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gpuctl.errors import NotFound, UsageError
-from gpuctl.model import Event
-from gpuctl.moving import named
+from gpuctl.model import Event, GpuHealth
+from gpuctl.moving import named, requested
 from tests import make
 from tests.moving_bench import ask, intent, present, refused
 
@@ -42,6 +42,19 @@ def test_what_needs_no_place_is_one_event(
 ) -> None:
     """The operator's intent, with who it was; a GPU is recorded by its UUID."""
     assert ask(verb, subject, **arguments) == [expected]
+
+
+def test_a_gpu_that_is_found_well_is_so_with_what_it_had_counted() -> None:
+    """Errors of before are no news afterwards, and only those."""
+    health = GpuHealth(ecc_uncorrected_volatile=3)
+    planned = tuple(make.identity(index) for index in range(4))
+    gpus = [make.gpu(0, health=health), make.gpu(1, health=GpuHealth()), make.gpu(2)]
+    at = replace(present(gpus=planned), now=make.snapshot(gpus=gpus))
+    assert requested("uncordon", "0", {}, {}, at)[0].evidence == {"ecc_uncorrected": 3}
+    assert requested("uncordon", "1", {}, {}, at)[0].evidence == {}
+    assert requested("uncordon", "2", {}, {}, at)[0].evidence == {}
+    assert requested("uncordon", "3", {}, {}, at)[0].evidence == {}
+    assert requested("cordon", "0", {}, {}, at)[0].evidence == {}
 
 
 ON_CPU = make.replica("chat-0", gpus=())

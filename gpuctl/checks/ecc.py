@@ -9,8 +9,10 @@ Does a GPU's memory lose bits?
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
-from gpuctl.model import Evidence, GpuHealth, GpuReading, State, Verdict
+from gpuctl.history import GpuHistory
+from gpuctl.model import Evidence, GpuHealth, GpuReading, Json, State, Verdict
 from gpuctl.plugin import Check, Scene
 
 #: Contained in one application; and not contained. Source: NVIDIA's Xid catalog.
@@ -29,33 +31,43 @@ def run(scene: Scene) -> Iterable[Verdict]:
 
 
 def _judge(gpu: GpuReading, health: GpuHealth, count: int, scene: Scene) -> Verdict:
-    aging = scene.trends.gpu(gpu.uuid).aging
+    seen = _seen(gpu, count, scene)
     evidence: Evidence = {
         "uncorrected": count,
+        "uncorrected_seen": seen,
         "uncorrected_in_its_life": health.ecc_uncorrected_aggregate,
         "corrected": health.ecc_corrected_volatile,
     }
-    if _since_cleared(gpu, count, aging, scene) > 0:  # 1
-        numbers = {each.number for each in scene.history.gpu(gpu.uuid).xids if each.at >= 0.0}
+    if count > seen:  # 1
+        numbers = _numbers(scene.history.gpu(gpu.uuid))
         if _CONTAINED in numbers and numbers.isdisjoint(_UNCONTAINED):
             return _verdict(gpu, health, "degraded", "ecc_contained", evidence)
         return _verdict(gpu, health, "failed", "ecc_uncorrected", evidence)
-    rate = _corrected_in_an_hour(aging)
+    rate = _corrected_in_an_hour(scene.trends.gpu(gpu.uuid).aging)
     if rate is not None and rate > scene.plan.watchdog.ecc_corrected_per_hour:  # 2
         told = {**evidence, "corrected_in_an_hour": rate}
         return _verdict(gpu, health, "degraded", "ecc_corrected_often", told)
     return _verdict(gpu, health, "ok", "", evidence)
 
 
-def _since_cleared(gpu: GpuReading, count: int, aging: tuple[GpuHealth, ...], scene: Scene) -> int:
-    """Return how many came since an operator found the GPU well, if that was in this boot."""
-    cleared = scene.history.gpu(gpu.uuid).cleared_at
-    if cleared is None or cleared < 0.0:
-        return count
-    before = (each.ecc_uncorrected_volatile or 0 for each in aging if each.boot_seconds <= cleared)
-    # What was counted before an earlier daemon cleared it is not known: those now seen first.
-    first = next((each.ecc_uncorrected_volatile or 0 for each in aging), count)
-    return count - max(before, default=first)
+def _seen(gpu: GpuReading, count: int, scene: Scene) -> int:
+    """Return how many of these an operator knew of who found the GPU well in this boot."""
+    known, before = scene.history.gpu(gpu.uuid), scene.before.get((CHECK.name, gpu.uuid))
+    if known.cleared_at is None or known.cleared_at < 0.0:
+        return 0
+    seen: Json = known.cleared_uncorrected
+    if before is not None and (before.verdict.reading_boot_seconds or 0.0) > known.cleared_at:
+        seen = before.verdict.evidence.get("uncorrected_seen")
+    if not isinstance(seen, int):
+        return count  # it could not be read then: all that is first seen was there
+    # A counter that has fallen began anew: a reset of the card, or the driver loaded again.
+    return seen if count >= seen else 0
+
+
+def _numbers(known: GpuHistory) -> set[int]:
+    """Return the Xids of this boot since an operator last found the GPU well."""
+    since = max(0.0, known.cleared_at or 0.0)
+    return {each.number for each in known.xids if each.at >= since}
 
 
 def _corrected_in_an_hour(aging: tuple[GpuHealth, ...]) -> int | None:
@@ -65,7 +77,9 @@ def _corrected_in_an_hour(aging: tuple[GpuHealth, ...]) -> int | None:
         if each.ecc_corrected_volatile is not None
         and each.boot_seconds >= aging[-1].boot_seconds - _HOUR
     ]
-    return counts[-1] - counts[0] if counts else None
+    # One that has fallen began anew, as above.
+    grown = (now - before if now >= before else now for before, now in pairwise(counts))
+    return sum(grown) if counts else None
 
 
 def _verdict(

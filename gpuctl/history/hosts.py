@@ -56,7 +56,13 @@ def fold_gpu(history: History, event: Event, at: float) -> History:
             )
             changed = replace(before, cordon=cordon)
         case _:
-            changed = replace(before, cordon=None, cleared_at=at)
+            counted = event.evidence.get("ecc_uncorrected")
+            changed = replace(
+                before,
+                cordon=None,
+                cleared_at=at,
+                cleared_uncorrected=counted if isinstance(counted, int) else None,
+            )
     return replace(history, gpus={**history.gpus, event.subject: changed})
 
 

@@ -106,6 +106,7 @@ class GpuHistory:
     xids: tuple[XidRecord, ...] = ()  # oldest first; one for each burst
     cordon: Cordon | None = None
     cleared_at: float | None = None  # an operator found it well: nothing of before is due
+    cleared_uncorrected: int | None = None  # ECC errors it had counted then; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

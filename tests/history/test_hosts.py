@@ -78,6 +78,26 @@ def test_many_xids_of_one_number_make_no_other_forgotten() -> None:
     assert kept == [(95, NOW - 2000), *newest, (48, NOW - 500)]
 
 
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        pytest.param({"ecc_uncorrected": 3}, 3, id="told"),
+        pytest.param({}, None, id="not-told"),
+        pytest.param({"ecc_uncorrected": "3"}, None, id="no-number"),
+    ],
+)
+def test_what_was_counted_when_a_gpu_was_found_well(
+    told: dict[str, Any], known: int | None
+) -> None:
+    """A later daemon has to know which errors an operator had seen."""
+    before = make.event("xid", "GPU-0", "48", NOW - 90)
+    cleared = make.event("intent", "GPU-0", "uncordon", NOW - 60, **told)
+    found = make.history(before, cleared).gpu("GPU-0")
+    assert (found.cordon, found.cleared_at) == (None, NOW - 60)
+    assert found.cleared_uncorrected == known
+    assert [each.number for each in found.xids] == [48]
+
+
 def test_the_latest_emergency_wins_whatever_it_names() -> None:
     """One that is ended by gpuctl leaves what was said of more."""
     past = make.history(
