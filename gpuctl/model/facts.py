@@ -45,3 +45,4 @@ class ModelFacts:
     #: A file in several parts: how many, this one included, and whether all of them are there.
     parts: int = 1
     files: tuple[str, ...] = ()  # all of them, in order
+    notes: tuple[str, ...] = ()  # what its files say and do not hold

@@ -118,10 +118,63 @@ def test_safetensors(tmp_path: Path) -> None:
     tensors(tmp_path / "p1.safetensors", {"a": 64})
     tensors(tmp_path / "p2.safetensors", {"b": 128})
     assert (read(tmp_path).weights_bytes, read(tmp_path).parts) == (192, 2)
-    index.write_text(
-        json.dumps({"metadata": {"total_size": 200}, "weight_map": {"a": "p1.safetensors"}})
-    )
-    assert read(tmp_path).weights_bytes == 200
+    assert read(tmp_path).notes == ()
+
+
+def indexed(path: Path, **metadata: Any) -> Path:
+    """Write a model in two parts, of 64 and 128 bytes, and its index; return the second part."""
+    config(path)
+    tensors(path / "p1.safetensors", {"a": 64})
+    told = {"metadata": metadata, "weight_map": {"a": "p1.safetensors", "b": "p2.safetensors"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(told))
+    return tensors(path / "p2.safetensors", {"b": 128})
+
+
+def test_an_index_that_is_wrong(tmp_path: Path) -> None:
+    """The parts themselves are weighed, and a total that differs is named."""
+    indexed(tmp_path, total_size=192)
+    assert (read(tmp_path).weights_bytes, read(tmp_path).notes) == (192, ())
+    indexed(tmp_path, total_size=1)
+    found = read(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    note = f"{index}: metadata.total_size is 1, and its parts hold 192 bytes"
+    assert (found.weights_bytes, found.notes) == (192, (note,))
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        pytest.param(1, "p2.safetensors: it ends at byte", id="by a byte"),
+        pytest.param(100, "p2.safetensors: it ends at byte", id="within its tensors"),
+        pytest.param(150, "p2.safetensors: byte 8: the file ends", id="within its head"),
+    ],
+)
+def test_a_part_that_was_cut_off(tmp_path: Path, cut: int, message: str) -> None:
+    """It is refused by its name, whatever the index says of the whole."""
+    part = indexed(tmp_path, total_size=192)
+    part.write_bytes(part.read_bytes()[:-cut])
+    with pytest.raises(GpuctlError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("../p1.safetensors", "are missing: ../p1.safetensors", id="outside"),
+        pytest.param("x" * 5000, "are missing: xxx", id="longer than a name can be"),
+        pytest.param("a\0b", "are missing: a", id="no name at all"),
+        pytest.param(".", "are missing: .", id="the directory"),
+        pytest.param(7, "weight_map has no file for b", id="no text"),
+    ],
+)
+def test_a_part_by_another_name(tmp_path: Path, name: object, message: str) -> None:
+    """A part is a file of that name in the directory, and nothing else."""
+    indexed(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "p1.safetensors", "b": name}}))
+    with pytest.raises(GpuctlError) as refusal:
+        read(tmp_path)
+    assert message in refusal.value.message
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from gpuctl.adapters.model_headers.gguf import Gguf, PassedOver, Tensor, Value
+from gpuctl.adapters.model_headers.head import MOST_LAYERS, MOST_NUMBER, believable
+from gpuctl.errors import GpuctlError
 from gpuctl.model import LayerCache, ModelFacts
 from gpuctl.sizing import TENSOR_TYPES
 
@@ -53,17 +55,28 @@ _FILE_TYPES = {
 #: Looked up a row at a time, on the host. Source: llama-arch.cpp, LLM_TENSOR_LAYER_INPUT.
 _INPUTS = frozenset({"token_embd", "per_layer_token_embd", "token_types", "position_embd"})
 _OUTPUTS = frozenset({"output", "output_norm"})
+#: Every key begins with it. Source: llama-arch.cpp, LLM_ARCH_NAMES: the longest has 16.
+_MOST_LETTERS = 256
 
 
 def facts(file: Gguf, source: str) -> ModelFacts:
-    """Return what a GGUF file says of its model."""
-    keys = Keys(metadata=file.metadata)
+    """
+    Return what a GGUF file says of its model.
+
+    Raises:
+        GpuctlError: it says what no model has.
+    """
+    keys = Keys(metadata=file.metadata, source=source)
+    if len(keys.architecture) > _MOST_LETTERS:
+        raise GpuctlError(
+            f"{source}: general.architecture has {len(keys.architecture)} letters",
+            "download the file again, or look at it with another tool",
+        )
     tied = not any(tensor.name == "output.weight" for tensor in file.tensors)
     inputs = [t for t in file.tensors if t.name.partition(".")[0] in _INPUTS]
     # Where it is the output layer as well, a second copy of it goes to the GPU.
-    kept = [t for t in inputs if not (tied and t.name == "token_embd.weight")]
+    twice = [t for t in inputs if tied and t.name == "token_embd.weight"]
     output = [t for t in file.tensors if t.name.partition(".")[0] in _OUTPUTS]
-    output += [t for t in inputs if t not in kept]
     return ModelFacts(
         source=source,
         format="gguf",
@@ -72,8 +85,8 @@ def facts(file: Gguf, source: str) -> ModelFacts:
         quantization=_quantization(file),
         parameters=sum(tensor.elements for tensor in file.tensors),
         weights_bytes=_bytes(file.tensors),
-        input_bytes=_bytes(kept),
-        output_bytes=_bytes(output),
+        input_bytes=_bytes(inputs) - _bytes(twice),
+        output_bytes=_bytes(output) + _bytes(twice),
         blocks=keys.number("block_count"),
         embedding_length=keys.number("embedding_length"),
         feed_forward_length=max(keys.each("feed_forward_length"), default=None),
@@ -95,6 +108,7 @@ class Keys:
     """The metadata under the architecture's own prefix."""
 
     metadata: Mapping[str, Value]
+    source: str = ""  # the file, for what is wrong in it
 
     @property
     def architecture(self) -> str:
@@ -109,14 +123,21 @@ class Keys:
 
     def number(self, key: str) -> int | None:
         found = self.value(key)
-        return int(found) if isinstance(found, int) else None
+        if isinstance(found, bool) or not isinstance(found, int):
+            return None
+        return self._believable(key, found)
 
     def each(self, key: str) -> tuple[int, ...]:
         """Return one number a layer: a list's own, or the same one for all."""
         found = self.value(key)
         if isinstance(found, tuple):
-            return tuple(int(entry) for entry in found if isinstance(entry, int))
-        return (int(found),) * (self.number("block_count") or 1) if isinstance(found, int) else ()
+            return tuple(self._believable(key, int(e)) for e in found if isinstance(e, int))
+        told = self.number(key)
+        return () if told is None else (told,) * (self.number("block_count") or 1)
+
+    def _believable(self, key: str, found: int) -> int:
+        most = MOST_LAYERS if key == "block_count" else MOST_NUMBER
+        return believable(found, f"{self.architecture}.{key}", self.source, most)
 
 
 def _layers(keys: Keys) -> list[LayerCache]:
@@ -127,10 +148,10 @@ def _layers(keys: Keys) -> list[LayerCache]:
     heads = keys.each("attention.head_count")
     kv_heads = keys.each("attention.head_count_kv") or heads
     windowed, recurrent = _windowed(keys, count), _recurrent(keys, kv_heads, count)
-    first_shared = count - _shared(keys)
+    first_shared, recurrent_bytes = count - _shared(keys), _state_bytes(keys)
     found = []
     for index in range(max(0, count)):
-        state = _state_bytes(keys) if recurrent[index] else 0
+        state = recurrent_bytes if recurrent[index] else 0
         attends = not recurrent[index] or keys.architecture in _BOTH
         if not attends or index >= first_shared or index >= len(kv_heads):
             found.append(LayerCache(layers=1, state_bytes=state))
@@ -174,7 +195,9 @@ def _windowed(keys: Keys, count: int) -> list[bool]:
         return [False] * count
     if isinstance(pattern, tuple):
         return [bool(entry) for entry in pattern[:count]] + [False] * (count - len(pattern))
-    period = pattern if isinstance(pattern, int) else _WINDOW_PATTERN.get(keys.architecture)
+    period = keys.number("attention.sliding_window_pattern")
+    if period is None:
+        period = _WINDOW_PATTERN.get(keys.architecture)
     if period is None:
         return [False] * count
     if period == 0:

@@ -7,23 +7,28 @@ https://huggingface.co/docs/transformers/main_classes/quantization
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpuctl.adapters.model_headers import safetensors
-from gpuctl.errors import GpuctlError
+from gpuctl.adapters.model_headers.defaults import DEFAULTS, PATTERN
+from gpuctl.adapters.model_headers.head import MOST_LAYERS, MOST_NUMBER, believable
 from gpuctl.model import LayerCache, ModelFacts
 
 CONFIG = "config.json"
 
-#: A number of a config is smaller than this, or the file means harm.
-_MOST = 1 << 32
 _DTYPE_BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 _DTYPE_NAMES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 #: layer_types of a config; whatever else it names keeps a state of its own.
-_FULL, _SLIDING = "full_attention", ("sliding_attention", "chunked_attention")
+_FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+#: Other words for a layer that keeps every token. Source: vLLM 0.32, vllm/config/model.py, and for
+#: "attention" the configs of hybrids in transformers 5.19.
+_KEEPS_ALL = frozenset(
+    {"attention", "indexed_attention", "deepseek_sparse_attention", "qwen_sparse_attention"}
+)
 
 
 def facts(directory: Path, *, name: str = "") -> ModelFacts:
@@ -48,8 +53,8 @@ def facts(directory: Path, *, name: str = "") -> ModelFacts:
     return ModelFacts(
         source=str(directory),
         format="safetensors" if weights is not None else "config",
-        architecture=str(config.value("model_type") or ""),
-        name=name or str(config.found.get("_name_or_path") or ""),
+        architecture=config.text("model_type"),
+        name=name or config.text("_name_or_path"),
         quantization=quantization,
         parameters=parameters,
         weights_bytes=weights.bytes if weights is not None else estimated,
@@ -65,6 +70,7 @@ def facts(directory: Path, *, name: str = "") -> ModelFacts:
         expert_length=config.number("moe_intermediate_size") or config.number("intermediate_size"),
         parts=len(weights.files) if weights is not None else 1,
         files=weights.files if weights is not None else (),
+        notes=weights.notes if weights is not None else (),
         quantized_ratio=ratio,
     )
 
@@ -77,18 +83,31 @@ class Config:
     path: Path
 
     def value(self, key: str) -> Any:
-        inner = self.found.get("text_config")
-        if isinstance(inner, dict) and inner.get(key) is not None:
-            return inner[key]
-        return self.found.get(key)
+        """Return what is told, or the model type's own where nothing is: `null` is told too."""
+        told = self._told(key)
+        if told:
+            return next((value for value in told if value is not None), None)
+        return self.defaults.get(key)
+
+    def text(self, key: str) -> str:
+        """Return a name that is told, "" where none is."""
+        return next((value for value in self._told(key) if value and isinstance(value, str)), "")
 
     def number(self, key: str) -> int | None:
         found = self.value(key)
         if isinstance(found, bool) or not isinstance(found, int):
             return None
-        if not 0 <= found < _MOST:
-            raise GpuctlError(f"{self.path}: {key} is {found}", "download the file again")
-        return found
+        most = MOST_LAYERS if key == "num_hidden_layers" else MOST_NUMBER
+        return believable(found, key, self.path, most)
+
+    @property
+    def defaults(self) -> Mapping[str, int]:
+        return DEFAULTS.get(self.text("model_type").removesuffix("_text"), {})
+
+    def _told(self, key: str) -> list[Any]:
+        inner = self.found.get("text_config")
+        levels = (inner, self.found) if isinstance(inner, dict) else (self.found,)
+        return [level[key] for level in levels if key in level]
 
     @property
     def quantized(self) -> Mapping[str, Any]:
@@ -101,7 +120,7 @@ class Config:
 
     @property
     def dtype(self) -> str:
-        return str(self.value("dtype") or self.value("torch_dtype") or "bfloat16")
+        return self.text("dtype") or self.text("torch_dtype") or "bfloat16"
 
     @property
     def experts(self) -> int | None:
@@ -115,43 +134,82 @@ class Config:
 
     @property
     def kv_heads(self) -> int:
-        return self.number("num_key_value_heads") or self.number("num_attention_heads") or 0
+        # Of Falcon's. Source: transformers 5.19, modeling_falcon.py, FalconAttention.
+        if self.value("multi_query") is True and not self.value("new_decoder_architecture"):
+            return 1
+        keys = ("num_key_value_heads", "num_kv_heads", "num_attention_heads")
+        return next((n for n in map(self.number, keys) if n), 0)
+
+    @property
+    def window(self) -> int | None:
+        """The tokens that a layer with a window looks back; `None`: no window is in use."""
+        if self.value("use_sliding_window") is False:
+            return None
+        return self.number("sliding_window") or None
 
 
-def _cache(config: Config) -> Iterable[LayerCache]:
-    """Yield the layers that cache alike."""
-    latent = config.number("kv_lora_rank")
-    kinds = _kinds(config)
-    for kind in dict.fromkeys(kinds):
-        if latent:
-            # One latent of all heads, and the part of the keys that carries the position.
-            rope = config.number("qk_rope_head_dim") or 0
-            yield LayerCache(layers=kinds.count(kind), kv_heads=1, key_length=latent + rope)
-        elif kind == _FULL or kind in _SLIDING:
-            yield LayerCache(
-                layers=kinds.count(kind),
-                kv_heads=config.kv_heads,
-                key_length=config.head_dim,
-                value_length=config.head_dim,
-                window=config.number("sliding_window") if kind in _SLIDING else None,
-            )
-        elif state := _state_bytes(config):
-            yield LayerCache(layers=kinds.count(kind), state_bytes=state)
+def _cache(config: Config) -> Iterator[LayerCache]:
+    """Yield the layers that cache alike as one, in the order in which the first of each comes."""
+    alike: Counter[LayerCache] = Counter()
+    for kind, count in Counter(_kinds(config)).items():
+        if (layer := _layer(config, kind)) is not None:
+            alike[layer] += count
+    for layer, count in alike.items():
+        yield replace(layer, layers=count)
 
 
-def _kinds(config: Config) -> list[str]:
-    """Return what each layer is: its attention is full where nothing else is said."""
-    count = min(config.number("num_hidden_layers") or 0, 1 << 16)
+def _layer(config: Config, kind: str) -> LayerCache | None:
+    """Return what one layer of a kind keeps; `None` where nothing tells."""
+    if latent := config.number("kv_lora_rank"):
+        # One latent of all heads, and the part of the keys that carries the position.
+        rope = config.number("qk_rope_head_dim") or 0
+        return LayerCache(layers=1, kv_heads=1, key_length=latent + rope)
+    heads, length, window = config.kv_heads, config.head_dim, None
+    if kind == _SLIDING:
+        window = config.window
+    elif kind == _CHUNKED:
+        window = config.number("attention_chunk_size") or None
+    elif kind == _FULL or kind in _KEEPS_ALL:
+        # Of Gemma 4's. Source: transformers 5.19, configuration_gemma4.py.
+        length = config.number("global_head_dim") or length
+        if config.value("attention_k_eq_v") is True:
+            heads = config.number("num_global_key_value_heads") or heads
+    else:
+        state = _state_bytes(config)
+        return LayerCache(layers=1, state_bytes=state) if state else None
+    return LayerCache(
+        layers=1, kv_heads=heads, key_length=length, value_length=length, window=window
+    )
+
+
+def _kinds(config: Config) -> Sequence[str]:
+    """Return what each layer is that has a cache of its own, in order."""
+    count = config.number("num_hidden_layers") or 0
     told = config.value("layer_types")
     if isinstance(told, list) and len(told) == count:
-        return [str(kind) for kind in told]
-    sliding = config.number("sliding_window") and config.value("use_sliding_window") is not False
-    period = config.number("sliding_window_pattern")
-    if sliding and period:
-        return [_FULL if (i + 1) % period == 0 else _SLIDING[0] for i in range(count)]
-    if sliding and config.value("model_type") in ("mistral", "phi3"):
-        return [_SLIDING[0]] * count
-    return [_FULL] * count
+        kinds = [kind if isinstance(kind, str) else "" for kind in told]
+    else:
+        kinds = _untold(config, count)
+    # The last ones use the cache of an earlier one.
+    return kinds[: max(0, count - (config.number("num_kv_shared_layers") or 0))]
+
+
+def _untold(config: Config, count: int) -> list[str]:
+    """Return what the layers are where only their model's type and a window or a pattern tell."""
+    if interval := config.number("no_rope_layer_interval"):
+        told = config.value("no_rope_layers")
+        if isinstance(told, list) and len(told) == count:
+            return [_CHUNKED if entry else _FULL for entry in told]
+        return [_FULL if (i + 1) % interval == 0 else _CHUNKED for i in range(count)]
+    if config.window is None:
+        return [_FULL] * count
+    if "max_window_layers" in config.defaults:
+        first = config.number("max_window_layers") or 0
+        return [_SLIDING if i >= first else _FULL for i in range(count)]
+    period = config.number(PATTERN)
+    if period is None:
+        return [_FULL] * count
+    return [_FULL if period and (i + 1) % period == 0 else _SLIDING for i in range(count)]
 
 
 def _state_bytes(config: Config) -> int:

@@ -24,7 +24,7 @@ _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 #: More than any file has: what claims more is damaged, or means harm.
 _MOST_PAIRS = 1 << 16
-_MOST_TENSORS = 1 << 18
+_MOST_TENSORS = 1 << 16
 _MOST_ENTRIES = 1 << 24  # of an array
 _MOST_TEXT = 1 << 24  # bytes of one string
 _MOST_NAME = 1 << 12
@@ -35,6 +35,9 @@ _MOST_PARTS = 1024
 _MOST_ALIGNMENT = 1 << 20
 #: Longer arrays are vocabularies; those with an entry a layer are kept.
 _KEPT_ENTRIES = 4096
+_ENTRY_BYTES = 64  # what one takes in memory
+#: Longer texts are tokenizers, of which nothing but their presence is told.
+_KEPT_TEXT = 1 << 16
 
 #: Value types by number. Source: enum gguf_metadata_value_type.
 _NUMBERS = {
@@ -45,7 +48,7 @@ _TEXT, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
-    """An array of which only the length was taken."""
+    """An array or a long text of which only the length was taken."""
 
     count: int
 
@@ -137,7 +140,7 @@ def _head(head: Head) -> tuple[dict[str, Value], list[Tensor]]:
     pairs = head.count("Q", "metadata pairs", _MOST_PAIRS)
     metadata: dict[str, Value] = {}
     for _ in range(pairs):
-        name = _text(head, _MOST_NAME)
+        name = _name(head)
         metadata[name] = _value(head, int(head.number("I")), depth=0)
     return metadata, [_tensor(head) for _ in range(tensors)]
 
@@ -146,7 +149,11 @@ def _value(head: Head, kind: int, depth: int) -> Value:
     if kind in _NUMBERS:
         return head.number(_NUMBERS[kind])
     if kind == _TEXT:
-        return _text(head, _MOST_TEXT)
+        size = head.count("Q", "bytes of a string", _MOST_TEXT)
+        if size <= _KEPT_TEXT:
+            return _kept(head, size)
+        head.skip(size)
+        return PassedOver(count=size)
     if kind != _ARRAY:
         raise head.broken(f"value type {kind} is not known")
     if depth >= _MOST_DEPTH:
@@ -154,23 +161,28 @@ def _value(head: Head, kind: int, depth: int) -> Value:
     inner = int(head.number("I"))
     count = head.count("Q", "entries of an array", _MOST_ENTRIES)
     if count <= _KEPT_ENTRIES:
+        head.keep(count * _ENTRY_BYTES)
         return tuple(_value(head, inner, depth + 1) for _ in range(count))
     if inner in _NUMBERS:
         head.skip(count * struct.calcsize(f"<{_NUMBERS[inner]}"))
     elif inner == _TEXT:
-        for _ in range(count):
-            head.skip(head.count("Q", "bytes of a string", _MOST_TEXT))
+        head.skip_strings(count, _MOST_TEXT)
     else:
         raise head.broken(f"{count} entries of type {inner}")
     return PassedOver(count=count)
 
 
-def _text(head: Head, most: int) -> str:
-    return head.take(head.count("Q", "bytes of a string", most)).decode("utf-8", "replace")
+def _name(head: Head) -> str:
+    return _kept(head, head.count("Q", "bytes of a string", _MOST_NAME))
+
+
+def _kept(head: Head, size: int) -> str:
+    head.keep(size)
+    return head.take(size).decode("utf-8", "replace")
 
 
 def _tensor(head: Head) -> Tensor:
-    name = _text(head, _MOST_NAME)
+    name = _name(head)
     dimensions = head.count("I", f"dimensions of {name}", _MOST_DIMENSIONS)
     shape = tuple(head.count("Q", f"rows of {name}", _MOST_ELEMENTS) for _ in range(dimensions))
     if math.prod(shape) > _MOST_ELEMENTS:

@@ -7,6 +7,7 @@ Source: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _MOST_PARTS = 1024
 class Weights:
     bytes: int
     files: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what the index says and the files do not
 
 
 def of_directory(directory: Path) -> Weights | None:
@@ -49,13 +51,13 @@ def of_file(path: Path) -> Weights:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            ends = list(_ends(Head(file, path)))
+            head = Head(file, path)
+            total = max(_ends(head), default=0)
     except OSError as error:
         raise GpuctlError(f"{path}: {error.strerror}", "see who may read it") from error
-    total = max(ends, default=0)
-    if total > size:
+    if head.at + total > size:
         raise GpuctlError(
-            f"{path}: it ends at byte {size}, and its tensors go on for {total}",
+            f"{path}: it ends at byte {size}, and its tensors go on up to {head.at + total}",
             "the download was cut off: fetch it again",
         )
     return Weights(bytes=total, files=(str(path),))
@@ -102,18 +104,30 @@ def _indexed(directory: Path) -> Weights:
     named = document.get("weight_map")
     if not isinstance(named, dict):
         raise GpuctlError(f"{index}: it has no weight_map", "download the file again")
-    # A name may not lead out of the directory.
-    names = sorted({name for name in named.values() if isinstance(name, str) and "/" not in name})
+    if strange := [name for name, part in named.items() if not isinstance(part, str)]:
+        raise GpuctlError(f"{index}: weight_map has no file for {strange[0]}", "download it again")
+    names = sorted(set(named.values()))
     if len(names) > _MOST_PARTS:
         raise GpuctlError(f"{index}: {len(names)} parts", "look at the file")
-    files = [directory / name for name in names]
-    if missing := [file for file in files if not file.exists()]:
+    here = _names(directory)
+    if missing := [name for name in names if name not in here]:
         raise NotFound(
-            f"{directory}: {len(missing)} of its {len(files)} parts are missing: {missing[0].name}",
+            f"{directory}: {len(missing)} of its {len(names)} parts are missing: {missing[0]}",
             "download all of them",
         )
-    told = document.get("metadata")
-    total = told.get("total_size") if isinstance(told, dict) else None
-    if not isinstance(total, int) or total <= 0:
-        total = sum(of_file(file).bytes for file in files)
-    return Weights(bytes=total, files=tuple(map(str, files)))
+    parts = [of_file(directory / name) for name in names]
+    total = sum(part.bytes for part in parts)
+    metadata = document.get("metadata")
+    told = metadata.get("total_size") if isinstance(metadata, dict) else None
+    notes: tuple[str, ...] = ()
+    if isinstance(told, int | float) and told != total:
+        notes = (f"{index}: metadata.total_size is {told}, and its parts hold {total} bytes",)
+    return Weights(bytes=total, files=tuple(f for part in parts for f in part.files), notes=notes)
+
+
+def _names(directory: Path) -> frozenset[str]:
+    """Return what is in a directory: a name that is looked up there does not lead out of it."""
+    try:
+        return frozenset(os.listdir(directory))
+    except OSError as error:
+        raise GpuctlError(f"{directory}: {error.strerror}", "see who may read it") from error
