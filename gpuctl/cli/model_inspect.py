@@ -98,6 +98,8 @@ def _inspected(session: Session, path: Path, wish: Wish) -> Inspection:
 
     about = description.read(path)
     facts, engines, inventory = about.facts, load_engines(), _inventory(session)
+    for note in facts.notes:
+        session.say(f"warning: {note}")
     return {
         "path": str(path),
         "name": facts.name or path.name,

@@ -178,6 +178,18 @@ def test_a_config_alone_tells_little(inside: Callable[..., Done], place: Path) -
     assert done.err.endswith("its files do not tell what it needs\n")
 
 
+def test_an_index_that_is_wrong_is_said(inside: Callable[..., Done], place: Path) -> None:
+    """What its parts hold is believed, and the total that differs is named to the reader."""
+    index = place / "m" / "model.safetensors.index.json"
+    (place / "m").mkdir()
+    (place / "m" / "config.json").write_text("{}")
+    index.write_text(json.dumps({"metadata": {"total_size": 7}, "weight_map": {"a": "p"}}))
+    (index.parent / "p").write_bytes(b"\x02" + bytes(7) + b"{}")
+    done = inside("--simulate", "cpu", "models", "inspect", str(index.parent))
+    said = " ".join(done.err.split())
+    assert f"warning: {index}: metadata.total_size is 7, and its parts hold 0 bytes" in said
+
+
 def test_a_driver_that_does_not_answer_hides_no_model(
     inside: Callable[..., Done], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,11 @@ def test_a_claim_without_headers(facts: ModelFacts, context: int | None) -> None
     assert "is not here" in vram.notes[1]
 
 
+def test_what_its_files_say_and_do_not_hold() -> None:
+    """A note of the headers stands beside the sum."""
+    assert "the index is wrong" in found(replace(LLAMA, notes=("the index is wrong",))).notes
+
+
 def test_two_claims_on_one_card_before_their_models_are_here() -> None:
     """They are refused before anything is fetched."""
     two = tuple(asked(name=name, port=port, gpus=((0,),)) for name, port in (("a", 1), ("b", 2)))

@@ -160,6 +160,7 @@ def _per_token(request: int, run: _Run) -> str:
 
 def _notes(workload: Workload, facts: ModelFacts, run: _Run) -> Iterator[str]:
     yield _taken(run)
+    yield from facts.notes
     if told := surprise(facts):
         yield told
 
