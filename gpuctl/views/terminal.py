@@ -31,6 +31,7 @@ def whole(status: Status, *, alive: bool, now: float) -> Group:
     if status["conditions"]:
         names = tables.gpu_names(status)
         parts += [Text(), tables.conditions(status["conditions"], names, now)]
+        parts.append(Text("`gpuctl why SUBJECT` says what led to it, and what to do", style="dim"))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in status["warnings"]]
     return Group(*parts)
 

@@ -25,6 +25,7 @@ gpu  name             state     vram     of  used  busy   temp  power  throttled
 condition    subject  state     reason         for
 gpu_missing  gpu 2    failed    gpu_lost       5 m
 restarts     chat-2   degraded  many_restarts  1 m
+`gpuctl why SUBJECT` says what led to it, and what to do
 warning: host RAM: limits add up to 16 GiB of 15 GiB"""
 
 
