@@ -9,7 +9,8 @@ The daemon records these before it decides, and plans anew. For each replica the
  3. it is elsewhere, and its own GPUs are well again → there
  4. it is well where it is → it stays; but where nothing of it runs, its workload may, and the
     driver has let nothing new use a GPU for a minute → the CPU
- 5. enough GPUs of the reserve are well and have room, and the driver works → there, as a whole
+ 5. enough GPUs of the reserve are read as well and have room, and the driver works → there, as a
+    whole; what has lost its GPU at once goes to those that were well when they were last read
  6. its workload may, and nothing of it runs or its GPU has failed → the CPU
  7. it stays, and waits
 
@@ -135,7 +136,8 @@ class _Moves:
         """Rungs 5 and 6, for a replica on GPUs that are *here* unfit, or on the CPU."""
         failed = [uuid for uuid in here if uuid in self.failed]
         reason = next((here[uuid] for uuid in (*failed, *here)), "gpu_free")
-        wished = wish(replica, workload)
+        pressing = bool(self.urgent.keys() & failed)
+        wished = wish(replica, workload, pressing=pressing)
         place = None if self.driver is not None else self.room.find(wished)
         if place is None and replica.moved is not None and replica.moved.reason == "failover_cpu":
             # It stays where an operator had it go, and no more because of that.
@@ -149,7 +151,7 @@ class _Moves:
             place = ()
         self.room.put(wished, place)
         yield from self._cordon(failed)
-        yield self._moved(replica, place, reason, voluntary=not self.urgent.keys() & failed)
+        yield self._moved(replica, place, reason, voluntary=not pressing)
 
     def _scaled(self, workload: WorkloadPlan) -> Iterator[Event]:
         """Give what `scale` asks for a place, as far as there is one."""
@@ -165,8 +167,7 @@ class _Moves:
 
     def _homely(self, replica: Replica) -> bool:
         """True when its own GPUs are read as well, and nothing speaks against them."""
-        read = "gpus" not in self.now.errors
-        return read and all(self.room.well(gpu.uuid) for gpu in replica.home)
+        return all(self.room.well(gpu.uuid) for gpu in replica.home)
 
     def _unfit(self, replica: Replica) -> dict[str, str]:
         """Return which of its GPUs it cannot stay on, and why."""

@@ -199,6 +199,10 @@ def _added(workload: WorkloadPlan, at: Present) -> list[Event]:
 
 
 def _full(wished: Wish, free: Room, at: Present) -> tuple[str, str]:
+    unread = at.now.errors.get("gpus")
+    if unread is not None:
+        what = f"no room for {wished.name}: the GPUs cannot be read ({unread.message})"
+        return what, "`gpuctl doctor` shows what is wrong with the driver"
     needs = "" if wished.need_bytes is None else f" with {wished.need_bytes / 2**30:.1f} GiB free"
     gpus = "one GPU" if wished.gpus == 1 else f"{wished.gpus} GPUs"
     hint = "`gpuctl gpus` shows what is on each; `gpuctl uncordon` gives one back"

@@ -27,6 +27,8 @@ class Wish:
     need_bytes: int | None  # of each
     home: tuple[GpuIdentity, ...] = ()
     spare: bool = False  # it may have GPUs that the profile uses for nothing
+    #: It cannot stay where it is: a GPU that was well when NVML last answered will do.
+    pressing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class _Tenant:
     home: frozenset[str]
 
 
-def wish(replica: Replica, workload: WorkloadPlan) -> Wish:
+def wish(replica: Replica, workload: WorkloadPlan, *, pressing: bool = False) -> Wish:
     """Return what a replica needs to move: as many GPUs as it has where it belongs."""
     return Wish(
         name=replica.name,
@@ -54,6 +56,7 @@ def wish(replica: Replica, workload: WorkloadPlan) -> Wish:
         need_bytes=replica.gpu_need_bytes,
         home=replica.home,
         spare=not replica.home,
+        pressing=pressing,
     )
 
 
@@ -115,7 +118,10 @@ class Room:
             self._planned[uuid][wished.name] = tenant
 
     def well(self, uuid: str) -> bool:
-        """True when it was last read as well, and nothing bars it."""
+        """True when it is read as well now, and nothing bars it."""
+        return "gpus" not in self._now.errors and self._was_well(uuid)
+
+    def _was_well(self, uuid: str) -> bool:
         reading = self._now.gpus.get(uuid)
         return uuid not in self._barred and reading is not None and reading.state == "ok"
 
@@ -131,7 +137,7 @@ class Room:
         return sorted((g for g in self._plan.gpus if g.uuid not in taken), key=lambda g: g.index)
 
     def _fits(self, gpu: GpuIdentity, wished: Wish) -> bool:
-        if not self.well(gpu.uuid):
+        if not (self._was_well(gpu.uuid) if wished.pressing else self.well(gpu.uuid)):
             return False
         there = {**self._planned[gpu.uuid], **self._running[gpu.uuid]}
         others = [tenant for name, tenant in there.items() if name != wished.name]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gpuctl.model import GpuHealth
+import pytest
+
+from gpuctl.model import GpuHealth, Xid
 from tests.fakes import busy
 from tests.moving import Rack
 
@@ -175,4 +177,49 @@ def test_without_a_driver_no_card_of_the_reserve_is_any_better() -> None:
     assert rack.places() == {"chat-0": ()}
     rack.fakes.gpus.broken = ""
     rack.pass_(12)
+    assert rack.places() == {"chat-0": (1,)}
+
+
+UNREAD = [
+    pytest.param("NVML: no answer for 40 s", id="hung"),
+    pytest.param("NVML: no permission", id="no-permission"),
+]
+
+
+@pytest.mark.parametrize("words", UNREAD)
+def test_nothing_that_serves_moves_to_a_card_that_cannot_be_read(words: str) -> None:
+    """It goes on where it is, and moves when the reserve is read as well again."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.fakes.gpus.broken = words
+    rack.pass_(2)
+    rack.ask("cordon", "0")
+    rack.pass_(12)
+    assert (rack.places(), rack.actions()) == ({"chat-0": (0,)}, ["start"])
+    assert rack.condition("chat-0")["evidence"] == {
+        "gpu": "GPU-0", "because": "gpu_cordoned", "runs": True, "unread": words,
+    }  # fmt: skip
+    rack.fakes.gpus.broken = ""
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (1,)}
+
+
+def test_what_scale_asked_for_waits_for_a_card_that_can_be_read() -> None:
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(6)
+    rack.ask("cordon", "1")
+    rack.fakes.gpus.broken = "NVML: no answer for 40 s"
+    rack.pass_(6)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+
+
+def test_what_has_lost_its_card_goes_where_it_was_well_last() -> None:
+    """Xid 79 silences NVML for a while: nothing that serves is put at risk by not waiting."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
+    at, boot_seconds = rack.fakes.clock.now(), rack.fakes.clock.boot_seconds()
+    lost = Xid(number=79, gpu="GPU-0", source="kernel", at=at, boot_seconds=boot_seconds)
+    rack.fakes.kernel_log.told = (lost,)
+    rack.fakes.gpus.broken = "NVML: not asked since Xid 79 of GPU-0"
+    rack.pass_(12)
+    assert rack.tale("moved", "cordoned") == ["cordoned xid_79", "moved xid_79"]
     assert rack.places() == {"chat-0": (1,)}

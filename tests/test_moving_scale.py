@@ -11,6 +11,7 @@ import pytest
 from gpuctl.errors import GpuctlError, NotFound, PlanRefused, UsageError
 from gpuctl.model import Assignments, Event, Plan
 from gpuctl.moving import NoRoom
+from tests import make
 from tests.moving_bench import CHAT, OTHER, ask, intent, present, refused, scaled
 
 
@@ -202,3 +203,14 @@ def test_what_is_wrong_with_several_counts_is_told_at_once(counts: Any, expected
         ask("scale", at=present(replace(CHAT, max_gpus=2), OTHER), counts=counts)
     error = caught.value
     assert (type(error), error.message, error.hint, error.exit_code) == expected
+
+
+def test_no_place_is_chosen_among_gpus_that_cannot_be_read() -> None:
+    """Whoever asks is told why, and nothing is recorded."""
+    at = present()
+    unread = make.snapshot(gpus=at.now.gpus.values(), errors={"gpus": "NVML: no answer for 40 s"})
+    assert refused("scale", at=replace(at, now=unread), counts={"chat": 2}) == (
+        NoRoom,
+        "no room for chat-1: the GPUs cannot be read (NVML: no answer for 40 s)",
+        "`gpuctl doctor` shows what is wrong with the driver",
+    )

@@ -71,6 +71,8 @@ def _replica(scene: Scene, replica: Replica, barred: Mapping[str, str]) -> Itera
         container = scene.now.own(replica.name)
         runs = container is not None and container.state in _ALIVE
         told: dict[str, Json] = {"gpu": bad[0], "because": barred[bad[0]], "runs": runs}
+        if "gpus" in scene.now.errors:
+            told["unread"] = scene.now.errors["gpus"].message
         yield _verdict(replica.name, "degraded" if runs else "failed", "no_gpu_left", told)
         return
     if replica.moved is None or replica.surplus:

@@ -142,8 +142,11 @@ def _followed(
 
 
 def _tell_stuck(session: Session, status: Status, names: Collection[str]) -> None:
-    for name in sorted(_subjects(status, "no_gpu_left") & set(names)):
-        session.say(f"{name}: goes on there, as no other GPU is left for it")
+    for one in sorted(status["conditions"], key=lambda one: one["subject"]):
+        if one["reason"] == "no_gpu_left" and one["subject"] in names:
+            unread = one["evidence"].get("unread")
+            why = f"the GPUs cannot be read ({unread})" if unread else "no other GPU is left for it"
+            session.say(f"{one['subject']}: goes on there, as {why}")
 
 
 def _counts(written: Iterable[str]) -> dict[str, int]:
