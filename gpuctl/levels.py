@@ -1,8 +1,15 @@
-"""A reading's place on a ladder of levels, each left only a margin below where it begins. PURE."""
+"""
+A reading's place on a ladder of levels, or on one side of a limit, left only by a margin. PURE.
+
+A reading that moves about at an edge would otherwise change what is told of it each time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+#: What went beyond a limit is so until it is such a share of the limit on the other side.
+MARGIN_RATIO = 0.1
 
 
 def level(
@@ -25,3 +32,13 @@ def level(
         if value >= begins - (margin if rank <= held else 0.0):
             reached = name
     return reached
+
+
+def above(value: float, limit: float, *, before: bool) -> bool:
+    """Return whether a value is above its limit, or not yet well below it if it was *before*."""
+    return value > limit - (MARGIN_RATIO * limit if before else 0.0)
+
+
+def below(value: float, limit: float, *, before: bool) -> bool:
+    """Return whether a value is below its limit, or not yet well above it if it was *before*."""
+    return value < limit + (MARGIN_RATIO * limit if before else 0.0)

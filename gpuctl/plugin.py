@@ -130,6 +130,11 @@ class Scene:
         found = (self.now.gpus.get(gpu.uuid) for gpu in self.plan.gpus)
         return tuple(gpu for gpu in found if gpu is not None and gpu.state == "ok")
 
+    def said(self, check: str, subject: str) -> str:
+        """Return the reason that a check gave on the last tick, "" where all was well."""
+        before = self.before.get((check, subject))
+        return before.verdict.reason if before is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:

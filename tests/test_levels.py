@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.levels import level
+from gpuctl.levels import above, below, level
 
 LADDER = (("low", 0.0), ("mid", 50.0), ("high", 80.0))
 
@@ -30,3 +30,21 @@ LADDER = (("low", 0.0), ("mid", 50.0), ("high", 80.0))
 def test_level(value: float, before: str, reached: str) -> None:
     """A level is entered where it begins, and left only the margin below that."""
     assert level(value, LADDER, before=before, margin=3.0) == reached
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "is_above", "is_below"),
+    [
+        pytest.param(50.0, False, False, False, id="at its limit"),
+        pytest.param(50.1, False, True, False, id="above it"),
+        pytest.param(49.9, False, False, True, id="below it"),
+        pytest.param(45.1, True, True, True, id="within a tenth below"),
+        pytest.param(45.0, True, False, True, id="a tenth below"),
+        pytest.param(54.9, True, True, True, id="within a tenth above"),
+        pytest.param(55.0, True, True, False, id="a tenth above"),
+    ],
+)
+def test_limits(value: float, before: bool, is_above: bool, is_below: bool) -> None:
+    """Once beyond its limit of 50 a value is so until it is a tenth on the other side."""
+    assert above(value, 50.0, before=before) is is_above
+    assert below(value, 50.0, before=before) is is_below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpuctl.levels import above, below
 from gpuctl.model import HostReading, Verdict, WatchdogSettings
 from gpuctl.plugin import Check, Scene
 
@@ -13,7 +14,8 @@ def run(scene: Scene) -> Iterable[Verdict]:
     host = scene.now.host
     if host.memory_total_bytes is None or "host" in scene.now.errors:
         return
-    reason = _judge(host, host.memory_total_bytes, scene.plan.watchdog)
+    said = scene.said(CHECK.name, "host")
+    reason = _judge(host, host.memory_total_bytes, scene.plan.watchdog, said)
     yield Verdict(
         check="host_memory",
         subject="host",
@@ -29,13 +31,16 @@ def run(scene: Scene) -> Iterable[Verdict]:
     )
 
 
-def _judge(host: HostReading, total: int, settings: WatchdogSettings) -> str:
+def _judge(host: HostReading, total: int, settings: WatchdogSettings, said: str) -> str:
     available, swapped = host.memory_available_bytes, _swap_used_bytes(host)
-    if available is not None and available < settings.host_memory_ratio * total:
+    least = settings.host_memory_ratio * total
+    if available is not None and below(available, least, before=said == "memory_low"):
         return "memory_low"
-    if (host.memory_stall_ratio or 0.0) > settings.memory_stall_ratio:
+    stalled = host.memory_stall_ratio or 0.0
+    if above(stalled, settings.memory_stall_ratio, before=said == "memory_stalls"):
         return "memory_stalls"
-    if swapped is not None and swapped > settings.host_swap_ratio * (host.swap_total_bytes or 0):
+    most = settings.host_swap_ratio * (host.swap_total_bytes or 0)
+    if swapped is not None and above(swapped, most, before=said == "swap_in_use"):
         return "swap_in_use"
     return ""
 

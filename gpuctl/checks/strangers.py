@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpuctl.levels import above
 from gpuctl.model import GpuProcess, GpuReading, Json, Replica, Verdict
 from gpuctl.plugin import Check, Scene
 
@@ -32,7 +33,7 @@ def run(scene: Scene) -> Iterable[Verdict]:
             before = scene.before.get((CHECK.name, gpu.uuid))
             yield from [before.verdict] if before is not None else []
             continue
-        strangers = [each for each in gpu.processes if each.container not in ours]
+        strangers = [p for p in gpu.processes if p.container not in ours and p.pid not in ours]
         yield _judge(gpu, replicas, strangers, scene)
 
 
@@ -43,11 +44,17 @@ def _outdated(scene: Scene) -> bool:
     return read is None or read < acted
 
 
-def _ours(scene: Scene) -> set[str]:
-    """Return the ids of all containers of replicas, also of those that have just ended."""
-    found = {container.id for container in scene.now.owned.values()}
-    found |= {container.id for there in scene.now.aside.values() for container in there}
-    return found | {known.container for known in scene.history.replicas.values()}
+def _ours(scene: Scene) -> set[str | int | None]:
+    """
+    Return the ids of all containers of replicas, also of those that have just ended, and the pids.
+
+    Where a process's cgroup cannot be read, its pid is all that tells whose it is.
+    """
+    aside = (container for there in scene.now.aside.values() for container in there)
+    found: set[str | int | None] = {known.container for known in scene.history.replicas.values()}
+    for container in (*scene.now.owned.values(), *aside):
+        found |= {container.id, container.pid}
+    return found - {None}
 
 
 def _judge(
@@ -56,10 +63,12 @@ def _judge(
     held = sum(each.used_bytes or 0 for each in strangers)
     planned = sum((r.vram_bytes or 0) // len(r.gpus) for r in replicas)
     total = gpu.memory_total_bytes
+    said, limit = scene.said(CHECK.name, gpu.uuid), scene.plan.watchdog.stranger_vram_bytes
+    unfit = said == "vram_does_not_fit"
     reason = ""
-    if total is not None and held and planned and planned + held > total:
+    if total is not None and held and planned and above(held, total - planned, before=unfit):
         reason = "vram_does_not_fit"
-    elif held > scene.plan.watchdog.stranger_vram_bytes:
+    elif above(held, limit, before=said == "vram_held_by_others"):
         reason = "vram_held_by_others"
     largest = sorted(strangers, key=lambda each: -(each.used_bytes or 0))
     return Verdict(
