@@ -24,6 +24,10 @@ DRIVERS = {12: (525, 60, 13), 13: (580,)}
 #: Architectures" (Maxwell, Pascal and Volta removed).
 CUDA_13_CAPABILITY = (7, 5)
 
+#: The last minor version that there will be, of a major version that is closed.
+#: Source: https://developer.nvidia.com/cuda-toolkit-archive
+_LAST_MINOR = {12: 9}
+
 #: A driver from here on runs images of every CUDA there is, so an unknown one is no matter.
 _NEWEST_DRIVER = DRIVERS[13]
 
@@ -49,7 +53,8 @@ class Build:
 class Instead:
     """What an engine has to offer where its image does not fit."""
 
-    cuda_12: str  # its image for drivers before 580
+    cuda_12: str  # its image for drivers before 580 ...
+    minor: int | None = None  # ... and which CUDA 12 that brings
     #: Whether the image holds no code for such a card, so that the driver compiles it.
     jit: Callable[[cards.Capability], bool] = lambda _: False
     #: Whether the image brings NVIDIA's libraries for older drivers, and is told to use them.
@@ -81,7 +86,8 @@ def unfit(image: str, build: Build | None, slot: Slot, instead: Instead) -> Iter
         yield from _other_platform(image, build, instead)
     else:
         yield from _driver(image, build, slot, instead)
-        yield from _cards(image, build, slot, instead)
+        # Of equal cards it is said once.
+        yield from dict.fromkeys(_cards(image, build, slot, instead))
 
 
 def _untold(image: str, slot: Slot) -> Iterator[Unfit]:
@@ -120,23 +126,46 @@ def _driver(image: str, build: Build, slot: Slot, instead: Instead) -> Iterator[
         f"{image} brings CUDA {build.major}, which needs driver {cards.written(least)} or newer,"
         f" and this host has {slot.driver_version}"
     )
-    update = f"update the driver to {cards.written(least)} or newer"
-    other = f'use image = "{instead.cuda_12}", which brings CUDA 12, or {update}'
-    oldest = DRIVERS[12]
-    yield Unfit(key="image", what=what, hint=other if driver >= oldest != least else update)
+    update = _newer(least)
+    other = f"{_brings_12(instead)}, or {update}"
+    usable = build.major != 12 and not _lacking(slot, instead)
+    yield Unfit(key="image", what=what, hint=other if usable else update)
 
 
 def _cards(image: str, build: Build, slot: Slot, instead: Instead) -> Iterator[Unfit]:
     for gpu in slot.gpus:
         found = cards.capability(gpu)
         if build.major == 13 and found is not None and found < CUDA_13_CAPABILITY:
+            lacking = _lacking(slot, instead)
             yield Unfit(
                 key="image",
                 what=f"{image} brings CUDA 13, which has dropped {cards.shown(gpu)}",
-                hint=f'use image = "{instead.cuda_12}", which brings CUDA 12',
+                hint=f"{_brings_12(instead)}, and {lacking}" if lacking else _brings_12(instead),
             )
             return
         yield from _older_cuda(image, build, slot, instead, gpu)
+
+
+def _brings_12(instead: Instead) -> str:
+    return f'use image = "{instead.cuda_12}", which brings CUDA 12'
+
+
+def _newer(driver: tuple[int, ...]) -> str:
+    return f"update the driver to {cards.written(driver)} or newer"
+
+
+def _lacking(slot: Slot, instead: Instead) -> str:
+    """Return what the image for CUDA 12 lacks on this host, "" where it runs."""
+    driver = numbers(slot.driver_version or "")
+    if driver and driver < DRIVERS[12]:
+        return _newer(DRIVERS[12])
+    build = Build(platform="cuda", major=12, minor=instead.minor)
+    found = (
+        unfit
+        for gpu in slot.gpus
+        for unfit in _older_cuda(instead.cuda_12, build, slot, instead, gpu)
+    )
+    return next((unfit.hint for unfit in found if not unfit.warning), "")
 
 
 def _older_cuda(
@@ -152,9 +181,12 @@ def _older_cuda(
     docker.io/nvidia/cuda.
     """
     served, wanted = slot.cuda_version, build.cuda
-    if served is None or wanted is None or served >= wanted or served[0] != wanted[0]:
+    if served is None or served[0] != build.major or not cards.is_consumer(gpu):
         return
-    if not cards.is_consumer(gpu):
+    if wanted is None:
+        yield from _open_minor(image, served, gpu)
+        return
+    if served >= wanted:
         return
     found = cards.capability(gpu)
     newer = f"update the driver to one that serves CUDA {cards.written(wanted)}"
@@ -166,3 +198,13 @@ def _older_cuda(
     else:
         what = f"{image} asks for CUDA {cards.written(wanted)} on {cards.shown(gpu)}, and {has}"
         yield Unfit(key="image", what=what, hint=newer)
+
+
+def _open_minor(image: str, served: tuple[int, int], gpu: GpuIdentity) -> Iterator[Unfit]:
+    """Yield a warning, unless the driver serves all there is of this major version."""
+    major, minor = served
+    if minor >= _LAST_MINOR.get(major, minor + 1):
+        return
+    what = f"the name {image} does not tell which CUDA {major} is in it: whether it runs on"
+    what += f" {cards.shown(gpu)}, which this driver serves up to {cards.written(served)},"
+    yield Unfit(key="image", what=f"{what} was not checked", hint="", warning=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gpuctl.cuda import Build, Instead
 from gpuctl.model import GpuIdentity
 from gpuctl.plugin import Slot, Unfit
 
-INSTEAD = Instead(cuda_12="project/image:12", jit=lambda capability: capability < (8, 6))
+INSTEAD = Instead(cuda_12="project/image:12", minor=8, jit=lambda capability: capability < (8, 6))
 
 P106 = GpuIdentity(index=0, uuid="GPU-0", name="NVIDIA P106-100", compute_capability=(6, 1))
 V100 = GpuIdentity(index=0, uuid="GPU-0", name="Tesla V100", compute_capability=(7, 0))
@@ -36,8 +37,7 @@ def slot(
 
 
 def unfit(build: Build | None, where: Slot, **changes: Any) -> list[Unfit]:
-    instead = Instead(cuda_12=INSTEAD.cuda_12, jit=INSTEAD.jit, **changes)
-    return list(cuda.unfit("project/image", build, where, instead))
+    return list(cuda.unfit("project/image", build, where, replace(INSTEAD, **changes)))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,11 @@ def unfit(build: Build | None, where: Slot, **changes: Any) -> list[Unfit]:
         pytest.param(CUDA_12, slot(P106, "570.86.15", (12, 8)), id="12.8 compiled by 12.8"),
         pytest.param(CUDA_12, slot(P106, "580.95.05", (13, 0)), id="12.8 compiled by 13"),
         pytest.param(CUDA_12, slot(GAMES, "570.86.15", (12, 8)), id="12.8 on GeForce with 12.8"),
-        pytest.param(CUDA_12_OPEN, slot(P106, "535.183.01", (12, 2)), id="12 of unknown minor"),
+        pytest.param(
+            CUDA_12_OPEN, slot(A6000, "535.183.01", (12, 2)), id="12 of any minor, lifted"
+        ),
+        pytest.param(CUDA_12_OPEN, slot(GAMES, "575.57.08", (12, 9)), id="12 of any minor on 12.9"),
+        pytest.param(CUDA_12_OPEN, slot(GAMES, "580.95.05", (13, 0)), id="12 of any minor on 13"),
         pytest.param(CUDA_12, slot(UNKNOWN, "535.183.01", (12, 2)), id="a card that is not known"),
         pytest.param(CUDA_13, slot(T4, "580.65.06", (13, 0)), id="13 on Turing"),
         pytest.param(CUDA_13, slot(A6000, "590.10", (13, 1)), id="13 on a newer driver"),
@@ -151,6 +155,84 @@ def test_refused(build: Build, where: Slot, what: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpu", "driver", "served", "minor", "hints"),
+    [
+        pytest.param(
+            GAMES, "535.183.01", (12, 2), 8, ["update the driver to 580 or newer"], id="GeForce"
+        ),
+        pytest.param(
+            GAMES,
+            "570.86.15",
+            (12, 8),
+            8,
+            [f"{OTHER}, or update the driver to 580 or newer"],
+            id="GeForce on a driver that serves it",
+        ),
+        pytest.param(
+            GAMES,
+            "535.183.01",
+            (12, 2),
+            None,
+            [f"{OTHER}, or update the driver to 580 or newer"],
+            id="GeForce, and nobody knows which 12 that is",
+        ),
+        pytest.param(
+            P106,
+            "535.183.01",
+            (12, 2),
+            8,
+            [
+                "update the driver to 580 or newer",
+                f"{OTHER}, and update the driver to one that serves CUDA 12.8",
+            ],
+            id="Pascal, which needs both",
+        ),
+        pytest.param(
+            V100,
+            "525.60.12",
+            (12, 0),
+            8,
+            [
+                "update the driver to 580 or newer",
+                f"{OTHER}, and update the driver to 525.60.13 or newer",
+            ],
+            id="Volta on a driver too old for either",
+        ),
+    ],
+)
+def test_what_is_named_instead_of_cuda_13_runs(
+    gpu: GpuIdentity, driver: str, served: tuple[int, int], minor: int | None, hints: list[str]
+) -> None:
+    """An image that would be refused there as well is named with what it needs, or not at all."""
+    assert [one.hint for one in unfit(CUDA_13, slot(gpu, driver, served), minor=minor)] == hints
+
+
+@pytest.mark.parametrize(
+    ("build", "where", "who"),
+    [
+        pytest.param(
+            CUDA_12_OPEN,
+            slot(GAMES, "535.183.01", (12, 2)),
+            "GeForce RTX 3090 (compute capability 8.6), which this driver serves up to 12.2",
+            id="of 12",
+        ),
+        pytest.param(
+            Build(platform="cuda", major=13),
+            slot(GAMES, "580.95.05", (13, 0)),
+            "GeForce RTX 3090 (compute capability 8.6), which this driver serves up to 13.0",
+            id="of 13",
+        ),
+    ],
+)
+def test_a_minor_version_that_is_not_known(build: Build, where: Slot, who: str) -> None:
+    """On a card that older drivers do not serve newer minor versions on, that is said."""
+    what = f"the name project/image does not tell which CUDA {build.major} is in it: whether it"
+    assert unfit(build, where) == [
+        Unfit(key="image", what=f"{what} runs on {who}, was not checked", hint="", warning=True)
+    ]
+
+
+@pytest.mark.parametrize(
     ("gpu", "driver", "who"),
     [
         pytest.param(A6000, "570.86.15", "driver 570.86.15", id="an older driver"),
@@ -163,6 +245,17 @@ def test_not_told(gpu: GpuIdentity, driver: str, who: str) -> None:
     assert unfit(None, slot(gpu, driver, None)) == [
         Unfit(key="image", what=f"{what} not checked", hint="", warning=True)
     ]
+
+
+def test_of_equal_cards_it_is_said_once() -> None:
+    """Two of a kind are one mistake."""
+    where = replace(slot(GAMES, "535.183.01", (12, 2)), gpus=(GAMES, replace(GAMES, index=1)))
+    assert len(unfit(CUDA_12, where)) == 1
+
+
+def test_a_dropped_card_under_a_driver_that_is_not_known() -> None:
+    """Nothing is said of a driver that nobody could read."""
+    assert [one.hint for one in unfit(CUDA_13, slot(P106, None, None))] == [OTHER]
 
 
 def test_no_image() -> None:

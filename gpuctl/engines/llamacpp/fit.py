@@ -28,6 +28,7 @@ _TAG = re.compile(r"(?:full|light|server)(?:-([a-z]+\d*))??(?:-(b\d+))?")
 
 _INSTEAD = cuda.Instead(
     cuda_12="ghcr.io/ggml-org/llama.cpp:server-cuda",
+    minor=_IMAGES["cuda"].minor,
     jit=compiled_by_driver,
 )
 
