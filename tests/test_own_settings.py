@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gpuctl.model import Json, Tuned
-from gpuctl.own_settings import own
+from gpuctl.own_settings import own, said, twice, uncounted
+from gpuctl.plugin import Unfit
 from tests.engines.make import workload
 
 
@@ -17,6 +18,7 @@ from tests.engines.make import workload
         pytest.param(("--size",), "--size", id="alone"),
         pytest.param(("--size", "--more"), "--size", id="before another flag"),
         pytest.param(("-s", "1"), "1", id="by its short name"),
+        pytest.param(("--size", "9", "-s", "1"), "1", id="the last of several"),
     ],
 )
 def test_a_flag(args: tuple[str, ...], value: str) -> None:
@@ -46,3 +48,39 @@ def test_a_variable_is_named() -> None:
 def test_neither() -> None:
     """What the profile does not mention may be chosen."""
     assert own(workload(args=("--other", "--sizes", "1")), "size", ("--size",)) is None
+
+
+FLAGS = {"size": ("--size", "-s"), "more": ("--more",), "none": ()}
+
+
+def test_what_the_args_say() -> None:
+    """An option counts that stands there, by its word or, without one, by its flag."""
+    assert said(workload(args=("-s=9", "--more", "--other")), FLAGS) == {
+        "size": "9",
+        "more": "--more",
+    }
+
+
+def test_what_is_said_twice() -> None:
+    """An option and its flag are a mistake, whoever wrote the option."""
+    chosen = workload(
+        options={"size": 9, "more": 1, "none": 0},
+        args=("--size", "8", "--more"),
+        set_by={"more": "MORE"},
+    )
+    assert list(twice(chosen, FLAGS)) == [
+        Unfit(key="args", what="--size stands beside options.size", hint="keep one of them"),
+        Unfit(
+            key="args",
+            what="--more stands beside options.more (from MORE)",
+            hint="keep one of them",
+        ),
+    ]
+    assert list(twice(workload(options={"size": None}, args=("-s", "1")), FLAGS)) == []
+
+
+def test_what_nobody_sums() -> None:
+    """A flag is named once, with where its VRAM can be stated."""
+    note = "--lora stands in args and is not in this sum: `vram` can state the whole"
+    chosen = workload(args=("--lora=a", "--lora", "b", "--verbose"))
+    assert list(uncounted(chosen, ("--lora",))) == [note]

@@ -51,6 +51,34 @@ def test_one_gpu() -> None:
     assert (launch.container_port, launch.shm_bytes, launch.slots) == (8000, 2 * GIB, 64)
 
 
+@pytest.mark.parametrize(
+    ("image", "model", "quiet"),
+    [
+        pytest.param("vllm/vllm-openai:v0.6.6", ("--model", "org/model"), False, id="v0.6.6"),
+        pytest.param("vllm/vllm-openai:v0.11.0", ("--model", "org/model"), False, id="v0.11.0"),
+        pytest.param("vllm/vllm-openai:v0.11.1", ("org/model", "--host"), False, id="vllm serve"),
+        pytest.param("vllm/vllm-openai:v0.14.0", ("org/model", "--host"), False, id="v0.14.0"),
+        pytest.param("vllm/vllm-openai:v0.16.0", ("org/model", "--host"), True, id="v0.16.0"),
+        pytest.param("vllm/vllm-openai:latest", ("org/model", "--host"), True, id="the newest"),
+        pytest.param("example/server:1", ("org/model", "--host"), True, id="not known"),
+    ],
+)
+def test_older_images(image: str, model: tuple[str, str], quiet: bool) -> None:
+    """Each is told in the way that its own vLLM understands."""
+    command = ENGINE.launch(llm(image=image), slot()).command
+    assert command[:2] == model
+    assert ("--disable-access-log-for-endpoints" in command) is quiet
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--pipeline-parallel-size", "-dp", "--max_num_seqs", "--device-memory-utilization", "-tp"],
+)
+def test_flags_of_its_own(flag: str) -> None:
+    """What gpuctl decides is in no spelling the args' to say."""
+    assert flag in ENGINE.owns
+
+
 def test_group() -> None:
     """A group of GPUs is one replica, parallel over as many, with shared memory for its workers."""
     launch = ENGINE.launch(llm(), slot(gpus=2))

@@ -1,4 +1,4 @@
-"""vLLM's fit: its images by name, its floor, and the numbers a card computes with."""
+"""vLLM's fit: its floor, the numbers a card computes with, and what is said twice."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.cuda import Build
-from gpuctl.engines.vllm import ENGINE, images
+from gpuctl.engines.vllm import ENGINE
 from gpuctl.model import GIB, GpuIdentity, Workload
 from gpuctl.plugin import Slot, Unfit
 
@@ -35,63 +34,6 @@ def on(*gpus: GpuIdentity, driver: str = "580.95.05") -> Slot:
 def fit(asked: Workload, where: Slot) -> list[Unfit]:
     assert ENGINE.fit is not None
     return list(ENGINE.fit(asked, where))
-
-
-@pytest.mark.parametrize(
-    ("image", "build"),
-    [
-        pytest.param(
-            "vllm/vllm-openai:v0.33.0",
-            Build(platform="cuda", major=13, minor=0, version=(0, 33, 0)),
-            id="today's",
-        ),
-        pytest.param(
-            "vllm/vllm-openai",
-            Build(platform="cuda", major=13, minor=0, version=(999,)),
-            id="the newest",
-        ),
-        pytest.param(
-            "mirror.local:5000/vllm/vllm-openai:latest-cu129-x86_64@sha256:00",
-            Build(platform="cuda", major=12, minor=9, version=(999,)),
-            id="a mirror of CUDA 12",
-        ),
-        pytest.param(
-            "vllm/vllm-openai:v0.19.1",
-            Build(platform="cuda", major=12, version=(0, 19, 1)),
-            id="before CUDA 13",
-        ),
-        pytest.param(
-            "vllm/vllm-openai:v0.15.0-cu130",
-            Build(platform="cuda", major=13, minor=0, version=(0, 15, 0)),
-            id="CUDA 13 before its time",
-        ),
-        pytest.param(
-            "vllm/vllm-openai:v0.9.0.post1",
-            Build(platform="cuda", major=12, version=(0, 9, 0)),
-            id="a mended one",
-        ),
-        pytest.param(
-            "vllm/vllm-openai-cpu:latest-x86_64", Build(platform="cpu", version=(999,)), id="cpu"
-        ),
-        pytest.param(
-            "vllm/vllm-openai-rocm:v0.33.0", Build(platform="rocm", version=(0, 33, 0)), id="rocm"
-        ),
-        pytest.param(
-            "vllm/vllm-openai:v0.33.0-rocm700",
-            Build(platform="rocm", version=(0, 33, 0)),
-            id="rocm by tag",
-        ),
-        pytest.param(
-            "vllm/vllm-openai-xpu:v0.33.0", Build(platform="other", version=(0, 33, 0)), id="xpu"
-        ),
-        pytest.param("example/server:1", None, id="another project's"),
-        pytest.param("vllm/vllm-openai:mine", None, id="a tag of one's own"),
-    ],
-)
-def test_images(image: str, build: Build | None) -> None:
-    """An image of the project tells what is in it by name; any other tells nothing."""
-    assert images.build(image) == build
-    assert images.version(image) == (build.version if build else None)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +211,25 @@ def test_no_version_is_no_mistake() -> None:
     assert found == []
 
 
-def test_the_cuda_12_image_of_an_unknown_one() -> None:
-    """Without a version in its name the newest of CUDA 12 is named."""
-    assert images.with_cuda_12("vllm/vllm-openai:latest") == "vllm/vllm-openai:latest-cu129"
+@pytest.mark.parametrize(
+    ("args", "keys"),
+    [
+        pytest.param(("--kv-cache-dtype", "fp8"), ["args"], id="a number type"),
+        pytest.param(("--kv_cache_dtype=fp8",), ["args"], id="with underscores"),
+        pytest.param(("--dtype=bfloat16", "-q", "mxfp4"), ["args", "args"], id="two"),
+        pytest.param(("--dtype", "half"), [], id="what it has"),
+    ],
+)
+def test_args_are_judged_as_options(args: tuple[str, ...], keys: list[str]) -> None:
+    """What a card cannot do it cannot do either where it stands among the args."""
+    assert [one.key for one in fit(llm(args=args), on(T4))] == keys
+
+
+def test_said_twice() -> None:
+    """vLLM would take the args; the operator is asked which he means."""
+    asked = llm(options={"quantization": "awq"}, args=("-q", "fp8"))
+    found = Unfit(key="args", what="-q stands beside options.quantization", hint="keep one of them")
+    assert fit(asked, on(L4)) == [found]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def launch(workload: Workload, slot: Slot) -> Launch:
     return Launch(
         image=workload.image,
         command=(
+            *(() if images.serves(workload.image) else ("--model",)),
             workload.model,
             *("--host", "127.0.0.1" if on_host else "0.0.0.0", "--port", str(port)),
             *("--served-model-name", *_names(workload, options)),
@@ -59,8 +60,7 @@ def launch(workload: Workload, slot: Slot) -> Launch:
             *_switch("chunked-prefill", options.enable_chunked_prefill),
             *(("--enforce-eager",) if options.enforce_eager else ()),
             *(_offloading(options) if slot.gpus else ()),
-            # Else the probes' own lines would push the evidence out of the last 200.
-            *("--disable-access-log-for-endpoints", "/health,/metrics"),
+            *_quiet(workload),
             *workload.args,
         ),
         environment=_environment(workload, slot, options),
@@ -88,9 +88,13 @@ def _environment(workload: Workload, slot: Slot, options: Options) -> dict[str, 
 
 
 def _has_attention_flag(workload: Workload) -> bool:
-    """Whether this vLLM chooses attention by a flag; one of an unknown version is taken as new."""
-    version = images.version(workload.image)
-    return version is None or version >= images.FLAG_VERSION
+    return images.knows(workload.image, "--attention-backend")
+
+
+def _quiet(workload: Workload) -> tuple[str, ...]:
+    """Return what spares the log the probes' own lines: they push the evidence out of its last."""
+    flag = "--disable-access-log-for-endpoints"
+    return (flag, "/health,/metrics") if images.knows(workload.image, flag) else ()
 
 
 def _names(workload: Workload, options: Options) -> tuple[str, ...]:
@@ -200,10 +204,20 @@ ENGINE = Engine(
     explain=explain,
     needs_gpu=True,
     groups=True,
+    # A group is parallel by its tensors, over all its GPUs: other kinds would ask for more of them.
     owns=frozenset(
         {
-            *("--host", "--port", "--model", "--served-model-name", "--max-model-len"),
-            *("-tp", "--tensor-parallel-size", "--gpu-memory-utilization", "--max-num-seqs"),
+            *("-tp", "-pp", "-dp", "-pcp"),
+            *(
+                spelling
+                for flag in (
+                    *("--host", "--port", "--model", "--served-model-name", "--max-model-len"),
+                    *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size"),
+                    *("--prefill-context-parallel-size", "--gpu-memory-utilization"),
+                    *("--device-memory-utilization", "--max-num-seqs"),
+                )
+                for spelling in of_vllm.spelled(flag)
+            ),
         }
     ),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from gpuctl import cards, cuda
+from gpuctl import cards, cuda, own_settings
 from gpuctl.engines.vllm import images
-from gpuctl.engines.vllm.options import Options, of, offloaded_bytes
+from gpuctl.engines.vllm.options import FLAGS, Options, of, offloaded_bytes, running
 from gpuctl.model import GpuIdentity, Workload
 from gpuctl.overrides import names
 from gpuctl.plugin import Slot, Unfit
@@ -53,6 +54,8 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     build = images.build(workload.image)
     yield from _shutdown(workload, slot)
     yield from _offloaded(workload, slot)
+    yield from own_settings.twice(workload, FLAGS)
+    yield from _older(workload, slot)
     if not slot.gpus:
         yield from _on_cpu(workload, build)
         return
@@ -63,15 +66,24 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
         yield Unfit(key="engine", what=f"{what} is {cards.shown(weak)}", hint=LLAMA_CPP)
         return
     forward = workload.environment.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1"
-    instead = cuda.Instead(
-        cuda_12=images.with_cuda_12(workload.image),
-        forward=forward,
-    )
-    yield from cuda.unfit(workload.image, build, slot, instead)
-    yield from _unknown(of(workload), build)
-    if found is not None:
-        yield from _numbers(of(workload), weak, found)
-        yield from _quantization(of(workload), weak, found, build.version if build else None)
+    yield from cuda.unfit(workload.image, build, slot, _instead(workload, forward))
+    yield from _unknown(running(workload), build)
+    if found is None:
+        return
+    version = build.version if build else None
+    for one in (
+        *_numbers(running(workload), weak, found),
+        *_quantization(running(workload), weak, found, version),
+    ):
+        key = one.key.partition(".")[2]
+        in_args = own_settings.argument(workload, FLAGS[key]) is not None
+        yield replace(one, key="args") if in_args else one
+
+
+def _instead(workload: Workload, forward: bool) -> cuda.Instead:
+    image = images.with_cuda_12(workload.image)
+    build = images.build(image)
+    return cuda.Instead(cuda_12=image, minor=build.minor if build else None, forward=forward)
 
 
 def _on_cpu(workload: Workload, build: cuda.Build | None) -> Iterator[Unfit]:
@@ -107,6 +119,33 @@ def _offloaded(workload: Workload, slot: Slot) -> Iterator[Unfit]:
             what=f"{what} {format_bytes(shm)}",
             hint="leave shm out: it is made large enough by itself",
         )
+
+
+def _older(workload: Workload, slot: Slot) -> Iterator[Unfit]:
+    """Yield which of the operator's options the image's vLLM is too old to know."""
+    version, options = images.version(workload.image), of(workload)
+    if version is None:
+        return
+    if version < images.OLDEST:
+        what = f"vLLM {cards.written(version)} is older than any whose flags gpuctl was written for"
+        what += f" ({cards.written(images.OLDEST)}): whether it knows all of them was not checked"
+        yield Unfit(key="image", what=what, hint="", warning=True)
+    asked = {
+        "speculative_config": ("--speculative-config", options.speculative_config is not None),
+        "kv_offloading_gib": ("--kv-offloading-size", offloaded_bytes(workload, slot) > 0),
+        "enable_chunked_prefill": (
+            "--no-enable-chunked-prefill",
+            options.enable_chunked_prefill is False,
+        ),
+    }
+    for key, (flag, wanted) in asked.items():
+        if wanted and not images.knows(workload.image, flag):
+            first = cards.written(images.FLAGS[flag])
+            yield Unfit(
+                key=f"options.{key}",
+                what=f"vLLM {cards.written(version)} has no {flag}, which came with {first}",
+                hint=f"use an image of vLLM {first} or newer, or take {key} out",
+            )
 
 
 def _unknown(options: Options, build: cuda.Build | None) -> Iterator[Unfit]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast
 
+from gpuctl import own_settings
 from gpuctl.caches import Cache
 from gpuctl.model import GIB, Workload
 from gpuctl.overrides.changes import wrong_share
@@ -74,9 +76,56 @@ class Options:
             raise ValueError("speculative_config: it is not a JSON object")
 
 
+#: Where an option's flag has another name than the option, or a second one.
+_OTHER_NAMES = {
+    "quantization": ("-q",),
+    "speculative_config": ("-sc",),
+    "kv_offloading_gib": ("--kv-offloading-size", "--kv_offloading_size"),
+}
+
+
+def spelled(flag: str) -> tuple[str, str]:
+    """Return a flag in both of its spellings: vLLM takes an underscore for a dash."""
+    return flag, "--" + flag[2:].replace("-", "_")
+
+
+def _flags(key: str) -> tuple[str, ...]:
+    name = key.replace("_", "-")
+    return (*spelled(f"--{name}"), *spelled(f"--no-{name}"), *_OTHER_NAMES.get(key, ()))
+
+
+#: What an option is called on the command line, where a profile may give it in `args`.
+FLAGS = {field.name: _flags(field.name) for field in fields(Options)}
+
+#: Options that are words. Of the others in `args` only these change the sum: the tokens of a step,
+#: and whether a prompt may be cut into several.
+_WORDS = ("dtype", "quantization", "kv_cache_dtype", "attention_backend")
+
+#: Source: `human_readable_int` in vllm/engine/arg_utils.py: a small letter is decimal.
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
+_COUNT_UNITS = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+
+
 def of(workload: Workload) -> Options:
     """Return a workload's options, which were checked when the profile was read."""
     return Options(**cast(dict[str, Any], dict(workload.options)))
+
+
+def running(workload: Workload) -> Options:
+    """Return the options it runs with: those that stand in `args` instead are among them."""
+    found = own_settings.said(workload, FLAGS)
+    changes: dict[str, Any] = {key: found[key] for key in _WORDS if key in found}
+    if tokens := _count(found.get("max_num_batched_tokens", "")):
+        changes["max_num_batched_tokens"] = tokens
+    if chunked := own_settings.argument(workload, FLAGS["enable_chunked_prefill"]):
+        on = not chunked[0].startswith("--no") and chunked[1].lower() != "false"
+        changes["enable_chunked_prefill"] = on
+    return replace(of(workload), **changes)
+
+
+def _count(text: str) -> int:
+    found = _COUNT.fullmatch(text)
+    return int(float(found[1]) * _COUNT_UNITS[found[2]]) if found else 0
 
 
 def offloaded_bytes(workload: Workload, slot: Slot) -> int:

@@ -86,10 +86,10 @@ def _for_card(workload: Workload, gpu: GpuIdentity) -> Iterator[Tuned]:
     if attention is not None:
         yield attention
     elif found is not None:
-        yield _attention(found, images.version(workload.image))
+        yield _attention(found, workload.image)
 
 
-def _attention(found: cards.Capability, version: tuple[int, ...] | None) -> Tuned:
+def _attention(found: cards.Capability, image: str) -> Tuned:
     """
     Return the attention backend.
 
@@ -101,7 +101,7 @@ def _attention(found: cards.Capability, version: tuple[int, ...] | None) -> Tune
     if found >= cards.BFLOAT16:
         newer = "3" if found[0] == 9 else "2"
         return Tuned(key=key, value=None, why=f"vLLM picks FLASH_ATTN, FlashAttention {newer}")
-    told = version is not None and version >= images.FLAG_VERSION
+    told = images.version(image) is not None and images.knows(image, "--attention-backend")
     why = f"FlashAttention needs 8.0, this is {cards.written(found)}"
     return Tuned(key=key, value="TRITON_ATTN" if told else None, why=why)
 
@@ -130,5 +130,4 @@ def _collectives(workload: Workload) -> Iterator[Tuned]:
 
 
 def _own(workload: Workload, key: str) -> Tuned | None:
-    flag = key.replace("_", "-")
-    return own(workload, key, (f"--{flag}", f"--no-{flag}"))
+    return own(workload, key, of_vllm.FLAGS[key])
