@@ -153,9 +153,14 @@ class VramPlan:
     overhead_bytes: int | None = None
     source: str  # profile | headers | measured | claim (a share of the card, as vLLM takes)
     least_bytes: int | None = None  # of a claim: what must fit into it for one request
+    uneven_bytes: int = 0  # what the GPU with most of it takes beyond an even share
     lines: tuple[VramLine, ...] = ()
     notes: tuple[str, ...] = ()  # why an estimate differs from a rule of thumb, or from a measure
     measure_key: str = ""  # what a measurement of it is stored under
+
+    def share_bytes(self, gpus: int) -> int:
+        """Return what to plan on each of so many GPUs: as much as any of them takes."""
+        return -(-self.total_bytes // gpus) + self.uneven_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +201,14 @@ class Replica:
     surplus_because: str = "scaled"  # or `max_gpus`, which the profile has lowered since
     digest: str  # "v1:" + SHA-256 of the operator's resolved intent for this replica
     spec_digest: str  # SHA-256 of the spec: differs from `digest` when only defaults moved
+
+    @property
+    def share_bytes(self) -> int | None:
+        """What it is planned to take of each of its GPUs; `None`: not known, or it has none."""
+        if self.vram_bytes is None or not self.gpus:
+            return None
+        vram = self.vram or VramPlan(total_bytes=self.vram_bytes, source="")
+        return vram.share_bytes(len(self.gpus))
 
     @property
     def container_name(self) -> str:

@@ -111,7 +111,7 @@ def largest_context(one: Sized, fits: Fits) -> int | None:
 
 def share(vram: VramPlan | None, gpus: int = 1) -> int | None:
     """Return the bytes that a sum takes of each of its GPUs."""
-    return None if vram is None else -(-vram.total_bytes // gpus)
+    return None if vram is None else vram.share_bytes(gpus)
 
 
 def _alone_of(one: Sized, on_it: Sequence[Sized], budget_bytes: int) -> Fits:

@@ -127,7 +127,7 @@ def _candidate(
 
     def fits(vram: VramPlan) -> bool:
         claimed = vram.least_bytes is None or vram.least_bytes <= vram.total_bytes
-        return claimed and -(-vram.total_bytes // len(gpus)) <= min(known)
+        return claimed and vram.share_bytes(len(gpus)) <= min(known)
 
     whole = longest.vram is not None and fits(longest.vram)
     largest = facts.context_max if whole else largest_context(longest, fits)

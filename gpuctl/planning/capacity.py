@@ -134,7 +134,7 @@ class Room:
 
     @classmethod
     def of(cls, gpu: GpuIdentity, replicas: Iterable[Replica], headroom_bytes: int) -> Room:
-        shares = {r.name: vram_share(r) for r in replicas if gpu in r.gpus}
+        shares = {r.name: r.share_bytes for r in replicas if gpu in r.gpus}
         return cls(
             gpu=gpu,
             budget_bytes=vram_budget(gpu, headroom_bytes),
@@ -173,13 +173,6 @@ def vram_budget(gpu: GpuIdentity, headroom_bytes: int) -> int | None:
     if gpu.usable_bytes is None:
         return None
     return max(0, gpu.usable_bytes - headroom_bytes - (gpu.foreign_bytes or 0))
-
-
-def vram_share(replica: Replica) -> int | None:
-    """Return the bytes it is planned to take of each of its GPUs, `None` when not known."""
-    if replica.vram_bytes is None or not replica.gpus:
-        return None
-    return -(-replica.vram_bytes // len(replica.gpus))
 
 
 def check_ports(profile: Profile, replicas: tuple[Replica, ...], mistakes: Mistakes) -> None:

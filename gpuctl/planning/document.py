@@ -63,6 +63,7 @@ def _vram(replica: Replica) -> dict[str, Any]:
         "total_bytes": replica.vram_bytes,
         "source": vram.source or None,
         "least_bytes": vram.least_bytes,
+        "share_bytes": replica.share_bytes,
         "lines": [
             {"label": line.label, "amount_bytes": line.amount_bytes, "why": line.why}
             for line in vram.lines

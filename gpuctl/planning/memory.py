@@ -120,7 +120,17 @@ def _stated(total: int, key: str, estimate: VramPlan | None, measured: int | Non
         notes.append(
             f"the profile states {format_bytes(total)}, {format_bytes(measured)} were measured"
         )
-    return VramPlan(total_bytes=total, source="profile", notes=tuple(notes), measure_key=key)
+    # It is spread as the estimate is.
+    uneven = 0
+    if estimate is not None and estimate.uneven_bytes:
+        uneven = estimate.uneven_bytes * total // estimate.total_bytes
+    return VramPlan(
+        total_bytes=total,
+        source="profile",
+        uneven_bytes=uneven,
+        notes=tuple(notes),
+        measure_key=key,
+    )
 
 
 def _measured(measured: int, key: str, estimate: VramPlan | None) -> VramPlan:

@@ -274,7 +274,7 @@ class _Planner:
 
 def _each(vram: VramPlan | None, slot: Slot) -> int | None:
     """Return the share of one GPU."""
-    return None if vram is None or not slot.gpus else -(-vram.total_bytes // len(slot.gpus))
+    return None if vram is None or not slot.gpus else vram.share_bytes(len(slot.gpus))
 
 
 def _check_port(workload: Workload, spec: ContainerSpec, name: str) -> None:

@@ -63,14 +63,46 @@ def llama_cpp(facts: ModelFacts, run: LlamaRun) -> VramPlan | None:
         per_gpu = "what a CUDA process takes of a GPU before it loads anything"
         why = f"{per_gpu}, of each of {each}" if each > 1 else per_gpu
         lines.append(VramLine(label="CUDA context", amount_bytes=CUDA_BYTES * each, why=why))
+    even = -(-(weights + cache) // each)
     return VramPlan(
         total_bytes=weights + cache + overhead,
         weights_bytes=weights,
         kv_bytes=cache,
         overhead_bytes=overhead,
         source="headers",
+        uneven_bytes=max(0, _fullest(facts, run) - even),
         lines=tuple(lines),
     )
+
+
+def _fullest(facts: ModelFacts, run: LlamaRun) -> int:
+    """
+    Return the weights and the cache of the GPU that has most of them; 0 without several.
+
+    Layers are whole, and the last GPU has the output layer, which counts as one more. Of equal
+    shares the first GPU gets as many as any, so it is the first or the last one that is fullest.
+    Source: llama-model.cpp, load_tensors: layer i of n goes where upper_bound finds i/n.
+    """
+    if run.gpus < 2 or not facts.blocks:
+        return 0
+    whole = facts.blocks + 1
+    placed = whole if run.gpu_layers is None else min(run.gpu_layers, whole)
+    if not placed:
+        return 0
+    first = _of_layers(-(-placed // run.gpus), facts, run)
+    last = _of_layers(max(0, placed // run.gpus - 1), facts, run)
+    return max(first, last + facts.output_bytes)
+
+
+def _of_layers(count: int, facts: ModelFacts, run: LlamaRun) -> int:
+    """Return the weights and the cache of so many layers; kinds of layers take turns."""
+    assert facts.blocks
+    weights = -(-_repeating_bytes(facts) * count // facts.blocks)
+    cache = 0
+    for part in facts.cache:
+        held = min(part.layers, -(-part.layers * count // facts.blocks))
+        cache += run.parallel * _run_bytes(replace(part, layers=held), run)
+    return weights + cache
 
 
 def llama_cache_bytes(facts: ModelFacts, run: LlamaRun) -> int:
@@ -147,15 +179,23 @@ def _llama_weights(facts: ModelFacts, run: LlamaRun) -> tuple[int, str]:
     kind = facts.quantization or "as in the file"
     if not run.gpus:
         return total, kind
-    repeating = total - facts.input_bytes - facts.output_bytes
+    repeating = _repeating_bytes(facts)
     why = f"{kind}, without the token embeddings, which stay in host RAM"
     if not facts.input_bytes:
         why = kind
     layers = run.gpu_layers
     if layers is None or not facts.blocks or layers > facts.blocks:
         return repeating + facts.output_bytes, why
-    # The last layers are the ones on the GPU, and the output layer only with all of them.
-    return repeating * layers // facts.blocks, f"{layers} of {facts.blocks} layers, {kind}"
+    # The last layers are the ones on the GPU. Since 2026 the output layer is the first of them; a
+    # server before that has another layer instead. Source: llama-model.cpp, i_gpu_start.
+    before = repeating * layers // facts.blocks
+    since = repeating * max(0, layers - 1) // facts.blocks + min(1, layers) * facts.output_bytes
+    return max(before, since), f"{layers} of {facts.blocks} layers, {kind}"
+
+
+def _repeating_bytes(facts: ModelFacts) -> int:
+    """Return the weights of all layers but the output layer."""
+    return (facts.weights_bytes or 0) - facts.input_bytes - facts.output_bytes
 
 
 def _buffers(run: LlamaRun, each: int) -> str:

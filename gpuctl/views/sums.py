@@ -44,15 +44,23 @@ def replicas(plan: Plan) -> Table:
     made.add_column(no_wrap=True)
     made.add_column(justify="right", no_wrap=True)
     made.add_column(overflow="fold")
-    for (_, vram), same in groupby(plan.replicas, key=lambda one: (one.workload, one.vram)):
+    for (_, vram), alike in groupby(plan.replicas, key=lambda one: (one.workload, one.vram)):
         if vram is None:
             continue
+        same = tuple(alike)
         bold = Text(_names([one.name for one in same]), style="bold")
         made.add_row(bold, words.size(vram.total_bytes), _SOURCES.get(vram.source, vram.source))
         for line in vram.lines:
             amount = words.size(abs(line.amount_bytes))
             signed = f"-{amount}" if line.amount_bytes < 0 else amount
             made.add_row(f"  {line.label}", signed, Text(line.why, style="dim"))
+        count = len(same[0].gpus)
+        if count > 1:
+            why = (
+                "as on the fullest of them: layers are whole" if vram.uneven_bytes else "all alike"
+            )
+            share = words.size(vram.share_bytes(count))
+            made.add_row(f"  each of {count} GPUs", share, Text(why, style="dim"))
         for note in vram.notes:
             made.add_row("  note", "", Text(note, style="yellow"))
     return made
@@ -120,9 +128,10 @@ def _amounts(gpu: GpuIdentity, total: int, plan: Plan) -> dict[str, int]:
     """Return the bytes of each part of a GPU's bar."""
     amounts = dict.fromkeys(_PARTS, 0)
     for replica in plan.replicas:
-        if gpu in replica.gpus and replica.vram_bytes is not None:
+        share = replica.share_bytes if gpu in replica.gpus else None
+        if share and replica.vram_bytes:
             for name, amount in _split(replica, replica.vram_bytes).items():
-                amounts[name] += amount // len(replica.gpus)
+                amounts[name] += amount * share // replica.vram_bytes
     amounts["driver"] = gpu.reserved_bytes or 0
     amounts["others"] = gpu.foreign_bytes or 0
     amounts["headroom"] = plan.vram_headroom_bytes

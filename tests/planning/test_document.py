@@ -40,6 +40,7 @@ def test_document() -> None:
                     "total_bytes": 2 * GIB,
                     "source": "profile",
                     "least_bytes": None,
+                    "share_bytes": 2 * GIB,
                     "lines": [],
                     "notes": [],
                 },

@@ -272,3 +272,41 @@ def test_over_two_gpus() -> None:
     assert two is not None
     assert (one.weights_bytes, one.kv_bytes) == (two.weights_bytes, two.kv_bytes)
     assert two.total_bytes - one.total_bytes > 250 * MIB
+
+
+def test_a_group_whose_layers_do_not_divide() -> None:
+    """33 layers on 8 cards are 5 on the first: what fits as an eighth of it does not go there."""
+    cards = tuple(replace(P106, index=index, uuid=f"GPU-{index}") for index in range(8))
+    heavy = replace(LLAMA_8B, weights_bytes=40 * GIB, input_bytes=0, output_bytes=GIB)
+    chat = workload(context=4096, gpus=(tuple(range(8)),))
+    error = refused(chat, facts=heavy, on=host(cards))
+    assert error.message.splitlines()[0].startswith("GPU 0: 6.5 GiB of VRAM planned (chat-0 6.5")
+    light = replace(LLAMA_8B, weights_bytes=16 * GIB, input_bytes=0, output_bytes=GIB)
+    found = made(chat, facts=light, on=host(cards)).replicas[0]
+    assert found.vram is not None
+    assert found.share_bytes == found.gpu_need_bytes == found.spec.vram_bytes
+    assert found.share_bytes == -(-found.vram.total_bytes // 8) + found.vram.uneven_bytes
+    assert found.vram.uneven_bytes > 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("vram_bytes", "beyond"),
+    [
+        pytest.param(None, GIB, id="measured: the same layers"),
+        pytest.param(None, -GIB, id="measured as less"),
+        pytest.param(8 * GIB, 0, id="stated: as the layers are"),
+    ],
+)
+def test_whole_layers_of_what_is_known_otherwise(vram_bytes: int | None, beyond: int) -> None:
+    """The fullest of its cards has more than an even share of what is stated or measured, too."""
+    cards = tuple(replace(P106, index=index, uuid=f"GPU-{index}") for index in range(8))
+    light = replace(LLAMA_8B, weights_bytes=16 * GIB, input_bytes=0, output_bytes=GIB)
+    chat = workload(context=4096, gpus=(tuple(range(8)),))
+    before = made(chat, facts=light, on=host(cards)).replicas[0].vram
+    assert before is not None
+    known = {before.measure_key: before.total_bytes + beyond} if beyond else {}
+    chat = replace(chat, vram_bytes=vram_bytes)
+    found = made(chat, facts=light, on=host(cards), measured=known).replicas[0].vram
+    assert found is not None
+    stated = before.uneven_bytes * (vram_bytes or 0) // before.total_bytes
+    assert found.uneven_bytes == (before.uneven_bytes if beyond else stated) > 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuctl.model import MIB, LayerCache, ModelFacts
+from gpuctl.model import GIB, MIB, LayerCache, ModelFacts
 from gpuctl.sizing import LlamaRun, llama_cpp
 from gpuctl.sizing.llama import llama_buffer_bytes, llama_cache_bytes
 
@@ -108,8 +108,9 @@ def test_what_makes_buffers_larger() -> None:
     [
         pytest.param(None, 96_576_768, "; f16, 1 slot", id="all"),
         pytest.param(31, 96_576_768, "; f16, 1 slot", id="all and the output layer"),
-        pytest.param(30, 66_493_440, "; f16, 1 slot", id="all but the output layer"),
-        pytest.param(15, 33_246_720, "50% of it on the GPU; f16, 1 slot", id="half"),
+        pytest.param(30, 94_360_320, "; f16, 1 slot", id="all but the first"),
+        pytest.param(15, 61_113_600, "50% of it on the GPU; f16, 1 slot", id="half"),
+        pytest.param(1, 30_083_328, "3% of it on the GPU; f16, 1 slot", id="the output layer"),
         pytest.param(0, 0, "0% of it on the GPU; f16, 1 slot", id="none"),
     ],
 )
@@ -120,6 +121,14 @@ def test_layers_on_the_gpu(layers: int | None, weights: int, share: str) -> None
     assert found.weights_bytes == weights
     assert found.kv_bytes == 45 * MIB * min(layers or 0, 30) // 30 or layers is None
     assert found.lines[1].why.endswith(share)
+
+
+def test_layers_larger_than_the_output() -> None:
+    """Servers before 2026 leave the output layer in RAM: whichever is more is planned."""
+    large = replace(SMOLLM2, output_bytes=1_000_000)
+    found = llama_cpp(large, LlamaRun(gpus=1, context=2048, gpu_layers=15))
+    assert found is not None
+    assert found.weights_bytes == (96_576_768 - 1_000_000) // 2
 
 
 def test_on_the_host() -> None:
@@ -177,3 +186,66 @@ def test_what_headers_do_not_tell() -> None:
     found = llama_cpp(SMOLLM2, LlamaRun(gpus=1))
     assert found is not None
     assert found.kv_bytes == 180 * MIB
+
+
+#: 32 layers of 1 GiB each, with a cache of 64 MiB each, and an output layer of 2 GiB.
+WHOLE = replace(
+    SMOLLM2,
+    weights_bytes=34 * GIB,
+    output_bytes=2 * GIB,
+    blocks=32,
+    cache=(LayerCache(layers=32, kv_heads=8, key_length=1024, value_length=1024),),
+)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "layers", "fullest"),
+    [
+        # Of llama_model_base::load_tensors: layer i is on the first GPU of whose share of them all
+        # i is below, and the output layer counts as one more.
+        pytest.param(8, None, 5 * (GIB + 64 * MIB), id="5 4 4 4 4 4 4 4"),
+        pytest.param(2, None, 17 * (GIB + 64 * MIB), id="17 16"),
+        pytest.param(3, None, 10 * (GIB + 64 * MIB) + 2 * GIB, id="11 11 11: with the output"),
+        pytest.param(33, None, 2 * GIB, id="one each: the output alone"),
+        pytest.param(4, 16, 3 * (GIB + 64 * MIB) + 2 * GIB, id="4 4 4 4, and the rest in RAM"),
+    ],
+)
+def test_layers_are_whole(gpus: int, layers: int | None, fullest: int) -> None:
+    """Of several GPUs the fullest is planned with the layers that it gets, and its own buffers."""
+    run = LlamaRun(gpus=gpus, context=2048, gpu_layers=layers)
+    found = llama_cpp(WHOLE, run)
+    assert found is not None
+    own = llama_buffer_bytes(WHOLE, run) + 250 * MIB
+    assert found.share_bytes(gpus) == fullest + own
+
+
+def test_layers_of_two_kinds() -> None:
+    """Kinds take turns, so a GPU has its part of each, rounded up to whole ones."""
+    run = LlamaRun(gpus=4, context=2048)
+    two = replace(
+        WHOLE,
+        cache=(
+            LayerCache(layers=27, kv_heads=8, key_length=64, value_length=64, window=512),
+            LayerCache(layers=5, kv_heads=8, key_length=1024, value_length=1024),
+        ),
+    )
+    found = llama_cpp(two, run)
+    assert found is not None
+    # 9 layers: 8 of 1,024 tokens x 2 KiB, and 2 of 2,048 tokens x 32 KiB.
+    fullest = 9 * GIB + 8 * 2 * MIB + 2 * 64 * MIB
+    assert found.share_bytes(4) == fullest + llama_buffer_bytes(two, run) + 250 * MIB
+
+
+@pytest.mark.parametrize(
+    ("facts", "run"),
+    [
+        pytest.param(WHOLE, LlamaRun(gpus=1, context=2048), id="one GPU"),
+        pytest.param(replace(WHOLE, blocks=None), LlamaRun(gpus=2, context=2048), id="not told"),
+        pytest.param(WHOLE, LlamaRun(gpus=2, context=2048, gpu_layers=0), id="no layer"),
+    ],
+)
+def test_nothing_to_divide(facts: ModelFacts, run: LlamaRun) -> None:
+    """Each takes the same."""
+    found = llama_cpp(facts, run)
+    assert found is not None
+    assert found.uneven_bytes == 0

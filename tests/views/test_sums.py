@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from gpuctl.model import GpuIdentity, Inventory, Plan, Tuned, VramLine, VramPlan, WatchdogSettings
 from gpuctl.planning.capacity import Room
 from gpuctl.views import planned, sums
@@ -62,6 +64,23 @@ def test_line_by_line(text: Callable[..., list[str]]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("uneven", "row"),
+    [
+        pytest.param(0, "  each of 2 GPUs   2.5 GiB  all alike", id="tensor parallel"),
+        pytest.param(
+            GIB // 2,
+            "  each of 2 GPUs     3 GiB  as on the fullest of them: layers are whole",
+            id="layers",
+        ),
+    ],
+)
+def test_a_group_s_share(uneven: int, row: str, text: Callable[..., list[str]]) -> None:
+    """Of several GPUs, what is planned on each stands below the sum."""
+    made = plan(replace(SUM, uneven_bytes=uneven), GPU, OTHER)
+    assert text(sums.replicas(made))[4] == row
+
+
 def test_a_replica_of_which_nothing_is_known(text: Callable[..., list[str]]) -> None:
     """It has no sum to show."""
     assert text(sums.replicas(plan(None))) == []
@@ -110,6 +129,13 @@ def test_a_bar_over_two_gpus() -> None:
     wide = VramPlan(total_bytes=8 * GIB, source="profile")
     made = plan(wide, GPU, OTHER)
     assert drawn(made) == drawn(made, OTHER) == "================············----"
+
+
+def test_a_bar_of_whole_layers() -> None:
+    """Each is drawn with as much as any of its GPUs takes, which is what is planned."""
+    wide = VramPlan(total_bytes=8 * GIB, uneven_bytes=GIB, source="profile")
+    made = plan(wide, GPU, OTHER)
+    assert drawn(made) == drawn(made, OTHER) == "====================········----"
 
 
 def test_a_bar_of_what_cannot_be_measured() -> None:
