@@ -79,7 +79,7 @@ def vram_plan(workload: Workload, slot: Slot, engine: Engine, known: Known) -> V
         estimate = engine.memory(workload, slot, facts)
     if estimate is not None and estimate.source == "claim" and workload.vram_bytes is None:
         return estimate
-    key = measure_key(workload, slot)
+    key = measure_key(workload, slot, facts)
     measured = known.measured.get(key)
     if workload.vram_bytes is not None:
         return _stated(workload.vram_bytes, key, estimate, measured)
@@ -88,8 +88,12 @@ def vram_plan(workload: Workload, slot: Slot, engine: Engine, known: Known) -> V
     return None if estimate is None else replace(estimate, measure_key=key)
 
 
-def measure_key(workload: Workload, slot: Slot) -> str:
-    """Return what a measurement is stored under: all that changes what the replica takes."""
+def measure_key(workload: Workload, slot: Slot, facts: ModelFacts = _UNREAD) -> str:
+    """
+    Return what a measurement is stored under: all that changes what the replica takes.
+
+    The model's size is in it where its headers tell it, because a file may be replaced.
+    """
     given = {name: value for name, value in workload.options.items() if value is not None}
     options = json.dumps(given, sort_keys=True, default=str, separators=(",", ":"))
     told = (f"{name}={value}" for name, value in sorted(workload.environment.items()))
@@ -99,6 +103,7 @@ def measure_key(workload: Workload, slot: Slot) -> str:
     parts = (
         workload.engine,
         workload.model,
+        "" if facts.weights_bytes is None else f"{facts.weights_bytes} bytes",
         workload.image,
         f"{workload.context or 'default'}x{workload.parallel}",
         options if given else "",

@@ -152,7 +152,7 @@ def test_what_was_measured_counts() -> None:
     shape = made(asked).replicas[0]
     assert shape.vram is not None
     key = shape.vram.measure_key
-    assert key.startswith("llama.cpp | chat.gguf | example/server:1 | 4096x1 | ")
+    assert key.startswith("llama.cpp | chat.gguf | 4912734976 bytes | example/server:1 | 4096")
     assert key.endswith(" | 1x RTX 3090")
 
     found = made(asked, measured={key: 6 * GIB}).replicas[0].vram
@@ -164,6 +164,17 @@ def test_what_was_measured_counts() -> None:
     assert found.lines[-1].why.startswith("measured 6 GiB, estimated 5.")
     assert measure_key(workload(context=4096, args=("--api-key", "sk-1")), slot).count("sk-1") == 0
     assert measure_key(workload(context=4096, args=("--x",)), slot) != measure_key(asked, slot)
+
+
+def test_another_model_under_the_same_name() -> None:
+    """A file that was replaced is planned by its headers: what was measured was another's."""
+    before = made(workload(context=4096)).replicas[0].vram
+    assert before is not None
+    known = {before.measure_key: 2 * GIB}
+    other = replace(LLAMA_8B, weights_bytes=8 * GIB)
+    found = made(workload(context=4096), facts=other, measured=known).replicas[0].vram
+    assert found is not None
+    assert (found.source, found.total_bytes > 8 * GIB) == ("headers", True)
 
 
 def test_what_the_environment_says_is_another_model() -> None:
@@ -245,7 +256,7 @@ def test_only_measured_and_too_much(facts: ModelFacts) -> None:
     asked = workload()
     slot = Slot(index=0, gpus=(P106,), port=8081, runtime="docker")
     # With the settings that suit the card, which the key has in it.
-    shape = made(workload(vram_bytes=GIB), on=host((P106,))).replicas[0].vram
+    shape = made(workload(vram_bytes=GIB), facts=facts, on=host((P106,))).replicas[0].vram
     assert shape is not None
     assert shape.measure_key != measure_key(asked, slot)
     more = {shape.measure_key: 7 * GIB}
