@@ -183,7 +183,7 @@ class Daemon:
         self._attempts.commit(plan, self._board(plan))
         now = self._observed(plan)
         self.journal.record(sightings(now, self.journal.history))  # what the checks judge by
-        self._trends = self._trends.with_reading(plan, now)
+        self._trends = self._trends.with_reading(plan, now, self.journal.history)
         scene = Scene(
             plan=plan,
             now=now,

@@ -7,11 +7,12 @@ begins with none of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from gpuctl.forecast import Forecast, forecast
 from gpuctl.heat import heat
+from gpuctl.history import History
 from gpuctl.model import MIB, GpuHealth, GpuReading, Plan, Snapshot, WatchdogSettings
 from gpuctl.pressure import ladder, pressure
 
@@ -29,6 +30,7 @@ THERMAL = frozenset({"hw_slowdown", "sw_thermal", "hw_thermal"})
 BRAKE = "hw_power_brake"
 #: Levels that are worth a forecast.
 _FORETOLD = ("critical", "full")
+_NOTHING = History()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class GpuTrend:
     slowed: tuple[int, ...] = ()  # minutes of the boot's clock in which heat slowed it down
     braked: tuple[int, ...] = ()  # the same, for power
     aging: tuple[GpuHealth, ...] = ()  # one a reading, of the last hour
+    loaded_at: float | None = None  # boot seconds when a replica was last seen loading on it
     forecast: Forecast = field(default_factory=lambda: Forecast(unknown="too_few_samples"))
     columns: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)  # for the Status
 
@@ -72,17 +75,22 @@ class Trends:
     def gpu(self, uuid: str) -> GpuTrend:
         return self.gpus.get(uuid, _BLANK)
 
-    def with_reading(self, plan: Plan, now: Snapshot) -> Trends:
-        """Return the trends with this tick in them; after a gap they begin anew."""
+    def with_reading(self, plan: Plan, now: Snapshot, history: History = _NOTHING) -> Trends:
+        """
+        Return the trends with this tick in them; after a gap they begin anew.
+
+        A container that *history* does not know as ready is loading.
+        """
         if now.gap:
-            return Trends().with_reading(plan, replace(now, gap=False))
+            return Trends().with_reading(plan, replace(now, gap=False), history)
         settings = plan.watchdog
         due = (
             self.sampled_at is None or now.boot_seconds - self.sampled_at >= settings.trend_seconds
         )
         fresh = "gpus" not in now.errors
+        loading = _loading(plan, now, history)
         gpus = {
-            uuid: _gpu(self.gpu(uuid), gpu, now.boot_seconds, settings, due)
+            uuid: _gpu(_loaded(self.gpu(uuid), uuid, loading, now), gpu, now, settings, due)
             for uuid, gpu in now.gpus.items()
         }
         return Trends(
@@ -111,23 +119,39 @@ class Trends:
 _BLANK = GpuTrend()
 
 
+def _loading(plan: Plan, now: Snapshot, history: History) -> Set[str]:
+    """Return the GPUs (UUIDs) that a container fills which runs and is not ready yet."""
+    found: set[str] = set()
+    for replica in plan.replicas:
+        container = now.own(replica.name)
+        if container is None or container.state != "running":
+            continue
+        if history.replica(replica.name).ready_container != container.id:
+            found.update(container.gpus or (gpu.uuid for gpu in replica.gpus))
+    return found
+
+
+def _loaded(before: GpuTrend, uuid: str, loading: Set[str], now: Snapshot) -> GpuTrend:
+    if uuid not in loading:
+        return before
+    return replace(before, loaded_at=now.boot_seconds, forecast=Forecast(unknown="loading"))
+
+
 def _gpu(
-    before: GpuTrend, gpu: GpuReading, now: float, settings: WatchdogSettings, due: bool
+    before: GpuTrend, gpu: GpuReading, now: Snapshot, settings: WatchdogSettings, due: bool
 ) -> GpuTrend:
     if gpu.state != "ok":
         return before
-    minute, reasons = int(now // MINUTE), gpu.throttle_reasons or ()
-    made = GpuTrend(
-        samples=before.samples,
+    minute, reasons = int(now.boot_seconds // MINUTE), gpu.throttle_reasons or ()
+    made = replace(
+        before,
         pressure=pressure(gpu, settings, before.pressure),
         heat=heat(gpu, settings, before.heat),
         slowed=_minutes(before.slowed, minute, _hot(reasons)),
         braked=_minutes(before.braked, minute, BRAKE in reasons),
         aging=_aging(before.aging, gpu.health),
-        forecast=before.forecast,
-        columns=before.columns,
     )
-    return _sampled(made, gpu, now, settings) if due else made
+    return _sampled(made, gpu, now.boot_seconds, settings) if due else made
 
 
 def _sampled(made: GpuTrend, gpu: GpuReading, now: float, settings: WatchdogSettings) -> GpuTrend:
@@ -148,7 +172,9 @@ def _sampled(made: GpuTrend, gpu: GpuReading, now: float, settings: WatchdogSett
     return replace(
         made,
         samples=samples,
-        forecast=forecast(used, gpu.memory_total_bytes or 0, edges),
+        forecast=made.forecast
+        if made.loaded_at == now
+        else forecast(used, gpu.memory_total_bytes or 0, edges, made.loaded_at),
         columns=_columns(samples),
     )
 

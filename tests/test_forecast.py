@@ -31,11 +31,37 @@ def ramp(start: float, step: float, count: int = 20) -> list[tuple[float, float]
         pytest.param(ramp(50_000, -100), "falling", id="falling"),
         pytest.param(ramp(96_000, 10), "full", id="above-the-last"),
         pytest.param(ramp(50_000, 10), "too_far", id="in-29-hours"),
+        pytest.param(
+            every_half_minute(*[79_000] * 50, *[83_000] * 50), "steady", id="one-step"
+        ),
+        pytest.param(
+            every_half_minute(*[79_000] * 8, *[83_000] * 6), "steady", id="one-step-of-late"
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_known_is_said(samples: list[tuple[float, float]], unknown: str) -> None:
     """Too few samples, a model that was just loaded, no slope beyond noise, or too far ahead."""
     assert forecast(samples, TOTAL, EDGES) == Forecast(unknown=unknown)
+
+
+def test_beyond_a_day_nothing_is_foretold() -> None:
+    """A line that the samples hardly tell from a level one may take for ever: that is too far."""
+    barely = every_half_minute(*(50_000 + 12.2 * n + (30 if n % 2 else -30) for n in range(20)))
+    assert forecast(barely, TOTAL, EDGES) == Forecast(unknown="too_far")
+
+
+def test_samples_of_a_load_do_not_count() -> None:
+    """It rose until the model was there: what comes after is another matter."""
+    samples = ramp(20_000, 3_000)
+    assert forecast(samples, TOTAL, EDGES, 570.0) == Forecast(unknown="level_changed")
+    assert forecast(samples, TOTAL, EDGES, 210.0).level == "critical"
+
+
+def test_a_rise_that_began_of_late_is_found() -> None:
+    """The latest half of 100 samples rises all along, though the whole does not."""
+    found = forecast(every_half_minute(*[50_000] * 50, *range(50_100, 55_100, 100)), TOTAL, EDGES)
+    assert found.level == "critical"
+    assert found.seconds == pytest.approx((85_000 - 55_000) * 0.3)
 
 
 def test_a_steady_rise_is_foretold_to_the_second() -> None:

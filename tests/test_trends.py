@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpuctl.forecast import Forecast
+from gpuctl.history import History
 from gpuctl.model import GpuHealth, GpuProcess, GpuReading, HostReading, Snapshot
 from gpuctl.trends import SAMPLES_KEPT, GpuTrend, Held, Sample, Trends
 from tests import make
@@ -73,6 +74,51 @@ def test_a_forecast_is_made_of_the_samples() -> None:
 def test_without_vram_there_is_no_forecast() -> None:
     trends = taken(at(30.0 * n) for n in range(20))
     assert trends.gpu(UUID).forecast == Forecast(unknown="too_few_samples")
+
+
+def filled(seconds: float, *, gpus: tuple[str, ...] = (UUID,)) -> Snapshot:
+    """GPU 0 fills by 10 MiB in 30 s, and a container that may use these GPUs runs."""
+    gpu = make.gpu(memory_used_bytes=3072 * MIB + int(seconds / 3) * MIB)
+    return make.snapshot(make.container(gpus=gpus), gpus=[gpu], boot_seconds=NOW + seconds)
+
+
+def forecasts(snapshots: Iterable[Snapshot], past: History) -> list[str]:
+    """Return what was not known, tick by tick."""
+    trends, told = Trends(), []
+    for now in snapshots:
+        trends = trends.with_reading(PLAN, now, past)
+        told.append(trends.gpu(UUID).forecast.unknown)
+    return told
+
+
+@pytest.mark.parametrize("gpus", [(UUID,), ()], ids=["its-own-label", "as-planned"])
+def test_while_a_replica_loads_nothing_is_foretold(gpus: tuple[str, ...]) -> None:
+    """It fills its card until it is ready, and that rise ends."""
+    loading = [filled(30.0 * n, gpus=gpus) for n in range(20)]
+    assert forecasts(loading, make.history(make.started())) == ["loading"] * 20
+
+
+def test_what_a_load_took_is_no_trend() -> None:
+    """Once it is ready the samples of the load are left out; twelve others make a forecast."""
+    trends, loading = Trends(), make.history(make.started())
+    for n in range(20):
+        trends = trends.with_reading(PLAN, filled(30.0 * n), loading)
+    told = []
+    for n in range(20, 33):
+        trends = trends.with_reading(PLAN, filled(30.0 * n), make.history(make.served()))
+        told.append(trends.gpu(UUID).forecast.unknown)
+    assert told == ["level_changed"] * 11 + ["", ""]
+
+
+def test_a_load_elsewhere_holds_back_no_forecast() -> None:
+    """Nor does a replica that is ready, or a container that has ended."""
+    past = make.history(make.started())
+    elsewhere = [filled(30.0 * n, gpus=("GPU-7",)) for n in range(12)]
+    assert forecasts(elsewhere, past)[-1] == ""
+    ready = [filled(30.0 * n) for n in range(12)]
+    assert forecasts(ready, make.history(make.served()))[-1] == ""
+    ended = [replace(now, owned={"chat-0": make.container(state="exited")}) for now in ready]
+    assert forecasts(ended, past)[-1] == ""
 
 
 def test_levels_have_a_memory() -> None:

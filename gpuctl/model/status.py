@@ -61,7 +61,8 @@ class PressureStatus(TypedDict):
 class ForecastStatus(TypedDict):
     """When the VRAM in use reaches its next level; all 0 where `unknown` says why it is not."""
 
-    #: too_few_samples | level_changed | steady | falling | too_far | full; "" where it is known
+    #: too_few_samples | loading | level_changed | steady | falling | too_far | full; "" where it
+    #: is known
     unknown: str
     level: str  # critical | full
     seconds: int  # from `at`

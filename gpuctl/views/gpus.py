@@ -27,7 +27,8 @@ _BAR_WIDTH = 12
 _UNKNOWN = {
     "too_few_samples": "not watched for long enough",
     "level_changed": "a model was just loaded or unloaded",
-    "steady": "VRAM is steady",
+    "loading": "a model is being loaded",
+    "steady": "VRAM does not rise steadily",
     "falling": "VRAM is falling",
     "too_far": "more than a day until its next level",
     "full": "no level is left above it",

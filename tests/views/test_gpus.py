@@ -132,12 +132,14 @@ def test_forecasts_are_told_by_gpu_and_reasons_together() -> None:
         {"index": 4, "state": "lost", "forecast": FORESEEN},
         {"index": 5, "state": "ok"},
         {"index": 6, "state": "ok", "forecast": FORESEEN | {"unknown": "of-a-later-gpuctl"}},
+        {"index": 7, "state": "ok", "forecast": FORESEEN | {"unknown": "loading"}},
     ]
     assert view.forecasts(gpus) == [
         "gpu 0: critical in about 40 min (25-70)",
-        "gpu 1, 3: no forecast: VRAM is steady",
+        "gpu 1, 3: no forecast: VRAM does not rise steadily",
         "gpu 2: no forecast: VRAM is falling",
         "gpu 6: no forecast: of-a-later-gpuctl",
+        "gpu 7: no forecast: a model is being loaded",
     ]
 
 
