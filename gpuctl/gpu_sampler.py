@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gpuctl.errors import GpuctlError
+from gpuctl.errors import GpuUnavailable
 from gpuctl.model import GpuProcess, GpuReading, Xid
 from gpuctl.observe import Latest
 from gpuctl.ports import Clock, Gpus, Host, KernelLog
@@ -35,8 +35,8 @@ class GpuSource:
         began = self._clock.boot_seconds()
         try:
             read = self._gpus.read()
-        except GpuctlError as error:
-            failed(self._latest, "gpus", error.message, self._clock, self._wake)
+        except GpuUnavailable as error:
+            failed(self._latest, "gpus", error.message, self._clock, self._wake, error.code)
             return
         before = self._latest.gpus
         first = self._latest.gpus_boot_seconds is None

@@ -259,11 +259,13 @@ class HostSource:
         self._latest.gateway = self._gateway.read()
 
 
-def failed(latest: Latest, source: str, message: str, clock: Clock, wake: Wake) -> None:
+def failed(
+    latest: Latest, source: str, message: str, clock: Clock, wake: Wake, code: int | None = None
+) -> None:
     """Put what is wrong with a source on the board; wake the loop where it was well before."""
     before = latest.errors.get(source)
     since = before.since_boot_seconds if before else clock.boot_seconds()
-    latest.errors[source] = SourceError(message=message, since_boot_seconds=since)
+    latest.errors[source] = SourceError(message=message, since_boot_seconds=since, code=code)
     if before is None:
         wake(source)
 

@@ -12,12 +12,13 @@ from gpuctl.model import GpuReading, HostReading, Xid
 class FakeGpus:
     readings: tuple[GpuReading, ...] = ()
     broken: str = ""
+    code: int | None = None  # NVML's, of what is broken
     told: tuple[Xid, ...] = ()  # to whoever asks next
     distrusted: list[str] = field(default_factory=list)
 
     def read(self) -> tuple[GpuReading, ...]:
         if self.broken:
-            raise GpuUnavailable(self.broken)
+            raise GpuUnavailable(self.broken, code=self.code)
         return self.readings
 
     def xids(self) -> tuple[Xid, ...]:

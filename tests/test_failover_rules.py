@@ -128,19 +128,29 @@ def test_a_daemon_that_never_reads_the_gpus_lists_those_of_the_profile() -> None
     rack.ask("cordon", "1")
 
 
-MISMATCH = "Driver/library version mismatch"
+def unload(rack: Rack, code: int = 18) -> None:
+    """Have NVML fail with a code of its own."""
+    rack.fakes.gpus.broken, rack.fakes.gpus.code = "NVML: it does not work", code
 
 
-def test_without_a_driver_what_has_ended_goes_to_the_cpu() -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param(18, "driver_mismatch", id="mismatch"),
+        pytest.param(9, "driver_not_loaded", id="not-loaded"),
+        pytest.param(12, "driver_library_missing", id="no-library"),
+    ],
+)
+def test_without_a_driver_what_has_ended_goes_to_the_cpu(code: int, reason: str) -> None:
     """No start would find a GPU: after a minute it serves from the CPU, and nothing is cordoned."""
     rack = Rack.with_gpus(gpus=(0, 1), reserve=(2,), fallback="cpu")
-    rack.fakes.gpus.broken = MISMATCH
+    unload(rack, code)
     rack.fakes.runtime.die("c1", 1)
     rack.pass_(55)
     assert (rack.row()["reason"], rack.tale("moved")) == ("driver_unusable", [])
     rack.pass_(15)
     assert (rack.places(), rack.phase()) == ({"chat-0": (), "chat-1": (1,)}, "degraded")
-    assert rack.tale("moved", "cordoned") == ["moved driver_mismatch"]
+    assert rack.tale("moved", "cordoned") == [f"moved {reason}"]
     rack.fakes.gpus.broken = ""
     rack.pass_(20)
     assert (rack.places(), rack.phase()) == ({"chat-0": (0,), "chat-1": (1,)}, "ready")
@@ -148,7 +158,7 @@ def test_without_a_driver_what_has_ended_goes_to_the_cpu() -> None:
 
 def test_a_driver_that_is_replaced_within_a_minute_moves_nothing() -> None:
     rack = Rack.with_gpus(gpus=(0,), fallback="cpu")
-    rack.fakes.gpus.broken = MISMATCH
+    unload(rack)
     rack.fakes.runtime.die("c1", 1)
     rack.pass_(55)
     rack.fakes.gpus.broken = ""
@@ -158,7 +168,7 @@ def test_a_driver_that_is_replaced_within_a_minute_moves_nothing() -> None:
 
 def test_without_a_driver_and_a_fallback_it_waits() -> None:
     rack = Rack.with_gpus(gpus=(0,))
-    rack.fakes.gpus.broken = MISMATCH
+    unload(rack)
     rack.fakes.runtime.die("c1", 1)
     rack.pass_(90)
     assert (rack.row()["reason"], rack.tale("moved")) == ("driver_unusable", [])
@@ -167,7 +177,7 @@ def test_without_a_driver_and_a_fallback_it_waits() -> None:
 def test_without_a_driver_no_card_of_the_reserve_is_any_better() -> None:
     """What was last read of it was read by a driver that worked."""
     rack = Rack.with_gpus(gpus=(0,), reserve=(1,), fallback="cpu")
-    rack.fakes.gpus.broken = MISMATCH
+    unload(rack)
     rack.pass_(2)
     rack.ask("cordon", "0")
     rack.pass_(12)

@@ -26,6 +26,7 @@ class SourceError:
 
     message: str
     since_boot_seconds: float
+    code: int | None = None  # NVML's return code, where it told one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,11 +232,15 @@ def test_an_answer_that_makes_no_sense_is_an_error_in_words(play: Play, act: str
     ],
 )
 def test_a_failure_of_nvml_says_what_to_do(play: Play, code: int, message: str, hint: str) -> None:
-    """NVML's code becomes words and a next step."""
-    with pytest.raises(GpuUnavailable) as raised:
-        play((failed(code),)).gpus.read()
-    assert raised.value.message == f"NVML: {message}"
-    assert hint in raised.value.hint
+    """NVML's code becomes words and a next step, also while it is not asked again."""
+    played = play((failed(code),))
+    for _ in range(2):
+        with pytest.raises(GpuUnavailable) as raised:
+            played.gpus.read()
+        assert raised.value.message == f"NVML: {message}"
+        assert hint in raised.value.hint
+        assert raised.value.code == code
+    assert played.children == 1
 
 
 def test_a_host_without_a_driver_has_no_gpu(

@@ -10,9 +10,13 @@ import pytest
 
 from gpuctl import host_state
 from gpuctl.adapters.simulated import SimulatedHost
+from gpuctl.checks import gpu_driver
 from gpuctl.errors import GpuUnavailable, RuntimeUnavailable
+from gpuctl.gpu_sampler import GpuSource
 from gpuctl.host_state import ProcessState, XidState
 from gpuctl.model import GIB, MIB, GpuProcess, Xid
+from gpuctl.observe import Latest
+from tests import make
 from tests.adapters.nvml_bench import expected, timeless
 from tests.adapters.simulated_bench import CARD, HostFile, Stage, file, probe, stage
 from tests.fakes import FakeClock
@@ -162,19 +166,26 @@ def test_what_a_card_does_not_report_is_none(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "words", "reason"),
     [
-        pytest.param({"init_error": 18}, "error 18", id="init"),
-        pytest.param({"driver_version": None}, "no driver", id="driver"),
-        pytest.param({"calls": {"nvmlInit_v2": "hang"}}, "nvmlInit_v2", id="hang"),
-        pytest.param({"calls": {"nvmlInit_v2": 6.0}}, "nvmlInit_v2", id="late"),
+        pytest.param({"init_error": 18}, "error 18", "driver_mismatch", id="mismatch"),
+        pytest.param({"init_error": 9}, "error 9", "driver_not_loaded", id="not-loaded"),
+        pytest.param({"driver_version": None}, "no driver", "driver_not_loaded", id="no-driver"),
+        pytest.param({"calls": {"nvmlInit_v2": "hang"}}, "nvmlInit_v2", "nvml_hung", id="hang"),
+        pytest.param({"calls": {"nvmlInit_v2": 6.0}}, "nvmlInit_v2", "nvml_hung", id="late"),
     ],
 )
-def test_gpus_that_cannot_be_read(stage: Stage, fields: dict[str, Any], words: str) -> None:
-    """A broken, missing or hung driver is an error at once, not an empty host."""
+def test_gpus_that_cannot_be_read(
+    stage: Stage, fields: dict[str, Any], words: str, reason: str
+) -> None:
+    """A broken, missing or hung driver is an error at once, and judged as a real one is."""
     stage.file.write(**fields)
     with pytest.raises(GpuUnavailable, match=words):
         stage.host.gpus.read()
+    latest = Latest()
+    GpuSource(stage.host.gpus, stage.host.host, stage.clock, latest, lambda _: None).sample()
+    now = replace(make.snapshot(), errors=latest.errors)
+    assert [verdict.reason for verdict in gpu_driver.CHECK.run(make.scene(now))] == [reason]
 
 
 def test_a_slow_call_within_its_deadline_is_read(stage: Stage) -> None:

@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpuctl.checks import gpu_driver, gpu_in_container, gpu_missing
 from gpuctl.judge import judge
-from gpuctl.model import Condition, GpuHealth, GpuProcess, Snapshot, Verdict
+from gpuctl.model import Condition, GpuHealth, GpuProcess, Snapshot, SourceError, Verdict
 from tests import make
 from tests.make import NOW
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "reason"),
+    ("error", "code", "state", "reason"),
     [
+        pytest.param("NVML: it failed", 18, "failed", "driver_mismatch", id="mismatch"),
+        pytest.param("NVML: it failed", 9, "failed", "driver_not_loaded", id="not-loaded"),
+        pytest.param("NVML: it failed", 12, "failed", "driver_library_missing", id="no-library"),
+        pytest.param("NVML: no answer for 12 s", None, "degraded", "nvml_hung", id="hung"),
         pytest.param(
-            "NVML: Driver/library version mismatch", "failed", "driver_mismatch", id="mismatch"
-        ),
-        pytest.param("NVML: no answer for 12 s", "degraded", "nvml_hung", id="hung"),
-        pytest.param(
-            "NVML: not asked since Xid 119 of GPU-0", "degraded", "nvml_distrusted", id="distrusted"
+            "NVML: not asked since Xid 119 of GPU-0", None, "degraded", "nvml_distrusted",
+            id="distrusted",
         ),
     ],
-)
-def test_a_driver_that_cannot_be_used(error: str, state: str, reason: str) -> None:
+)  # fmt: skip
+def test_a_driver_that_cannot_be_used(
+    error: str, code: int | None, state: str, reason: str
+) -> None:
     """Told with what to do; nothing that runs is touched for it."""
-    scene = make.scene(make.snapshot(errors={"gpus": error}))
-    (verdict,) = gpu_driver.CHECK.run(scene)
+    (verdict,) = gpu_driver.CHECK.run(make.scene(unread(error, code)))
     assert (verdict.subject, verdict.state, verdict.reason) == ("host", state, reason)
     assert verdict.remedy == "none"
     assert verdict.evidence["error"] == error
     assert verdict.evidence["hint"]
 
 
+def unread(error: str, code: int | None = None) -> Snapshot:
+    """A moment at which NVML cannot be asked."""
+    failed = SourceError(message=error, since_boot_seconds=NOW, code=code)
+    return replace(make.snapshot(), errors={"gpus": failed})
+
+
 @pytest.mark.parametrize(
     "scene",
     [
+        pytest.param(make.scene(unread("NVML: no permission", 4)), id="not-for-this-user"),
         pytest.param(make.scene(make.snapshot(errors={"gpus": "NVML: broken"})), id="other-faults"),
         pytest.param(
-            make.scene(
-                make.snapshot(errors={"gpus": "NVML: version mismatch"}), make.replica(gpus=())
-            ),
+            make.scene(unread("NVML: version mismatch", 18), make.replica(gpus=())),
             id="no-gpu-planned",
         ),
         pytest.param(make.scene(make.snapshot(gpus=[make.gpu()])), id="not-read"),
@@ -116,6 +124,56 @@ def test_devices(boards: list[Snapshot], state: str | None) -> None:
     if condition is not None and state == "failed":
         assert (condition.verdict.remedy, condition.verdict.reason) == ("restart", "devices_denied")
         assert condition.due(NOW)
+
+
+def asked(access: bool | None, *, container: str = "c1") -> Snapshot:
+    """Its cgroup tells nothing, as those of version 2; the container was asked itself."""
+    return board(None, container=container, device_access={container: access})
+
+
+@pytest.mark.parametrize(
+    ("boards", "expected"),
+    [
+        pytest.param([asked(True)], ("ok", "", "none"), id="it-may"),
+        pytest.param(
+            [asked(True), asked(False)], ("failed", "devices_denied", "restart"), id="no-more"
+        ),
+        pytest.param(
+            [asked(True), asked(False), asked(False)],
+            ("failed", "devices_denied", "restart"),
+            id="and-not-since",
+        ),
+        pytest.param([asked(True), asked(None)], ("ok", "", "none"), id="it-did-not-tell-once"),
+        pytest.param([board(None), asked(True)], ("ok", "", "none"), id="asked-later"),
+        pytest.param(
+            [asked(False), asked(False)],
+            ("degraded", "devices_denied", "none"),
+            id="never-seen-to-have-had-them",
+        ),
+        pytest.param(
+            [asked(None), asked(None)], ("unknown", "devices_not_told", "none"), id="not-told"
+        ),
+        pytest.param(
+            [asked(None), asked(False)], ("degraded", "devices_denied", "none"), id="told-later"
+        ),
+        pytest.param(
+            [asked(True), asked(False, container="c2")],
+            ("degraded", "devices_denied", "none"),
+            id="another-container",
+        ),
+        pytest.param(
+            [board(True, device_access={"c1": False})], ("ok", "", "none"), id="the-cgroup-tells"
+        ),
+    ],
+)
+def test_devices_where_the_container_is_asked(
+    boards: list[Snapshot], expected: tuple[str, str, str]
+) -> None:
+    """One that was denied from the first look on may never do better: told, and left alone."""
+    condition = over(*boards)
+    assert condition is not None
+    verdict = condition.verdict
+    assert (verdict.state, verdict.reason, verdict.remedy) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class NvmlGpus:
         self._hangs = 0  # in a row
         self._silent_since = 0.0  # when the first of them was asked
         self._again = float("-inf")  # not before this; until then `_refusal`, or no GPU
-        self._refusal: tuple[str, str] | None = None
+        self._refusal: tuple[str, str, int | None] | None = None  # words, hint, NVML's code
         self._known: dict[int, GpuReading] = {}  # by index, as last read
         self._xids: deque[Xid] = deque(maxlen=_XIDS_KEPT)
         self._distrusted: str | None = None  # why nothing is asked
@@ -276,10 +276,11 @@ class NvmlGpus:
             self._again, self._refusal = self._clock() + _ABSENT_SECONDS, None
             return ()
         other = (f"{document.get('message')} (code {code})", _BROKEN_HINT)
-        broken = self._broken(*_WORDS.get(code, other))
-        raise GpuUnavailable(broken.message, broken.hint, code)
+        raise self._broken(*_WORDS.get(code, other), code)
 
-    def _broken(self, words: str, hint: str = _BROKEN_HINT) -> GpuUnavailable:
+    def _broken(
+        self, words: str, hint: str = _BROKEN_HINT, code: int | None = None
+    ) -> GpuUnavailable:
         self._again = self._clock() + _BROKEN_SECONDS
-        self._refusal = (f"NVML: {words}", hint)
+        self._refusal = (f"NVML: {words}", hint, code)
         return GpuUnavailable(*self._refusal)

@@ -12,6 +12,8 @@ from gpuctl.model import GpuProcess, GpuReading, HostReading, Xid
 
 #: A call of NVML that takes longer has missed its deadline, as a hung driver's does.
 DEADLINE_SECONDS = 5.0
+#: What NVML says without a driver. Source: nvml.h, nvmlReturn_t.
+_DRIVER_NOT_LOADED = 9
 #: What a loaded replica of which no plan knows holds of each card: small enough for four on one.
 VRAM_RATIO = 0.22
 
@@ -152,12 +154,13 @@ def _refuse_broken(host: HostState) -> None:
         message = f"simulated host: nvmlInit answers with error {host.init_error}"
         raise GpuUnavailable(message, code=host.init_error)
     if host.gpus and host.driver_version is None:
-        raise GpuUnavailable("simulated host: there are GPUs, and no driver for them")
+        message = "simulated host: there are GPUs, and no driver for them"
+        raise GpuUnavailable(message, code=_DRIVER_NOT_LOADED)
     for call, seconds in host.calls.items():
         if seconds == "missing":
             continue
         if seconds == "hang" or seconds > DEADLINE_SECONDS:
-            raise GpuUnavailable(f"simulated host: {call} does not answer")
+            raise GpuUnavailable(f"simulated host: no answer from {call}")
 
 
 def _xid(xid: XidState, gpu: GpuState, at: float, boot_seconds: float) -> Xid:
