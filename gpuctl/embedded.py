@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("-c", "--ctx-size", type=int, default=0, help="tokens over all slots; 0: the model's")
     add("-np", "--parallel", type=int, default=1, help="slots")
     add("-ngl", "--n-gpu-layers", type=int, default=0)
+    add("-ts", "--tensor-split", type=_shares, default=(), help="layers of each GPU: 1,1")
     add("-b", "--batch-size", type=int)
     add("-ub", "--ubatch-size", type=int)
     add("-t", "--threads", type=int)
@@ -87,6 +88,9 @@ def _parameters(xllamacpp: ModuleType, flags: argparse.Namespace) -> Any:
     parameters.n_ctx = flags.ctx_size
     parameters.n_parallel = flags.parallel
     parameters.n_gpu_layers = flags.n_gpu_layers
+    # As many as llama.cpp has room for; all of them 0 is its own default.
+    rest = len(parameters.tensor_split) - len(flags.tensor_split)
+    parameters.tensor_split = [*flags.tensor_split, *[0.0] * rest]
     parameters.n_batch = flags.batch_size or parameters.n_batch
     parameters.n_ubatch = flags.ubatch_size or parameters.n_ubatch
     for threads in (parameters.cpuparams, parameters.cpuparams_batch):
@@ -106,6 +110,10 @@ def _parameters(xllamacpp: ModuleType, flags: argparse.Namespace) -> Any:
     # instead of 0.31 s for a 98 MB model, 2026-11-21, two cores).
     parameters.fit_params = False
     return parameters
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split(","))
 
 
 def _flash_attention(xllamacpp: ModuleType, word: str) -> Any:

@@ -70,6 +70,14 @@ def test_takes_what_the_engine_emits(changes: dict[str, Any]) -> None:
     assert (flags.model, flags.port, flags.alias) == (str(MODEL), 9000, "chat")
 
 
+def test_takes_how_layers_are_spread() -> None:
+    """One share for each GPU; llama.cpp has room for more of them, which are nothing."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+    flags = embedded.parser().parse_args(["-m", "x.gguf", "-ts", "1,1,0.5"])
+    found = embedded._parameters(xllamacpp, flags).tensor_split
+    assert (found[:3], sum(found)) == ([1.0, 1.0, 0.5], 2.5)
+
+
 @pytest.mark.parametrize("flag", ["--no-such-flag", "--metric"])
 def test_unknown_flag(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A flag it does not have, or a part of one, is an error of usage."""

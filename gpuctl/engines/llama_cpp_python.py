@@ -121,6 +121,9 @@ def _settings(workload: Workload, slot: Slot, options: Options) -> Iterator[str]
         if value is not None:
             yield f"--{name}"
             yield str(value).lower() if isinstance(value, bool) else str(value)
+    if len(slot.gpus) > 1:
+        # By default in proportion to what is free on each: others that load would make it uneven.
+        yield from ("--tensor_split", *("1" * len(slot.gpus)))
 
 
 def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None:

@@ -46,6 +46,12 @@ def test_process() -> None:
     )
 
 
+def test_layers_are_spread_as_they_are_planned() -> None:
+    """Left to itself llama.cpp gives most to the GPU that is emptiest at that moment."""
+    command = ENGINE.launch(workload(args=("--verbose", "true")), slot(gpus=2)).command
+    assert command[-5:] == ("--tensor_split", "1", "1", "--verbose", "true")
+
+
 def test_variables_do_not_prevail_over_the_flags() -> None:
     """The server listens where HOST and PORT say, whatever its flags: they say the same."""
     launch = ENGINE.launch(workload(network="host"), slot(port=9001))

@@ -96,6 +96,15 @@ def test_context_is_for_each_request() -> None:
     assert (after(command, "-c"), after(command, "-np")) == ("16384", "4")
 
 
+@pytest.mark.parametrize(
+    ("gpus", "split"),
+    [pytest.param(1, None, id="one"), pytest.param(3, "1,1,1", id="three")],
+)
+def test_layers_are_spread_as_they_are_planned(gpus: int, split: str | None) -> None:
+    """Left to itself the server gives most to the GPU that is emptiest at that moment."""
+    assert after(ENGINE.launch(workload(), slot(gpus=gpus)).command, "-ts") == split
+
+
 def test_threads_on_the_cpu() -> None:
     """Servers on the CPU share its cores, and each has at least one."""
     command = ENGINE.launch(workload(replicas=8), slot(gpus=0, cpus=2)).command

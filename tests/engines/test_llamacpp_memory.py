@@ -57,6 +57,7 @@ def test_how_it_runs(changes: dict[str, Any], expected: LlamaRun) -> None:
             "-ub", "-ub stands in args and is not in this sum: use options.ubatch", id="a"
         ),
         pytest.param("--swa-full", "--swa-full stands in args and is not in this sum", id="b"),
+        pytest.param("-ts=3,1", "-ts stands in args and is not in this sum", id="c"),
     ],
 )
 def test_arguments_that_are_not_counted(argument: str, note: str) -> None:
@@ -64,6 +65,16 @@ def test_arguments_that_are_not_counted(argument: str, note: str) -> None:
     found = memory(workload(args=(argument, "--verbose"), context=512), slot(), LLAMA_8B)
     assert found is not None
     assert found.notes[1:] == (note,)
+
+
+def test_a_draft_model_is_not_counted() -> None:
+    """It lies on the GPU as well, and its headers were not read."""
+    options = {"spec_draft_model": "draft.gguf"}
+    found = memory(workload(options=options, context=512), slot(), LLAMA_8B)
+    assert found is not None
+    assert found.notes[1:] == (
+        "draft.gguf, the draft model, is not in this sum: say what both take with `vram`",
+    )
 
 
 def test_headers_that_do_not_tell() -> None:

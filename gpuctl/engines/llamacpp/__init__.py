@@ -76,6 +76,8 @@ def _sizes(workload: Workload, slot: Slot, options: Options) -> tuple[str, ...]:
         ("-c", context),
         ("-np", workload.parallel),
         ("-ngl", layers),
+        # By default in proportion to what is free on each: others that load would make it uneven.
+        ("-ts", ",".join("1" * len(slot.gpus)) if len(slot.gpus) > 1 else None),
         ("-b", options.batch),
         ("-ub", options.ubatch),
         ("-t", _threads(workload, slot, options)),

@@ -17,6 +17,7 @@ _UNCOUNTED = {
     "-kvu": "", "--kv-unified": "", "-md": "", "--model-draft": "", "--mmproj": "", "-mm": "",
     "-ncmoe": "", "--n-cpu-moe": "", "-cmoe": "", "--cpu-moe": "", "-ot": "",
     "--override-tensor": "", "-nkvo": "", "--no-kv-offload": "", "--lora": "",
+    "-ts": "", "--tensor-split": "", "-sm": "", "--split-mode": "",
 }  # fmt: skip
 
 
@@ -49,6 +50,8 @@ def run(workload: Workload, slot: Slot) -> LlamaRun:
 def _notes(workload: Workload, facts: ModelFacts) -> Iterator[str]:
     if told := surprise(facts):
         yield told
+    if draft := workload.options.get("spec_draft_model"):
+        yield f"{draft}, the draft model, is not in this sum: say what both take with `vram`"
     for argument in workload.args:
         flag = argument.partition("=")[0]
         if flag in _UNCOUNTED:
