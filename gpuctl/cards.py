@@ -52,6 +52,11 @@ CARDS = (
 #: For a card that is not listed: the figures above by VRAM alone, from the least bytes on.
 _BY_VRAM = ((70 * GIB, 1024), (36 * GIB, 64), (20 * GIB, 16), (12 * GIB, 8), (0, 4))
 
+#: Tokens that vLLM computes at once where it is not told, from so many bytes of VRAM on; every A100
+#: takes the last row. Source: `get_batch_defaults` in vllm/engine/arg_utils.py
+#: of 0.32, for its server; the first row came after 0.19.
+_BATCHED_TOKENS = ((160 * GIB, 16384), (70 * GIB, 8192), (0, 2048))
+
 #: A word of the name of cards for games, and of those for mining.
 _CONSUMER = frozenset({"GEFORCE", "TITAN", "CMP", "P102", "P104", "P106"})
 
@@ -88,6 +93,12 @@ def sequences(gpu: GpuIdentity) -> tuple[int, str] | None:
         return None
     count = next(count for least, count in _BY_VRAM if gpu.memory_total_bytes >= least)
     return count, f"{shown(gpu)} is not a card gpuctl knows: by its {vram(gpu)} of VRAM"
+
+
+def batched_tokens(gpu: GpuIdentity) -> int:
+    """Return the tokens of one step of vLLM on a GPU; one of unknown size is taken as small."""
+    vram_bytes = 0 if "A100" in gpu.name.upper() else gpu.usable_bytes or 0
+    return next(count for least, count in _BATCHED_TOKENS if vram_bytes >= least)
 
 
 def is_consumer(gpu: GpuIdentity) -> bool:

@@ -125,3 +125,20 @@ def test_shown(found: GpuIdentity, text: str) -> None:
 def test_consumer(name: str, consumer: bool) -> None:
     """Cards for games and mining are told by their name."""
     assert cards.is_consumer(gpu(name)) is consumer
+
+
+@pytest.mark.parametrize(
+    ("found", "tokens"),
+    [
+        pytest.param(gpu("Tesla T4", 16), 2048, id="t4"),
+        pytest.param(gpu("NVIDIA A100-SXM4-80GB", 80), 2048, id="a100 of 80 GB"),
+        pytest.param(gpu("NVIDIA A100X", 80), 2048, id="a100x"),
+        pytest.param(gpu("NVIDIA H100 80GB HBM3", 80), 8192, id="h100"),
+        pytest.param(gpu("NVIDIA H100", 70, reserved_bytes=1), 2048, id="less for CUDA"),
+        pytest.param(gpu("NVIDIA B200", 180), 16384, id="b200"),
+        pytest.param(gpu(), 2048, id="not known"),
+    ],
+)
+def test_tokens_of_a_step(found: GpuIdentity, tokens: int) -> None:
+    """As vLLM has them, by VRAM; an A100 counts as a small card, of any size."""
+    assert cards.batched_tokens(found) == tokens

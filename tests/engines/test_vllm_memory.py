@@ -104,11 +104,80 @@ def single_bytes(vram: VramPlan) -> int:
         pytest.param(
             {"dtype": "float32"}, replace(LLAMA, quantization="f32"), 16_060_522_496, id="f32 kept"
         ),
+        pytest.param({"dtype": "float32"}, LLAMA, 2 * 16_060_522_496, id="doubled"),
+        pytest.param({"dtype": "half"}, LLAMA, 16_060_522_496, id="other 16 bits"),
+        pytest.param(
+            {"quantization": "mxfp8", "dtype": "float"},
+            LLAMA,
+            int(8_030_261_248 * (0.87 * 8.25 + (1 - 0.87) * 32) / 8),
+            id="quantized, and the rest wider",
+        ),
+        pytest.param({"quantization": "awq"}, LLAMA, 16_060_522_496, id="not while it is loaded"),
     ],
 )  # fmt: skip
 def test_the_weights(options: dict[str, Any], facts: ModelFacts, weights: int) -> None:
     """What is loaded is not always what lies in the files."""
     assert found(facts, options=options).weights_bytes == weights
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        pytest.param({}, "bf16", id="as in the files"),
+        pytest.param({"dtype": "float32"}, "32 bits as it is loaded, bf16 in the files", id="f32"),
+        pytest.param(
+            {"quantization": "fp8"}, "fp8 as it is loaded, bf16 in the files", id="quantized"
+        ),
+    ],
+)
+def test_what_the_weights_are_in(options: dict[str, Any], why: str) -> None:
+    """A number type of the profile stands beside the one in the files."""
+    assert found(options=options).lines[0].why == why
+
+
+def test_wider_numbers() -> None:
+    """Activations and the cache are as wide as the model computes; the odds are 32 bits anyway."""
+    plain, wide = found(), found(options={"dtype": "float32"})
+    sampled = 12 * 128256
+    assert (wide.overhead_bytes or 0) - sampled == 2 * ((plain.overhead_bytes or 0) - sampled)
+    assert single_bytes(wide) == 2 * single_bytes(plain)
+    assert "(32 bits)" in wide.lines[2].why
+    own = found(options={"dtype": "float32", "kv_cache_dtype": "bfloat16"})
+    assert single_bytes(own) == single_bytes(plain)
+
+
+def test_a_cache_of_unknown_width() -> None:
+    """It is summed as if it were not packed, and that is said."""
+    vram = found(options={"kv_cache_dtype": "nvfp4"})
+    assert single_bytes(vram) == single_bytes(found())
+    assert vram.notes[1:] == (
+        "how wide nvfp4 is is not known here: the KV cache is summed in 16 bits",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "changes", "tokens"),
+    [
+        pytest.param("NVIDIA A100-SXM4-80GB", 80, {}, 2048, id="a100"),
+        pytest.param("NVIDIA H100 80GB HBM3", 80, {}, 8192, id="h100"),
+        pytest.param("NVIDIA B200", 180, {"context": 65536}, 16384, id="b200"),
+        pytest.param("NVIDIA B200", 180, {"context": 512}, 512, id="no more than there can be"),
+        pytest.param(
+            "NVIDIA L4",
+            24,
+            {"options": {"enable_chunked_prefill": False}},
+            8192,
+            id="whole prompts",
+        ),
+        pytest.param(
+            "NVIDIA L4", 24, {"options": {"max_num_seqs": 4096}}, 4096, id="one of each sequence"
+        ),
+    ],
+)
+def test_tokens_of_a_step(name: str, gib: int, changes: dict[str, Any], tokens: int) -> None:
+    """What vLLM takes by itself, by card, context and sequences."""
+    card = replace(CARD, name=name, memory_total_bytes=gib * GIB)
+    assert found(LLAMA, card, **changes).lines[1].why.startswith(f"{tokens} tokens at once")
 
 
 def test_the_cache() -> None:

@@ -8,19 +8,15 @@ activations leave to the KV cache. Source: vLLM, v1/worker/gpu_worker.py
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gpuctl.model import GIB, LayerCache, ModelFacts, VramLine, VramPlan, Workload
+from gpuctl import cards, own_settings
+from gpuctl.engines.vllm.options import FLAGS, Options, running, spelled
+from gpuctl.model import LayerCache, ModelFacts, VramLine, VramPlan, Workload
 from gpuctl.plugin import Slot
 from gpuctl.sizing import surprise
-
-#: Source: vllm/config/cache.py; what the profile's options say stands above it.
-_UTILIZATION = 0.9
-#: Tokens of one step, of a server on cards below 70 GiB. Source: vllm/engine/arg_utils.py.
-_BATCHED_TOKENS = 2048
-_BATCHED_TOKENS_LARGE = 8192
-_LARGE_CARD_BYTES = 70 * GIB
 
 #: What is said of a model that was not fetched yet.
 _UNREAD = "the model is not here, or does not tell: whether it fits into that is not known"
@@ -28,8 +24,41 @@ _UNREAD = "the model is not here, or does not tell: whether it fits into that is
 #: A cache block holds so many tokens.
 _BLOCK = 16
 
-#: Weights that are quantized while they are loaded, in bits. Source: docs/features/quantization.
-_LOADED_BITS = {"fp8": 8.0, "bitsandbytes": 4.5, "experts_int8": 8.0}
+#: Weights that are quantized while they are loaded, in bits; with a scale for every 32 of them in
+#: the mx formats. Source: `_ONLINE_SHORTHANDS` in vllm/config/quantization.py of 0.32.
+_LOADED_BITS = {
+    "fp8": 8.0,
+    "fp8_per_tensor": 8.0,
+    "fp8_per_block": 8.0,
+    "fp8_per_channel": 8.0,
+    "experts_int8": 8.0,
+    "mxfp8": 8.25,
+    "mxfp4": 4.25,
+    "bitsandbytes": 4.5,
+}
+#: What files call numbers that are not quantized, in bits.
+_PLAIN_BITS = {"bf16": 16, "f16": 16, "f32": 32}
+#: Numbers as the model computes with them, in bytes. `auto` makes 16 bits of 32.
+_DTYPE_BYTES = {"float": 4, "float32": 4}
+#: Numbers in the KV cache, in bytes, by what their type begins with; else as wide as those.
+#: Source: `STR_DTYPE_TO_TORCH_DTYPE` in vllm/utils/torch_utils.py of 0.32.
+_CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "float16": 2.0, "half": 2.0, "bfloat16": 2.0}
+
+#: Flags that change what goes on inside the claim, or the claim, and have no option.
+_UNCOUNTED = tuple(
+    spelling
+    for flag in (
+        *("--kv-cache-memory-bytes", "--cpu-offload-gb", "--offload-group-size", "--config"),
+        *("--num-gpu-blocks-override", "--block-size", "--kv-cache-dtype-skip-layers"),
+        *("--quantization-config", "--hf-overrides", "--language-model-only", "--load-format"),
+        *("--limit-mm-per-prompt", "--decode-context-parallel-size", "--performance-mode"),
+        *("--enable-lora", "--spec-method", "--spec-model", "--disable-hybrid-kv-cache-manager"),
+    )
+    for spelling in spelled(flag)
+)
+
+#: Speculation that loads no weights. Source: docs/features/spec_decode of vLLM.
+_WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +69,10 @@ class _Run:
     context: int  # 0: not known
     sequences: int
     batched_tokens: int
+    number_bytes: int  # of one number as it is computed with
     cache_bytes: float  # of one number in the cache
     cache_type: str
+    quantization: str  # while it is loaded, "" as in the files
 
 
 def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None:
@@ -54,24 +85,26 @@ def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None
     known = [size for size in sizes if size is not None]
     if not sizes or len(known) < len(sizes):
         return None
-    run = _run(workload, known, facts)
+    run = _run(workload, slot, min(known), facts)
     claim = int(run.total_bytes * run.share)
     if facts.weights_bytes is None or not run.context:
         return VramPlan(total_bytes=claim, source="claim", notes=(_taken(run), _UNREAD))
-    weights = _weights(workload, facts, run)
+    weights, why = _weights(facts, run)
     peak = _activations(facts, run) * run.gpus
     request = _request_bytes(facts, run)
     left = claim - weights - peak
     tokens = max(0, left) * run.context // request if request else 0
+    open_sum = tuple(own_settings.uncounted(workload, _UNCOUNTED))
     return VramPlan(
         total_bytes=claim,
         weights_bytes=weights,
         kv_bytes=max(0, left),
         overhead_bytes=peak,
         source="claim",
-        least_bytes=weights + peak + request,
+        # What is not in the sum may be what makes it fit.
+        least_bytes=None if open_sum else weights + peak + request,
         lines=(
-            VramLine(label="weights", amount_bytes=weights, why=_weights_why(facts, run)),
+            VramLine(label="weights", amount_bytes=weights, why=why),
             VramLine(
                 label="activations",
                 amount_bytes=peak,
@@ -83,58 +116,74 @@ def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None
                 why=f"what is left: {tokens:,} tokens of {_per_token(request, run)}",
             ),
         ),
-        notes=tuple(_notes(workload, facts, run)),
+        notes=(*_notes(workload, facts, run), *open_sum),
     )
 
 
-def _run(workload: Workload, known: list[int], facts: ModelFacts) -> _Run:
-    """Return how it would run on cards of these sizes."""
-    options = workload.options
-    share, dtype = options.get("gpu_memory_utilization"), str(options.get("kv_cache_dtype") or "")
-    large = min(known) >= _LARGE_CARD_BYTES
-    batched = _whole(options.get("max_num_batched_tokens"))
-    default = max(_BATCHED_TOKENS_LARGE if large else _BATCHED_TOKENS, workload.parallel)
+def _run(workload: Workload, slot: Slot, card_bytes: int, facts: ModelFacts) -> _Run:
+    """Return how it would run, each of its cards having at least so many bytes."""
+    options = running(workload)
+    number = _DTYPE_BYTES.get(options.dtype or "", 2)
+    cache = options.kv_cache_dtype or "auto"
+    known = (size for name, size in _CACHE_BYTES.items() if cache.startswith(name))
+    context = workload.context or facts.context_max or 0
+    sequences = options.max_num_seqs or workload.parallel
     return _Run(
-        share=float(share) if isinstance(share, int | float) else _UTILIZATION,
-        gpus=len(known),
-        total_bytes=min(known) * len(known),
-        context=workload.context or facts.context_max or 0,
-        sequences=_whole(options.get("max_num_seqs")) or workload.parallel,
-        batched_tokens=batched or default,
-        cache_bytes=1.0 if dtype.startswith("fp8") or dtype == "int8" else 2.0,
-        cache_type=dtype if dtype and dtype != "auto" else "16 bits",
+        share=options.gpu_memory_utilization,
+        gpus=len(slot.gpus),
+        total_bytes=card_bytes * len(slot.gpus),
+        context=context,
+        sequences=sequences,
+        batched_tokens=options.max_num_batched_tokens
+        or _batched_tokens(slot, sequences, context, options),
+        number_bytes=number,
+        cache_bytes=next(known, float(number)),
+        cache_type=f"{number * 8} bits" if cache == "auto" else cache,
+        quantization=options.quantization or "",
     )
 
 
-def _weights(workload: Workload, facts: ModelFacts, run: _Run) -> int:
-    """Return the weights over all GPUs: tensor parallelism cuts every large tensor."""
-    total = facts.weights_bytes or 0
-    wanted = str(workload.options.get("quantization") or "")
-    bits = _LOADED_BITS.get(wanted)
-    if bits is not None and facts.parameters and facts.quantization in ("bf16", "f16", "f32"):
-        plain = facts.parameters * (1 - facts.quantized_ratio) * 16
-        return int((facts.parameters * facts.quantized_ratio * bits + plain) / 8)
-    if facts.quantization == "f32" and workload.options.get("dtype") not in ("float", "float32"):
-        return total // 2  # loaded in 16 bits
-    return total
+def _batched_tokens(slot: Slot, sequences: int, context: int, options: Options) -> int:
+    """
+    Return the tokens of one step where nobody says how many.
+
+    Source: `_set_default_max_num_seqs_and_batched_tokens_args` in vllm/engine/arg_utils.py.
+    """
+    tokens = cards.batched_tokens(slot.gpus[0])
+    if options.enable_chunked_prefill is False:
+        tokens = max(tokens, context)
+    return max(sequences, min(tokens, sequences * context) if context else tokens)
 
 
-def _weights_why(facts: ModelFacts, run: _Run) -> str:
-    kind = facts.quantization or "as in the files"
-    return f"{kind}, over {run.gpus} GPUs" if run.gpus > 1 else kind
+def _weights(facts: ModelFacts, run: _Run) -> tuple[int, str]:
+    """Return the weights over all GPUs, and in what: they are loaded as they are computed with."""
+    total, kind = facts.weights_bytes or 0, facts.quantization or "as in the files"
+    over = f", over {run.gpus} GPUs" if run.gpus > 1 else ""
+    plain = _PLAIN_BITS.get(facts.quantization)
+    if plain is None:
+        return total, kind + over
+    bits, ratio = _LOADED_BITS.get(run.quantization), facts.quantized_ratio
+    if bits is not None and facts.parameters:
+        mean = ratio * bits + (1 - ratio) * run.number_bytes * 8
+        why = f"{run.quantization} as it is loaded, {kind} in the files"
+        return int(facts.parameters * mean / 8), why + over
+    if run.number_bytes * 8 == plain:
+        return total, kind + over
+    why = f"{run.number_bytes * 8} bits as it is loaded, {kind} in the files"
+    return total * run.number_bytes * 8 // plain, why + over
 
 
 def _activations(facts: ModelFacts, run: _Run) -> int:
     """
     Return what one step takes of each GPU at its peak, as the profile run finds it.
 
-    In 16 bits: gate and up and their product of the feed-forward, a share of them on each GPU, and
-    four rows of the hidden size; then the logits in 32 bits with two copies to sample from.
+    Gate and up and their product of the feed-forward, a share of them on each GPU, and four rows of
+    the hidden size; then the logits in 32 bits with two copies to sample from.
     """
     hidden, ahead = facts.embedding_length or 0, facts.feed_forward_length or 0
     if facts.experts_used and facts.expert_length:
         ahead = max(ahead, facts.experts_used * facts.expert_length)
-    step = 2 * run.batched_tokens * (3 * ahead // run.gpus + 4 * hidden)
+    step = run.number_bytes * run.batched_tokens * (3 * ahead // run.gpus + 4 * hidden)
     return step + 3 * 4 * run.sequences * (facts.vocabulary or 0)
 
 
@@ -163,13 +212,27 @@ def _notes(workload: Workload, facts: ModelFacts, run: _Run) -> Iterator[str]:
     yield from facts.notes
     if told := surprise(facts):
         yield told
+    if not run.cache_type.endswith(" bits") and not run.cache_type.startswith(tuple(_CACHE_BYTES)):
+        width = f"summed in {run.cache_bytes * 8:.0f} bits"
+        yield f"how wide {run.cache_type} is is not known here: the KV cache is {width}"
+    yield from _drafts(workload)
+
+
+def _drafts(workload: Workload) -> Iterator[str]:
+    """Yield a note where speculation loads weights of its own, which no header here tells of."""
+    found = own_settings.own(workload, "speculative_config", FLAGS["speculative_config"])
+    if found is None or found.value is None:
+        return
+    try:
+        method = json.loads(str(found.value)).get("method")
+    except (ValueError, AttributeError):
+        method = None  # vLLM has other forms in `args`
+    if method not in _WITHOUT_WEIGHTS:
+        where = f"{found.key} ({found.why})"
+        yield f"{where}: the weights and the cache it guesses with are not in this sum"
 
 
 def _taken(run: _Run) -> str:
     share = f"{run.share:g} of the card" if run.gpus == 1 else f"{run.share:g} of each card"
     rest = "its CUDA context and graphs lie outside of that"
     return f"vLLM takes {share}, whatever the model; {rest}"
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
