@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuctl.line import fit
-from gpuctl.model import Evidence, Json, Replica, State, Verdict
+from gpuctl.line import latest
+from gpuctl.model import MIB, Evidence, Json, Replica, State, Verdict
 from gpuctl.plugin import Check, Scene
 
-#: Samples that make a line; as many as a forecast of a GPU needs.
-_LEAST_SAMPLES = 12
+#: Samples since it was ready that make a trend: twice as many as for a forecast, which restarts
+#: nothing.
+_LEAST_SAMPLES = 24
+#: Less growth, and less beyond the plan, is what is first needed at work and not given back:
+#: PyTorch takes VRAM by 2 or 20 MiB, cuBLAS up to 32 MiB to work in. Source: kSmallBuffer and
+#: kLargeBuffer in PyTorch's CUDACachingAllocator.cpp; cublasSetWorkspace in the cuBLAS reference.
+_LEAST_BYTES = 32 * MIB
 #: An end for lack of memory is so long a reason to forestall the next.
 _REMEMBERED_SECONDS = 86400.0
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
-    """Judge every replica whose container has been watched for long enough."""
+    """Judge every replica whose container has been ready, and watched, for long enough."""
     if "gpus" in scene.now.errors or "runtime" in scene.now.errors:
         return
     for replica in scene.plan.replicas:
@@ -28,8 +33,12 @@ def run(scene: Scene) -> Iterable[Verdict]:
         container = scene.now.own(replica.name)
         if held is None or container is None or container.id != held.container:
             continue
-        if len(held.points) >= _LEAST_SAMPLES and container.state == "running":
-            yield _judge(replica, container.id, held.points, scene)
+        known = scene.history.replica(replica.name)
+        if known.ready_container != container.id or container.state != "running":
+            continue
+        points = tuple(point for point in held.points if point[0] > known.ready_at)
+        if len(points) >= _LEAST_SAMPLES:
+            yield _judge(replica, container.id, points, scene)
 
 
 def _judge(
@@ -45,10 +54,11 @@ def _judge(
         "card_ratio": None if fullest is None else round(fullest, 3),
     }
     # Cheapest first: hardly ever is a card so full, or a replica beyond its plan.
-    if not held > planned > 0 or (fullest or 0.0) < scene.plan.watchdog.creep_ratio:
+    beyond = planned > 0 and held - planned >= _LEAST_BYTES
+    if not beyond or (fullest or 0.0) < scene.plan.watchdog.creep_ratio:
         return _verdict(replica, "ok", evidence)
-    line = fit(points)
-    if line is None or not line.rises:
+    line = latest(points, _LEAST_SAMPLES)
+    if line is None or line.growth < _LEAST_BYTES:
         return _verdict(replica, "ok", evidence)
     evidence["grows_bytes_an_hour"] = round(line.slope * 3600)
     since = scene.now.boot_seconds - _REMEMBERED_SECONDS

@@ -113,9 +113,18 @@ def test_a_card_of_unknown_size_has_no_limit() -> None:
     assert verdict.reason == "vram_held_by_others"
 
 
-def rising(count: int = 12, step: int = 50) -> tuple[tuple[float, float], ...]:
+def rising(count: int = 24, step: int = 50) -> tuple[tuple[float, float], ...]:
     """Up to 5,500 MiB by *step* MiB each half minute."""
     return tuple((NOW - 30.0 * n, float((5500 - step * n) * MIB)) for n in reversed(range(count)))
+
+
+def stepped(*steps_mib: int) -> tuple[tuple[float, float], ...]:
+    """Up to 5,500 MiB by these steps, 33 samples long, the last of them a step."""
+    end = 5500 - sum(steps_mib)
+    each = 33 // len(steps_mib)
+    grown = [sum(steps_mib[: (n + 1) // each]) for n in range(each * len(steps_mib))]
+    first = NOW - 30.0 * (len(grown) - 1)
+    return tuple((first + 30.0 * n, float((end + more) * MIB)) for n, more in enumerate(grown))
 
 
 def creeping(
@@ -127,11 +136,12 @@ def creeping(
     held_by: str = "c1",
     errors: dict[str, str] | None = None,
     listed: bool = True,
+    ready_at: float = NOW - 1000,
 ) -> list[Verdict]:
     replica = make.replica(vram_bytes=planned)
     gpus = [make.gpu(memory_used_bytes=used)] if listed else []
     now = make.snapshot(container or make.container(), gpus=gpus, errors=errors)
-    scene = make.scene(now, replica, past=make.history(make.served(), events))
+    scene = make.scene(now, replica, past=make.history(make.served(at=ready_at), events))
     held = Held(container=held_by, points=rising() if points is None else points)
     return list(vram_creep.CHECK.run(replace(scene, trends=Trends(replicas={"chat-0": held}))))
 
@@ -152,8 +162,19 @@ OOM = make.event("cuda_oom", "chat-0", "cuda_oom", NOW - 3600, container="c0", l
         pytest.param({"listed": False}, [OOM], "ok", "none", id="gpu-not-listed"),
         pytest.param({"planned": 5501 * MIB}, [OOM], "ok", "none", id="as-planned"),
         pytest.param({"planned": None}, [OOM], "ok", "none", id="no-plan-to-exceed"),
+        pytest.param({"planned": 5469 * MIB}, [OOM], "ok", "none", id="hardly-beyond-its-plan"),
+        pytest.param({"planned": 5468 * MIB}, [OOM], "failed", "restart", id="32-mib-beyond"),
         pytest.param({"points": rising(step=0)}, [OOM], "ok", "none", id="it-stands"),
-        pytest.param({"points": ((NOW, 1.0),) * 12}, [OOM], "ok", "none", id="no-line"),
+        pytest.param({"points": rising(step=1)}, [OOM], "ok", "none", id="by-23-mib-in-all"),
+        pytest.param({"points": rising(step=2)}, [], "degraded", "none", id="by-46-mib-in-all"),
+        pytest.param({"points": rising(step=-50)}, [OOM], "ok", "none", id="it-shrinks"),
+        pytest.param({"points": stepped(2, 0)}, [OOM], "ok", "none", id="2-mib-once"),
+        pytest.param({"points": stepped(800, 0)}, [OOM], "ok", "none", id="a-large-step-once"),
+        pytest.param({"points": stepped(99, 99, 99)}, [OOM], "ok", "none", id="three-steps"),
+        pytest.param(
+            {"points": stepped(*[60] * 11)}, [], "degraded", "none", id="a-step-every-90-seconds"
+        ),
+        pytest.param({"points": ((NOW, 1.0),) * 24}, [OOM], "ok", "none", id="no-line"),
     ],
 )
 def test_creep(fields: dict[str, Any], events: list[Event], state: str, remedy: str) -> None:
@@ -187,7 +208,8 @@ def test_the_learned_baseline_counts_as_planned() -> None:
     "fields",
     [
         pytest.param({"held_by": "c9"}, id="of-another-container"),
-        pytest.param({"points": rising(11)}, id="too-few"),
+        pytest.param({"points": rising(23)}, id="too-few"),
+        pytest.param({"ready_at": NOW - 30 * 23}, id="too-few-since-it-was-ready"),
         pytest.param({"container": make.container(state="exited")}, id="ended"),
         pytest.param({"container": make.container("chat-9")}, id="not-there"),
         pytest.param({"errors": {"gpus": "hung"}}, id="gpus-unread"),
@@ -196,6 +218,17 @@ def test_the_learned_baseline_counts_as_planned() -> None:
 )
 def test_what_was_not_watched_does_not_creep(fields: dict[str, Any]) -> None:
     assert creeping(**fields) == []
+
+
+def test_a_replica_that_loads_does_not_creep() -> None:
+    """It takes ever more until it is ready, and more than was planned if that was too little."""
+    replica = make.replica(vram_bytes=5 * GIB)
+    now = make.snapshot(make.container(), gpus=[make.gpu(memory_used_bytes=5900 * MIB)])
+    scene = make.scene(now, replica, past=make.history(make.started(), OOM))
+    held = Held(container="c1", points=rising())
+    assert (
+        list(vram_creep.CHECK.run(replace(scene, trends=Trends(replicas={"chat-0": held})))) == []
+    )
 
 
 def oom(ago: float, line: str = "CUDA out of memory") -> Event:
