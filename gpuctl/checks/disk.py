@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuctl.line import fit
+from gpuctl.line import even
 from gpuctl.model import Verdict
 from gpuctl.plugin import Check, Scene
 
-#: Minutes of samples that make a line.
-_LEAST_SAMPLES = 12
+#: Minutes of samples that make a trend: a large model or image is downloaded in less.
+_LEAST_SAMPLES = 30
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
@@ -40,7 +40,7 @@ def run(scene: Scene) -> Iterable[Verdict]:
 def _full_in(scene: Scene) -> float | None:
     """Return the seconds until the disk is full, `None` where it does not fill steadily."""
     points = scene.trends.disk
-    line = fit(points) if len(points) >= _LEAST_SAMPLES else None
+    line = even(points) if len(points) >= _LEAST_SAMPLES else None
     return line.last / -line.slope if line is not None and line.falls else None
 
 

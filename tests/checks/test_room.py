@@ -17,10 +17,18 @@ from tests.make import NOW
 HOUR = 3600.0
 
 
-def filling(gib_an_hour: float, minutes: int = 20) -> tuple[tuple[float, float], ...]:
+def filling(gib_an_hour: float, minutes: int = 30) -> tuple[tuple[float, float], ...]:
     """Down to 100 GiB free, at that rate."""
     return tuple(
         (NOW - 60.0 * n, (100 + gib_an_hour * n / 60) * GIB) for n in reversed(range(minutes))
+    )
+
+
+def pulled(*minutes_ago: int) -> tuple[tuple[float, float], ...]:
+    """An hour that ends with 100 GiB free; in each of these minutes 8 GiB came."""
+    return tuple(
+        (NOW - 60.0 * n, float(100 + 8 * sum(ago < n for ago in minutes_ago)) * GIB)
+        for n in reversed(range(61))
     )
 
 
@@ -41,7 +49,13 @@ def on_disk(
         pytest.param(5 * GIB - 1, (), "disk_low", id="low"),
         pytest.param(100 * GIB, filling(5), "disk_filling", id="full-in-20-hours"),
         pytest.param(100 * GIB, filling(4), "", id="full-in-25-hours"),
-        pytest.param(100 * GIB, filling(5, 11), "", id="too-few-samples"),
+        pytest.param(100 * GIB, filling(5, 29), "", id="too-few-samples"),
+        pytest.param(100 * GIB, pulled(*range(50, 55)), "", id="a-download-of-before"),
+        pytest.param(100 * GIB, pulled(*range(5)), "", id="a-download-of-now"),
+        pytest.param(100 * GIB, pulled(12, 40), "", id="two-downloads"),
+        pytest.param(
+            100 * GIB, pulled(*range(1, 60, 4)), "disk_filling", id="a-file-every-four-minutes"
+        ),
         pytest.param(100 * GIB, filling(-5), "", id="it-empties"),
         pytest.param(100 * GIB, filling(0), "", id="it-stands"),
     ],
