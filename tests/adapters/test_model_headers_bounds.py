@@ -123,6 +123,25 @@ def test_much_of_what_may_be_there(tmp_path: Path, pairs: list[bytes], message: 
         read(write(tmp_path / "a.gguf", pairs))
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(text("llama.attention.head_count") + struct.pack("<If", 6, 8.0), id="none"),
+        pytest.param(told("llama.attention.head_count", 0), id="0"),
+        pytest.param(listed("llama.attention.head_count", (0, 8, 8, 8)), id="0 of one layer"),
+    ],
+)
+def test_kv_heads_without_heads(tmp_path: Path, pair: bytes) -> None:
+    """How long a key is follows from the heads: without them it cannot be said, if not told."""
+    path = write(tmp_path / "a.gguf", [pair])
+    with pytest.raises(GpuctlError, match=r"llama\.attention\.head_count is 0 for 2 KV heads"):
+        read(path)
+    lengths = [told("llama.attention.key_length", 8), told("llama.attention.value_length", 8)]
+    assert read(write(tmp_path / "b.gguf", [pair, *lengths])).cache == (
+        LayerCache(layers=4, kv_heads=2, key_length=8, value_length=8),
+    )
+
+
 def test_a_long_text_is_passed_over(tmp_path: Path) -> None:
     """A tokenizer in one text of a megabyte is not kept, and the rest is read."""
     long = text("tokenizer.huggingface.json") + struct.pack("<I", 8) + text("x" * (1 << 20))

@@ -153,10 +153,11 @@ def _layers(keys: Keys) -> list[LayerCache]:
     for index in range(max(0, count)):
         state = recurrent_bytes if recurrent[index] else 0
         attends = not recurrent[index] or keys.architecture in _BOTH
-        if not attends or index >= first_shared or index >= len(kv_heads):
+        if not attends or index >= first_shared or not any(kv_heads[index : index + 1]):
             found.append(LayerCache(layers=1, state_bytes=state))
             continue
-        key, value = _lengths(keys, heads[min(index, len(heads) - 1)], swa=windowed[index])
+        asking = heads[min(index, len(heads) - 1)] if heads else 0
+        key, value = _lengths(keys, asking, kv_heads[index], swa=windowed[index])
         found.append(
             LayerCache(
                 layers=1,
@@ -170,11 +171,14 @@ def _layers(keys: Keys) -> list[LayerCache]:
     return found
 
 
-def _lengths(keys: Keys, heads: int, *, swa: bool) -> tuple[int, int]:
+def _lengths(keys: Keys, heads: int, kv_heads: int, *, swa: bool) -> tuple[int, int]:
     """Return the length of a key and of a value, of one head."""
+    key, value = keys.number("attention.key_length"), keys.number("attention.value_length")
+    if not heads and not (key and value):
+        name = f"{keys.source}: {keys.architecture}.attention.head_count"
+        raise GpuctlError(f"{name} is 0 for {kv_heads} KV heads", "download the file again")
     own = (keys.number("embedding_length") or 0) // max(1, heads)
-    key = keys.number("attention.key_length") or own
-    value = keys.number("attention.value_length") or own
+    key, value = key or own, value or own
     if keys.number("attention.key_length_mla"):
         # Of latent attention the values are a view of the keys. Source: llama_kv_cache, `has_v`.
         return key, 0
