@@ -49,7 +49,7 @@ _SURPRISING_RATIO = 0.05
 
 def requantized(facts: ModelFacts, other: Quantization) -> ModelFacts | None:
     """Return the model in another quantization; `None` where the size of it cannot be told."""
-    if facts.parameters is None or facts.weights_bytes is None:
+    if not facts.parameters or not facts.weights_bytes:
         return None
     # What a quantization leaves alone, as embeddings, stays in 16 bits.
     plain = 1 - facts.quantized_ratio

@@ -115,6 +115,8 @@ def test_another_quantization() -> None:
     assert half.weights_bytes == 12 * GB  # half of it stays in 16 bits
     assert requantized(facts(parameters=None), best) is None
     assert requantized(facts(weights_bytes=None), best) is None
+    # A vocabulary alone is a GGUF file too.
+    assert requantized(facts(weights_bytes=0, parameters=0), best) is None
 
 
 @pytest.mark.parametrize(
