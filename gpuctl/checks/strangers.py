@@ -61,12 +61,14 @@ def _judge(
     gpu: GpuReading, replicas: list[Replica], strangers: list[GpuProcess], scene: Scene
 ) -> Verdict:
     held = sum(each.used_bytes or 0 for each in strangers)
-    planned = sum((r.vram_bytes or 0) // len(r.gpus) for r in replicas)
-    total = gpu.memory_total_bytes
+    planned = sum(replica.share_bytes or 0 for replica in replicas)
+    room = None
+    if gpu.memory_total_bytes is not None:
+        room = gpu.memory_total_bytes - (gpu.memory_reserved_bytes or 0) - planned
     said, limit = scene.said(CHECK.name, gpu.uuid), scene.plan.watchdog.stranger_vram_bytes
     unfit = said == "vram_does_not_fit"
     reason = ""
-    if total is not None and held and planned and above(held, total - planned, before=unfit):
+    if room is not None and held and planned and above(held, room, before=unfit):
         reason = "vram_does_not_fit"
     elif above(held, limit, before=said == "vram_held_by_others"):
         reason = "vram_held_by_others"

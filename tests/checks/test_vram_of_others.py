@@ -10,7 +10,7 @@ import pytest
 
 from gpuctl.checks import cuda_oom, strangers, vram_creep
 from gpuctl.judge import judge
-from gpuctl.model import ContainerReading, Event, GpuProcess, Verdict
+from gpuctl.model import ContainerReading, Event, GpuProcess, Verdict, VramPlan
 from gpuctl.trends import Held, Trends
 from tests import make
 from tests.make import MIB, NOW
@@ -106,6 +106,22 @@ def test_where_a_start_is_under_way_nobody_is_accused() -> None:
 @pytest.mark.parametrize("fields", [{"processes": None}, {"state": "lost"}])
 def test_processes_that_are_not_reported_are_not_judged(fields: dict[str, Any]) -> None:
     assert shared(**fields) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        pytest.param(768 * MIB, "vram_held_by_others", id="fits"),
+        pytest.param(1025 * MIB, "vram_does_not_fit", id="does-not"),
+    ],
+)
+def test_what_the_driver_keeps_and_the_fullest_of_a_group(held: int, reason: str) -> None:
+    """8 GiB over two cards, on one of them half a GiB more than on the other; half a GiB is kept."""
+    vram = VramPlan(total_bytes=8 * GIB, uneven_bytes=GIB // 2, source="headers")
+    replica = make.replica(gpus=(0, 1), vram=vram, vram_bytes=vram.total_bytes)
+    card = make.gpu(processes=[process(9, held)], memory_reserved_bytes=GIB // 2)
+    scene = make.scene(make.snapshot(make.container(), gpus=[card]), replica)
+    assert [verdict.reason for verdict in strangers.CHECK.run(scene)] == [reason]
 
 
 def test_a_card_of_unknown_size_has_no_limit() -> None:
