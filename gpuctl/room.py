@@ -94,10 +94,11 @@ class Room:
 
     def find(self, wished: Wish) -> tuple[str, ...] | None:
         """
-        Return the GPUs that a replica may have, by index; `None` when there are too few.
+        Return the GPUs that a replica may have, the best first; `None` when there are too few.
 
         It moves whole: on as many of the reserve, or on fewer beside those of its own that are
-        well. What the profile uses for nothing comes before the reserve, for who may have it.
+        well. What the profile uses for nothing comes before the reserve, for who may have it, and
+        of each the emptiest before the others.
         """
         fitting = (gpu for gpu in self._pool(wished) if self._fits(gpu, wished))
         found = [gpu.uuid for gpu in fitting if self._pressed(gpu, wished) is None][: wished.gpus]
@@ -127,20 +128,28 @@ class Room:
 
     def _pool(self, wished: Wish) -> list[GpuIdentity]:
         """Return the GPUs to look at, the best first."""
-        reserve = sorted(self._plan.reserve, key=lambda gpu: gpu.index)
-        pool = [*(self._spare() if wished.spare else ()), *reserve]
+        spare = self._spare() if wished.spare else ()
+
+        def emptiest(gpu: GpuIdentity) -> tuple[int, int]:
+            return len(self._others(gpu, wished)), gpu.index
+
+        pool = [*sorted(spare, key=emptiest), *sorted(self._plan.reserve, key=emptiest)]
         return [*pool, *wished.home] if wished.gpus > 1 else pool
+
+    def _others(self, gpu: GpuIdentity, wished: Wish) -> list[_Tenant]:
+        """Return who else has a GPU, or runs there still."""
+        there = {**self._planned[gpu.uuid], **self._running[gpu.uuid]}
+        return [tenant for name, tenant in there.items() if name != wished.name]
 
     def _spare(self) -> list[GpuIdentity]:
         taken = {gpu.uuid for replica in self._plan.replicas for gpu in replica.home}
         taken |= _uuids(self._plan.reserve)
-        return sorted((g for g in self._plan.gpus if g.uuid not in taken), key=lambda g: g.index)
+        return [gpu for gpu in self._plan.gpus if gpu.uuid not in taken]
 
     def _fits(self, gpu: GpuIdentity, wished: Wish) -> bool:
         if not (self._was_well(gpu.uuid) if wished.pressing else self.well(gpu.uuid)):
             return False
-        there = {**self._planned[gpu.uuid], **self._running[gpu.uuid]}
-        others = [tenant for name, tenant in there.items() if name != wished.name]
+        others = self._others(gpu, wished)
         needs = [wished.need_bytes, *(tenant.need_bytes for tenant in others)]
         known = [need for need in needs if need is not None]
         free, home = self._free_bytes(gpu), _uuids(wished.home)

@@ -285,3 +285,12 @@ def test_the_shipped_profile_of_eight_a100_scales_its_model() -> None:
         "whisper-0": (0,), "whisper-1": (6,), "embedding-0": (1,), "llm-0": (2, 3),
         "llm-1": (5,), "ocr-0": (4,),
     }  # fmt: skip
+
+
+def test_what_is_added_is_spread_over_the_reserve() -> None:
+    """Three fit on one card, and each has one of its own while there are as many."""
+    rack = Rack.of_profile("a100x8", memory_total_bytes=80 * 2**30)
+    rack.ask("scale", counts={"whisper": 2, "embedding": 2, "ocr": 2})
+    rack.pass_(12)
+    added = {name: place for name, place in rack.places().items() if name.endswith("-1")}
+    assert added == {"whisper-1": (5,), "embedding-1": (6,), "ocr-1": (7,)}

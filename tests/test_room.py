@@ -91,6 +91,14 @@ def test_what_filled_its_own_card_may_fill_another_of_its_size() -> None:
     assert rack.places() == {"chat-0": (2,)}
 
 
+def test_replicas_share_no_reserve_while_a_card_of_it_is_empty() -> None:
+    """Each would fit beside the other: the emptiest comes first, then the lowest index."""
+    rack = Rack.with_gpus(gpus=(0, 1, 2), reserve=(3, 4), vram_bytes=2 * GIB)
+    rack.lose(0, 1, 2)
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (3,), "chat-1": (4,), "chat-2": (3,)}
+
+
 def test_what_the_driver_keeps_of_a_card_is_no_room() -> None:
     """It would fit beside nothing but the headroom, were all of the card to be had."""
     profile = Rack.with_gpus(gpus=(0,), reserve=(1,), vram_bytes=5 * GIB).profile
