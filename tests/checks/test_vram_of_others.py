@@ -116,7 +116,7 @@ def test_processes_that_are_not_reported_are_not_judged(fields: dict[str, Any]) 
     ],
 )
 def test_what_the_driver_keeps_and_the_fullest_of_a_group(held: int, reason: str) -> None:
-    """8 GiB over two cards, on one of them half a GiB more than on the other; half a GiB is kept."""
+    """8 GiB over two cards, half a GiB more than half of it on one, of which half a GiB is kept."""
     vram = VramPlan(total_bytes=8 * GIB, uneven_bytes=GIB // 2, source="headers")
     replica = make.replica(gpus=(0, 1), vram=vram, vram_bytes=vram.total_bytes)
     card = make.gpu(processes=[process(9, held)], memory_reserved_bytes=GIB // 2)
