@@ -231,7 +231,8 @@ class _Planner:
             workload=workload.name,
             engine=engine.name,
             gpus=slot.gpus,
-            spec=replace(spec, vram_bytes=_each(vram, slot)),
+            # What is held where, of a simulated replica, adds up to what it is planned to take.
+            spec=replace(spec, vram_bytes=_each(vram and replace(vram, uneven_bytes=0), slot)),
             probe=specs.probe_spec(workload, engine.probe(workload, slot), watchdog),
             watchdog=watchdog,
             model=workload.name,

@@ -295,7 +295,9 @@ def test_a_group_whose_layers_do_not_divide() -> None:
     light = replace(LLAMA_8B, weights_bytes=16 * GIB, input_bytes=0, output_bytes=GIB)
     found = made(chat, facts=light, on=host(cards)).replicas[0]
     assert found.vram is not None
-    assert found.share_bytes == found.gpu_need_bytes == found.spec.vram_bytes
+    assert found.share_bytes == found.gpu_need_bytes
+    # A simulated card holds an even part: what is measured there is what was planned.
+    assert found.spec.vram_bytes == -(-found.vram.total_bytes // 8)
     assert found.share_bytes == -(-found.vram.total_bytes // 8) + found.vram.uneven_bytes
     assert found.vram.uneven_bytes > 256 * MIB
 
