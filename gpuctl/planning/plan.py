@@ -222,7 +222,8 @@ class _Planner:
         launch = engine.launch(workload, slot)
         watchdog = specs.watchdog_settings(workload, self.profile.watchdog)
         spec = specs.container_spec(workload, slot, launch, watchdog)
-        _check_port(workload, spec, name)
+        if slot.runtime in engine.runtimes:  # where it cannot run, a port is not what is wrong
+            _check_port(workload, spec, name)
         need = _each(vram, slot)
         if place.on_cpu(written) and place.home:
             need = self._need(written, replace(slot, gpus=place.home), scaled=False)

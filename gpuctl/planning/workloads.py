@@ -6,14 +6,20 @@ What the profile alone can tell was checked when it was read; this is what the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from gpuctl import masking
 from gpuctl.model import Inventory, Workload
 from gpuctl.planning.mistakes import Mistakes
 from gpuctl.plugin import Engine
 
 #: Set by gpuctl, which hands GPUs over by UUID; another value would hide them or show others.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+
+_SECRET_HINT = (
+    'name the file that it stands in: environment = { NAME = { file = "/path" } }, where NAME is '
+    "what the engine reads: HF_TOKEN, VLLM_API_KEY, LLAMA_API_KEY …"
+)
 
 
 def engine_of(
@@ -34,9 +40,10 @@ def engine_of(
     if inventory.runtime not in engine.runtimes:
         mistakes.profile(
             f"{where}.engine: {engine.name} does not run in runtime {inventory.runtime!r}",
-            f"it runs in {', '.join(sorted(engine.runtimes))}",
+            'it needs Docker: start it, with `[host] runtime` left out, "auto" or "docker"',
         )
     _check_launch(workload, engine, inventory, mistakes)
+    _check_secrets(workload, engine, mistakes)
     _check_mounts(workload, inventory, mistakes)
     _check_variables(workload, mistakes)
     try:
@@ -56,11 +63,71 @@ def _check_launch(
     if engine.needs_image and not workload.image and inventory.runtime == "docker":
         mistakes.profile(f"{where}.image: {engine.name} needs an image on Docker", "name one")
     flags = {argument.partition("=")[0] for argument in workload.args if argument.startswith("-")}
-    for flag in sorted(flags & engine.owns):
+    for flag in sorted(flag for flag in flags if _meant(flag, engine.owns)):
         mistakes.profile(
             f"{where}.args: {flag} is set by gpuctl",
             "use the workload's own keys, or its options",
         )
+
+
+def _check_secrets(workload: Workload, engine: Engine, mistakes: Mistakes) -> None:
+    """Refuse words that `masking` would hide: they stand in the container's command for all."""
+    for key, words in _written(workload):
+        for flag in dict.fromkeys(_secret_flags(words, engine)):
+            mistakes.profile(
+                f"workloads.{workload.name}.{key}: {flag} has a secret, which `docker inspect` "
+                "would show",
+                _SECRET_HINT,
+            )
+
+
+def _written(workload: Workload) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each key with words of the command; elsewhere a workload has its variant's own."""
+    variants = {"on_cpu": workload.on_cpu, "scaled": workload.scaled}
+    for name in ("args", "command"):
+        theirs = {key: getattr(variant, name) for key, variant in variants.items()}
+        words = getattr(workload, name)
+        if not any(words is own for own in theirs.values()):
+            yield name, words
+        for key, own in theirs.items():
+            yield f"{key}.{name}", own or ()
+
+
+def _secret_flags(words: tuple[str, ...], engine: Engine) -> Iterator[str]:
+    """Yield the flag of every word with a secret; never the word, which may begin with a dash."""
+    flag = "a word"
+    # Without flags of its own an engine runs any program, whose parser may know no short forms.
+    known = masking.FLAGS if engine.owns else ()
+    whole = [_whole(word, known) for word in words]
+    for word, given, shown in zip(words, whole, masking.command(whole), strict=True):
+        name = word.partition("=")[0].split(" ")[0]
+        if word.startswith("-") and (shown == given or shown.endswith(f"={masking.MASK}")):
+            flag = name
+        if shown != given:
+            yield flag
+
+
+def _whole(word: str, flags: Iterable[str]) -> str:
+    """Return a word with the flag that it begins with written out, where it is one of *flags*."""
+    name, equals, value = word.partition("=")
+    return f"{_meant(name, flags) or name}{equals}{value}"
+
+
+def _meant(flag: str, flags: Iterable[str]) -> str:
+    """
+    Return which of *flags* a parser takes a flag for, "" where none.
+
+    vLLM's and llama.cpp's take an underscore for a dash, and Python's a flag's beginning for the
+    flag. Source: vllm/utils/argparse_utils.py, common/arg.cpp; argparse, allow_abbrev.
+    """
+    given = flag.replace("_", "-")
+    for other in sorted(flags):
+        named = other.replace("_", "-")
+        if given == named or (
+            len(given) > len("--") and given.startswith("--") and named.startswith(given)
+        ):
+            return other
+    return ""
 
 
 def _check_mounts(workload: Workload, inventory: Inventory, mistakes: Mistakes) -> None:

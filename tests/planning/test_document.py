@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpuctl.model import GIB, MIB, Action, Drain, Start, Stop
@@ -99,10 +101,11 @@ def test_no_secret() -> None:
             gpus=((0,),),
             environment={"HF_TOKEN": "hf_secret", "EMPTY_KEY": "", "HOME": "/root"},
             secrets={"API": "/etc/secret"},
-            args=("--api-key", "sk-secret", "-hft", "hf_secret", "--api-key-file", "/etc/key"),
         )
     )
-    shown = plan_document(plan)["replicas"][0]
+    words = ("--api-key", "sk-secret", "-hft", "hf_secret", "--api-key-file", "/etc/key")
+    told = replace(plan.replicas[0], spec=replace(plan.replicas[0].spec, command=words))
+    shown = plan_document(replace(plan, replicas=(told,)))["replicas"][0]
     assert "secret" not in str(shown)
     assert shown["environment"]["HOME"] == "/root"
     assert shown["environment"]["EMPTY_KEY"] == ""
