@@ -41,6 +41,11 @@ def said(workload: Workload, flags: Mapping[str, Collection[str]]) -> dict[str, 
     return {key: one[1] or one[0] for key, one in found if one is not None}
 
 
+def where(workload: Workload, key: str, flags: Collection[str]) -> str:
+    """Return the key of the workload that says a setting."""
+    return "args" if argument(workload, flags) is not None else f"options.{key}"
+
+
 def twice(workload: Workload, flags: Mapping[str, Collection[str]]) -> Iterator[Unfit]:
     """Yield what stands in the options and among the args: the engine would take the latter."""
     for key, names in flags.items():
@@ -57,7 +62,7 @@ def uncounted(workload: Workload, flags: Collection[str]) -> Iterator[str]:
     """Yield a note for each flag among the args that changes the VRAM in a way nobody sums here."""
     for flag in dict.fromkeys(word.partition("=")[0] for word in workload.args):
         if flag in flags:
-            yield f"{flag} stands in args and is not in this sum: `vram` can state the whole"
+            yield f"{flag} stands in args and is not in this sum: say the whole with `vram`"
 
 
 def said_by(workload: Workload, key: str) -> str:

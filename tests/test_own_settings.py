@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpuctl.model import Json, Tuned
-from gpuctl.own_settings import own, said, twice, uncounted
+from gpuctl.own_settings import own, said, twice, uncounted, where
 from gpuctl.plugin import Unfit
 from tests.engines.make import workload
 
@@ -61,6 +61,16 @@ def test_what_the_args_say() -> None:
     }
 
 
+def test_where_it_stands() -> None:
+    """A message names the key to change."""
+    chosen = workload(args=("--size", "9"), options={"more": 1})
+    assert [where(chosen, key, FLAGS[key]) for key in FLAGS] == [
+        "args",
+        "options.more",
+        "options.none",
+    ]
+
+
 def test_what_is_said_twice() -> None:
     """An option and its flag are a mistake, whoever wrote the option."""
     chosen = workload(
@@ -81,6 +91,6 @@ def test_what_is_said_twice() -> None:
 
 def test_what_nobody_sums() -> None:
     """A flag is named once, with where its VRAM can be stated."""
-    note = "--lora stands in args and is not in this sum: `vram` can state the whole"
+    note = "--lora stands in args and is not in this sum: say the whole with `vram`"
     chosen = workload(args=("--lora=a", "--lora", "b", "--verbose"))
     assert list(uncounted(chosen, ("--lora",))) == [note]

@@ -8,10 +8,10 @@ https://github.com/abetlen/llama-cpp-python/blob/main/llama_cpp/server/settings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from gpuctl import questions
+from gpuctl import own_settings, questions
 from gpuctl.model import EngineStats, ModelFacts, ProbeSpec, VramPlan, Workload
 from gpuctl.mounted import model_path
 from gpuctl.plugin import Engine, Explained, Launch, Slot, Unfit
@@ -69,6 +69,30 @@ class Options:
                 raise ValueError(f"{name}: {value!r} is none of {', '.join(_CACHE_TYPES)}")
 
 
+#: What an option is called on the command line, where a profile may give it in `args`.
+_FLAGS: dict[str, tuple[str, ...]] = {
+    "gpu_layers": (),  # gpuctl's to set
+    "batch": ("--n_batch",),
+    "ubatch": ("--n_ubatch",),
+    "threads": ("--n_threads",),
+    "flash_attention": ("--flash_attn",),
+    "cache_type_k": ("--type_k",),
+    "cache_type_v": ("--type_v",),
+    "chat_format": ("--chat_format",),
+    "mlock": ("--use_mlock",),
+}
+
+#: Settings that change the sum of VRAM and have no option.
+_UNCOUNTED = (
+    *("--clip_model_path", "--draft_model", "--lora_path", "--offload_kqv", "--logits_all"),
+    *("--tensor_split", "--split_mode", "--main_gpu"),
+)
+
+#: What a V cache may be in without flash attention; `None` is the server's f16.
+#: Source: `llama_init_from_model` in src/llama-context.cpp of llama.cpp.
+_UNQUANTIZED = (None, "f32", "f16", "bf16")
+
+
 def launch(workload: Workload, slot: Slot) -> Launch:
     """Return the command of the server; a container's image needs a `python3` that has it."""
     on_host = slot.runtime == "process" or workload.network == "host"
@@ -92,6 +116,22 @@ def launch(workload: Workload, slot: Slot) -> Launch:
 
 def _options(workload: Workload) -> Options:
     return Options(**cast(dict[str, Any], dict(workload.options)))
+
+
+def _running(workload: Workload) -> Options:
+    """Return the options it runs with: those that stand in `args` and change the sum among them."""
+    found = own_settings.said(workload, _FLAGS)
+    types = {str(number): name for name, number in _CACHE_TYPES.items()}
+    changes: dict[str, Any] = {
+        key: types[found[key]]
+        for key in ("cache_type_k", "cache_type_v")
+        if found.get(key, "") in types
+    }
+    if (attention := found.get("flash_attention")) is not None:
+        changes["flash_attention"] = attention.lower() in ("true", "1", "yes", "on", "t", "y")
+    if found.get("ubatch", "").isdecimal() and int(found["ubatch"]):
+        changes["ubatch"] = int(found["ubatch"])
+    return replace(_options(workload), **changes)
 
 
 def _settings(workload: Workload, slot: Slot, options: Options) -> Iterator[str]:
@@ -128,7 +168,7 @@ def _settings(workload: Workload, slot: Slot, options: Options) -> Iterator[str]
 
 def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None:
     """Return what one replica takes over its GPUs; `None` where the headers do not tell."""
-    options = _options(workload)
+    options = _running(workload)
     run = LlamaRun(
         gpus=len(slot.gpus),
         context=workload.context or DEFAULT_CONTEXT,
@@ -139,11 +179,21 @@ def memory(workload: Workload, slot: Slot, facts: ModelFacts) -> VramPlan | None
         gpu_layers=options.gpu_layers,
         all_outputs=workload.kind == "embedding",
     )
-    return llama_cpp(facts, run)
+    found = llama_cpp(facts, run)
+    if found is None:
+        return None
+    return replace(found, notes=tuple(own_settings.uncounted(workload, _UNCOUNTED)))
 
 
 def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     """Yield what this server cannot do."""
+    yield from own_settings.twice(workload, _FLAGS)
+    options = _running(workload)
+    if not options.flash_attention and options.cache_type_v not in _UNQUANTIZED:
+        what = f"a V cache of {options.cache_type_v} needs flash attention, which is off"
+        hint = "write flash_attention = true, or take cache_type_v out"
+        key = own_settings.where(workload, "cache_type_v", _FLAGS["cache_type_v"])
+        yield Unfit(key=key, what=what, hint=hint)
     if workload.parallel > 1:
         yield Unfit(
             key="parallel",
@@ -213,6 +263,14 @@ _EXPLAINED = (
         Explained(
             what="llama.cpp cannot read the model's file",
             hint="`gpuctl models inspect FILE` says what is in it; it may be cut off, or too new",
+        ),
+    ),
+    (
+        # src/llama-context.cpp of llama.cpp, before the line below
+        "quantized V cache requires flash_attn",
+        Explained(
+            what="a quantized V cache needs flash attention, which is off",
+            hint="write flash_attention = true, or take cache_type_v out",
         ),
     ),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,27 @@ def test_what_it_cannot_do(fields: dict[str, Any], keys: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "args", "keys"),
+    [
+        pytest.param({"cache_type_v": "q8_0"}, (), ["options.cache_type_v"], id="off by default"),
+        pytest.param({}, ("--type_v", "8"), ["args"], id="in the args"),
+        pytest.param({"cache_type_v": "q8_0", "flash_attention": True}, (), [], id="on"),
+        pytest.param({"cache_type_v": "q8_0"}, ("--flash_attn", "true"), [], id="on by the args"),
+        pytest.param({"cache_type_v": "bf16"}, (), [], id="as wide"),
+        pytest.param({"cache_type_k": "q8_0"}, (), [], id="keys alone"),
+        pytest.param({"ubatch": 64}, ("--n_ubatch", "32"), ["args"], id="said twice"),
+    ],
+)
+def test_a_quantized_v_cache(
+    options: dict[str, Any], args: tuple[str, ...], keys: list[str]
+) -> None:
+    """The server ends at once without flash attention, which is off by itself."""
+    found = fit(workload(options=options, args=args), slot())
+    assert [unfit.key for unfit in found] == keys
+    assert all(unfit.hint for unfit in found)
+
+
+@pytest.mark.parametrize(
     ("kind", "embedding", "canary", "warm_up"),
     [
         pytest.param("chat", None, "/v1/completions", "/v1/completions", id="chat"),
@@ -157,6 +179,36 @@ def test_memory(context: int | None, options: dict[str, Any], mib: float) -> Non
     assert found.kv_bytes == mib * MIB
 
 
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        pytest.param(("--n_ubatch", "64"), {"ubatch": 64}, id="tokens"),
+        pytest.param(("--n_ubatch", "0"), {}, id="none"),
+        pytest.param(("--type_k", "8"), {"cache_type_k": "q8_0"}, id="keys"),
+        pytest.param(("--type_k", "99"), {}, id="no type, which the server refuses"),
+        pytest.param(("--flash_attn", "True"), {"flash_attention": True}, id="on"),
+        pytest.param(("--flash_attn", "false"), {"flash_attention": False}, id="off"),
+    ],
+)
+def test_what_stands_in_the_args_counts(args: tuple[str, ...], options: dict[str, Any]) -> None:
+    """A flag makes the same sum as its option."""
+    assert ENGINE.memory is not None
+    told = ENGINE.memory(workload(context=1024, args=args), slot(), SMOL)
+    assert told == ENGINE.memory(workload(context=1024, options=options), slot(), SMOL)
+
+
+def test_what_is_not_summed() -> None:
+    """A setting that changes the sum is named; without headers there is none."""
+    assert ENGINE.memory is not None
+    given = workload(args=("--clip_model_path", "/m/eye.gguf"))
+    found = ENGINE.memory(given, slot(), SMOL)
+    assert found is not None
+    assert found.notes == (
+        "--clip_model_path stands in args and is not in this sum: say the whole with `vram`",
+    )
+    assert ENGINE.memory(given, slot(), replace(SMOL, weights_bytes=None)) is None
+
+
 def test_probe() -> None:
     """It has no /health and no /metrics: the list of models waits behind what it answers."""
     keyed = workload(kind="other", secrets={"API_KEY": "/etc/key"})
@@ -194,6 +246,12 @@ def test_stage(lines: tuple[str, ...], reached: str) -> None:
         pytest.param("ValueError: Model path does not exist: /m", "no such model file", id="file"),
         pytest.param("ValueError: Failed to load model from file: /m", "cannot read", id="damaged"),
         pytest.param("ValueError: Failed to create llama_context", "enough memory", id="memory"),
+        pytest.param(
+            "llama_init_from_model: quantized V cache requires flash_attn to be enabled\n"
+            "ValueError: Failed to create llama_context",
+            "needs flash attention",
+            id="V cache",
+        ),
     ],
 )
 def test_explain(line: str, what: str) -> None:

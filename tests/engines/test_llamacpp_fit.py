@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,3 +113,57 @@ def test_the_embedded_server_guesses_nothing(options: dict[str, Any]) -> None:
     )
     assert fit(slot(gpus=0, runtime="process"), options=options) == [refused]
     assert fit(slot(gpus=0), options=options) == []
+
+
+V_CACHE = Unfit(
+    key="options.cache_type_v",
+    what="a V cache of q8_0 needs flash attention, which is off",
+    hint='write flash_attention = "on", or take cache_type_v out',
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        pytest.param(
+            {"options": {"cache_type_v": "q8_0", "flash_attention": "off"}}, [V_CACHE], id="off"
+        ),
+        pytest.param({"options": {"cache_type_v": "q8_0"}}, [], id="by default"),
+        pytest.param(
+            {"options": {"cache_type_v": "bf16", "flash_attention": "off"}}, [], id="as wide"
+        ),
+        pytest.param(
+            {"options": {"cache_type_k": "q8_0", "flash_attention": "off"}}, [], id="keys alone"
+        ),
+        pytest.param(
+            {"options": {"flash_attention": "off"}, "args": ("-ctv", "q8_0")},
+            [replace(V_CACHE, key="args")],
+            id="in the args",
+        ),
+        pytest.param(
+            {"options": {"flash_attention": "on"}, "args": ("-fa", "off")},
+            [
+                Unfit(
+                    key="args",
+                    what="-fa stands beside options.flash_attention",
+                    hint="keep one of them",
+                )
+            ],
+            id="twice",
+        ),
+    ],
+)
+def test_a_quantized_v_cache(changes: dict[str, Any], found: list[Unfit]) -> None:
+    """The server ends at once without flash attention: it is refused before."""
+    assert fit(slot(), **changes) == found
+
+
+def test_geforce_under_an_older_driver() -> None:
+    """Both images are of a CUDA that it does not serve: neither is named instead of the other."""
+    where = on(GpuIdentity(index=0, uuid="GPU-0", name="NVIDIA GeForce RTX 4090"), "535.1", (12, 2))
+    images = [f"{PROJECT}:server-cuda{suffix}" for suffix in ("13", "", "-b6123")]
+    assert [[one.hint for one in fit(where, image=image)] for image in images] == [
+        ["update the driver to 580 or newer"],
+        ["update the driver to one that serves CUDA 12.8"],
+        [""],
+    ]

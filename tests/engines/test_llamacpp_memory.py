@@ -51,19 +51,49 @@ def test_how_it_runs(changes: dict[str, Any], expected: LlamaRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "note"),
+    ("args", "options"),
     [
+        pytest.param(("-ub", "128"), {"ubatch": 128}, id="tokens"),
+        pytest.param(("-ub", "0"), {}, id="none, which the server refuses"),
+        pytest.param(("--flash-attn=off",), {"flash_attention": "off"}, id="off"),
+        pytest.param(("-fa", "0"), {"flash_attention": "off"}, id="off by a number"),
+        pytest.param(("-fa",), {"flash_attention": "on"}, id="on, as before 2025-09"),
         pytest.param(
-            "-ub", "-ub stands in args and is not in this sum: use options.ubatch", id="a"
+            ("-ctk", "q8_0", "--cache-type-v=q4_0"),
+            {"cache_type_k": "q8_0", "cache_type_v": "q4_0"},
+            id="the cache",
         ),
-        pytest.param("--swa-full", "--swa-full stands in args and is not in this sum", id="b"),
-        pytest.param("-ts=3,1", "-ts stands in args and is not in this sum", id="c"),
+        pytest.param(("-ctk", "q9"), {}, id="no type, which the server refuses"),
     ],
 )
-def test_arguments_that_are_not_counted(argument: str, note: str) -> None:
+def test_what_stands_in_the_args_counts(args: tuple[str, ...], options: dict[str, Any]) -> None:
+    """A flag makes the same sum as its option."""
+    assert run(workload(args=args), slot()) == run(workload(options=options), slot())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({"args": ("-md", "/m/small.gguf")}, "/m/small.gguf", id="in the args"),
+        pytest.param({"options": {"spec_draft_model": "small.gguf"}}, "small.gguf", id="an option"),
+        pytest.param({"options": {"spec_draft_model": None}}, None, id="none"),
+    ],
+)
+def test_a_draft_model_that_is_not_counted(changes: dict[str, Any], told: str | None) -> None:
+    """Its headers are not read: that is said, however it was named."""
+    found = memory(workload(context=512, **changes), slot(), LLAMA_8B)
+    assert found is not None
+    note = f"{told}, the draft model, is not in this sum: say what both take with `vram`"
+    assert found.notes[1:] == (() if told is None else (note,))
+
+
+@pytest.mark.parametrize("argument", ["--swa-full", "-ts=3,1"])
+def test_arguments_that_are_not_counted(argument: str) -> None:
     """A flag of the operator's own that changes the sum is named."""
     found = memory(workload(args=(argument, "--verbose"), context=512), slot(), LLAMA_8B)
     assert found is not None
+    flag = argument.partition("=")[0]
+    note = f"{flag} stands in args and is not in this sum: say the whole with `vram`"
     assert found.notes[1:] == (note,)
 
 

@@ -111,6 +111,11 @@ def test_vllm_says_how_much(line: str, explained: Explained) -> None:
         pytest.param("RuntimeError: Failed to infer device type", "finds no GPU", id="no-gpu"),
         pytest.param("torch.OutOfMemoryError: CUDA out of memory. Tried", "ran out", id="memory"),
         pytest.param("OSError: Can't load the configuration of 'x'", "no such model", id="model"),
+        pytest.param(
+            "vllm: error: unrecognized arguments: --disable-access-log-for-endpoints /health",
+            "does not know one of its flags",
+            id="flag",
+        ),
         pytest.param("increase it, set VLLM_ENGINE_READY_TIMEOUT_S=<s>", "not ready", id="time"),
     ],
 )
@@ -131,6 +136,17 @@ def test_vllm_says_what(line: str, what: str) -> None:
             "cudaMalloc failed: out of memory",
             "ran out",
             id="memory",
+        ),
+        *(
+            pytest.param(line, "needs flash attention", id=id_)
+            for id_, line in (
+                ("v-cache", "llama_init_from_model: quantized V cache requires flash_attn to be"),
+                (
+                    "v-cache-auto",
+                    "quantized V cache was requested, but this requires Flash Attention",
+                ),
+                ("v-cache-before", "V cache quantization requires flash_attn"),
+            )
         ),
         pytest.param(
             "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gpuctl import cuda
-from gpuctl.engines.llamacpp.options import compiled_by_driver, of
+from gpuctl import cuda, own_settings
+from gpuctl.engines.llamacpp.options import FLAGS, UNQUANTIZED, compiled_by_driver, running
 from gpuctl.model import Workload
 from gpuctl.plugin import Slot, Unfit
 
@@ -52,7 +52,13 @@ def build(image: str) -> cuda.Build | None:
 def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     """Yield what cannot run there."""
     yield from cuda.unfit(workload.image, build(workload.image), slot, _INSTEAD)
-    options = of(workload)
+    yield from own_settings.twice(workload, FLAGS)
+    options = running(workload)
+    if options.flash_attention == "off" and options.cache_type_v not in UNQUANTIZED:
+        what = f"a V cache of {options.cache_type_v} needs flash attention, which is off"
+        hint = 'write flash_attention = "on", or take cache_type_v out'
+        key = own_settings.where(workload, "cache_type_v", FLAGS["cache_type_v"])
+        yield Unfit(key=key, what=what, hint=hint)
     if slot.runtime == "process" and (options.spec_type or options.spec_draft_model):
         yield Unfit(
             key="options.spec_type",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from gpuctl import cards
+from gpuctl import cards, own_settings
 from gpuctl.caches import Cache
 from gpuctl.model import Workload
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
+
+#: What a V cache may be in without flash attention; `None` is the server's f16.
+#: Source: `llama_init_from_model` in src/llama-context.cpp of llama.cpp.
+UNQUANTIZED = (None, "f32", "f16", "bf16")
 
 #: What the driver compiles at a first start. Source: CUDA C++ programming guide, "CUDA Environment
 #: Variables" (CUDA_CACHE_PATH; CUDA_CACHE_MAXSIZE is 4 GiB at most).
@@ -48,6 +52,41 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name}: {value} is negative")
+
+
+#: What an option is called on the command line, where a profile may give it in `args`.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "gpu_layers": (),  # gpuctl's to set
+    "batch": ("-b", "--batch-size"),
+    "ubatch": ("-ub", "--ubatch-size"),
+    "threads": ("-t", "--threads"),
+    "flash_attention": ("-fa", "--flash-attn"),
+    "cache_type_k": ("-ctk", "--cache-type-k"),
+    "cache_type_v": ("-ctv", "--cache-type-v"),
+    "pooling": ("--pooling",),
+    "cache_ram_mib": (),  # gpuctl's to set
+    "spec_type": ("--spec-type",),
+    "spec_draft_model": ("--spec-draft-model", "-md", "--model-draft"),
+    "spec_draft_max": ("--spec-draft-n-max", "--draft-max", "--draft", "--draft-n"),
+}
+
+#: What `-fa` takes for `off` besides. Source: `is_falsey` in common/arg.cpp of llama.cpp.
+_FALSE = ("off", "disabled", "false", "0")
+
+
+def running(workload: Workload) -> Options:
+    """
+    Return the options it runs with: those that stand in `args` instead are among them.
+
+    Of numbers only the tokens of a batch are, which change the sum; the server refuses others.
+    """
+    found = own_settings.said(workload, FLAGS)
+    changes: dict[str, Any] = {k: found[k] for k in ("cache_type_k", "cache_type_v") if k in found}
+    if (attention := found.get("flash_attention")) is not None:
+        changes["flash_attention"] = "off" if attention in _FALSE else "on"
+    if found.get("ubatch", "").isdecimal() and int(found["ubatch"]):
+        changes["ubatch"] = int(found["ubatch"])
+    return replace(of(workload), **changes)
 
 
 def of(workload: Workload) -> Options:

@@ -28,6 +28,18 @@ _REASONS = (
         ),
     ),
     (
+        # src/llama-context.cpp, before and since `auto` may turn it on by itself
+        (
+            "quantized V cache requires flash_attn",
+            "quantized V cache was requested, but this requires Flash Attention",
+            "V cache quantization requires flash_attn",
+        ),
+        Explained(
+            what="a quantized V cache needs flash attention, which is off",
+            hint='write flash_attention = "on", or take cache_type_v out',
+        ),
+    ),
+    (
         ("no CUDA-capable device is detected", "failed to initialize CUDA"),
         Explained(
             what="it finds no GPU in its container",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpuctl import caches, cards
-from gpuctl.engines.llamacpp.options import COMPILED, compiled_by_driver
+from gpuctl.engines.llamacpp.options import COMPILED, FLAGS, compiled_by_driver
 from gpuctl.model import GIB, GpuIdentity, Tuned, Workload
 from gpuctl.own_settings import own
 from gpuctl.plugin import Slot
@@ -17,27 +17,15 @@ ALL_LAYERS = 999
 SMALL_BYTES = 8 * GIB
 SMALL_BATCH = 256
 
-#: What an option is called on the command line, where a profile may give it in `args`.
-_FLAGS: dict[str, tuple[str, ...]] = {
-    "gpu_layers": (),  # gpuctl's to set
-    "batch": ("-b", "--batch-size"),
-    "ubatch": ("-ub", "--ubatch-size"),
-    "threads": ("-t", "--threads"),
-    "flash_attention": ("-fa", "--flash-attn"),
-    "cache_type_k": ("-ctk", "--cache-type-k"),
-    "cache_type_v": ("-ctv", "--cache-type-v"),
-    "spec_type": ("--spec-type",),
-}
-
 
 def tune(workload: Workload, slot: Slot) -> Iterator[Tuned]:
     """Yield every setting for the GPUs of a slot; the CPU has none to suit."""
     if not slot.gpus:
         return
     for chosen in _chosen(workload, cards.weakest(slot.gpus)):
-        yield own(workload, chosen.key, _FLAGS[chosen.key]) or chosen
+        yield own(workload, chosen.key, FLAGS[chosen.key]) or chosen
     for key in ("threads", "pooling", "cache_ram_mib", "spec_draft_model", "spec_draft_max"):
-        found = own(workload, key, _FLAGS.get(key, ()))
+        found = own(workload, key, FLAGS[key])
         if found is not None:
             yield found
     if is_compiled(slot):

@@ -75,9 +75,8 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
         *_numbers(running(workload), weak, found),
         *_quantization(running(workload), weak, found, version),
     ):
-        key = one.key.partition(".")[2]
-        in_args = own_settings.argument(workload, FLAGS[key]) is not None
-        yield replace(one, key="args") if in_args else one
+        key = one.key.removeprefix("options.")
+        yield replace(one, key=own_settings.where(workload, key, FLAGS[key]))
 
 
 def _instead(workload: Workload, forward: bool) -> cuda.Instead:

@@ -134,6 +134,14 @@ _REASONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Explained]], ..
             "see `model` and `mounts`; a name on the hub needs the network, and no HF_HUB_OFFLINE",
         ),
     ),
+    # argparse
+    (
+        re.compile("error: unrecognized arguments:"),
+        _always(
+            "this vLLM does not know one of its flags",
+            "take a newer image, or see the workload's `args`",
+        ),
+    ),
     # v1/engine/core_client.py
     (
         re.compile("VLLM_ENGINE_READY_TIMEOUT_S"),
