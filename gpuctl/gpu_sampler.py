@@ -1,15 +1,17 @@
 """
-The GPUs on the board: who holds their memory, what Xids they suffered, when to look at once.
+The GPUs on the board: who holds their memory, what Xids they suffered, when to look at once, and
+which containers may open them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
-from gpuctl.errors import GpuUnavailable
-from gpuctl.model import GpuProcess, GpuReading, Xid
+from gpuctl.errors import GpuctlError, GpuUnavailable
+from gpuctl.model import ContainerReading, GpuProcess, GpuReading, Plan, Xid
 from gpuctl.observe import Latest
-from gpuctl.ports import Clock, Gpus, Host, KernelLog
+from gpuctl.ports import Clock, Gpus, Host, KernelLog, Runtime
 from gpuctl.samplers import Wake, failed
 
 #: A replica whose VRAM fell below this share of the last reading is looked at again at once.
@@ -131,6 +133,50 @@ class XidSource:
             failed(self._latest, "kernel_log", fault, self._clock, self._wake)
         else:
             self._latest.errors.pop("kernel_log", None)
+
+
+class AccessSource:
+    """
+    Asks Docker's containers whether they may open their GPUs, where no cgroup tells.
+
+    cgroup v2 keeps device rules in a program that cannot be read, so it has to be tried.
+    """
+
+    def __init__(self, runtime: Runtime, latest: Latest, wake: Wake) -> None:
+        self._runtime, self._latest, self._wake = runtime, latest, wake
+        self._containers: tuple[str, ...] = ()
+
+    def follow(self, plan: Plan, running: Mapping[str, ContainerReading], ready: Set[str]) -> None:
+        """Take note of whom to ask: replicas with GPUs whose container runs and is *ready*."""
+        found = (running.get(replica.name) for replica in plan.replicas if replica.gpus)
+        self._containers = tuple(
+            each.id for each in found if each and each.state == "running" and each.id in ready
+        )
+
+    def sample(self) -> None:
+        """Ask each once; one that cannot be asked is what it was."""
+        latest = self._latest
+        # What opens a device of a driver that hangs would hang too, and could not be killed.
+        if self._runtime.kind != "docker" or latest.errors.keys() & {"gpus", "runtime"}:
+            return
+        before = latest.device_access
+        told = {p.container for g in latest.gpus for p in g.processes or () if _tells(p)}
+        found: dict[str, bool | None] = {}
+        for container in self._containers:
+            if container in told:
+                continue
+            try:
+                found[container] = self._runtime.may_open_gpus(container)
+            except GpuctlError:
+                if container in before:
+                    found[container] = before[container]
+        if found != before:
+            latest.device_access = found
+            self._wake("devices")
+
+
+def _tells(process: GpuProcess) -> bool:
+    return process.device_access is not None
 
 
 def _suspicious(before: tuple[GpuReading, ...], now: tuple[GpuReading, ...]) -> bool:

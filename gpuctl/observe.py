@@ -35,6 +35,7 @@ class Latest:
     runtime_back_boot_seconds: float | None = None  # listed again after it had gone
     gpus: tuple[GpuReading, ...] = ()
     gpus_boot_seconds: float | None = None
+    device_access: Mapping[str, bool | None] = field(default_factory=dict)  # by container
     xids: tuple[Xid, ...] = ()  # the latest, oldest first
     probes: dict[str, ProbeReading] = field(default_factory=dict)  # written by many threads
     loads: Mapping[str, LoadReading] = field(default_factory=dict)  # by replica
@@ -59,6 +60,7 @@ def observe(
         gap=gap,
         gpus={gpu.uuid: gpu for gpu in latest.gpus},
         gpus_boot_seconds=latest.gpus_boot_seconds,
+        device_access=latest.device_access,
         xids=latest.xids,
         owned=owned,
         aside=aside,

@@ -88,6 +88,14 @@ class Runtime(Protocol):
         """Yield its output as it comes, from the last *lines* on; ends when it does."""
         ...
 
+    def may_open_gpus(self, container: str) -> bool | None:
+        """
+        Return whether what a running container begins now may open NVIDIA's devices.
+
+        `None` where it does not tell. It costs a process in the container: to be asked rarely.
+        """
+        ...
+
     def has_image(self, image: str) -> bool: ...
 
     def pull(self, image: str, progress: Callable[[str, float | None], None]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from gpuctl.gpu_sampler import GpuSource, XidSource
+from gpuctl.gpu_sampler import AccessSource, GpuSource, XidSource
 from gpuctl.history import History
 from gpuctl.loading import LoadSource
 from gpuctl.model import Plan, Snapshot
@@ -27,6 +27,8 @@ _GATEWAY_SECONDS = 1.0
 _XIDS_SECONDS = 0.5
 #: How often the logs of what loads are read: an operator watches the progress.
 _LOADS_SECONDS = 3.0
+#: How often containers are asked whether they may open their GPUs, with a process in each.
+_ACCESS_SECONDS = 60.0
 
 
 class Sources:
@@ -40,6 +42,7 @@ class Sources:
         self.runtime = RuntimeSource(world.runtime, clock, latest, wake)
         self.gpus = GpuSource(world.gpus, world.host, clock, latest, wake)
         self.xids = XidSource(world.gpus, world.kernel_log, clock, latest, wake)
+        self.access = AccessSource(world.runtime, latest, wake)
         self.host = HostSource(world.host, world.gateway, clock, latest, wake)
         engines = load_engines().values()
         stats = {engine.name: engine.stats for engine in engines}
@@ -55,7 +58,8 @@ class Sources:
         gateway = Sampler("gateway", self.host.sample_gateway, _GATEWAY_SECONDS)
         loads = Sampler("loads", self.loads.sample, _LOADS_SECONDS)
         xids = Sampler("xids", self.xids.sample, _XIDS_SECONDS)
-        self._samplers = (*self._paced, gateway, loads, xids)
+        access = Sampler("access", self.access.sample, _ACCESS_SECONDS)
+        self._samplers = (*self._paced, gateway, loads, xids, access)
 
     def begin(self) -> None:
         """Start the threads."""
@@ -79,12 +83,14 @@ class Sources:
         self.host.sample()
         self.probes.sample()
         self.loads.sample()
+        self.access.sample()
 
     def follow(self, plan: Plan, now: Snapshot, history: History) -> None:
         """Take note of what runs, and of what of that is ready; called every tick."""
         ready = {replica.ready_container for replica in history.replicas.values()}
         self.probes.follow(plan, now.owned, ready)
         self.loads.follow(plan, now.owned, ready)
+        self.access.follow(plan, now.owned, ready)
 
     def pace(self, interval_seconds: float) -> None:
         """Read every source at another interval from now on."""

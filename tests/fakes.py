@@ -70,6 +70,7 @@ class FakeRuntime:
         self.irremovable: set[str] = set()
         self.deaf: set[str] = set()  # ids that ignore SIGTERM
         self.images: set[str] = {"engine:1"}
+        self.opens_gpus: dict[str, bool] = {}  # by id; who is not there does not tell
         self._ids = (f"c{number}" for number in count(1))
 
     def identity(self) -> str:
@@ -144,6 +145,10 @@ class FakeRuntime:
             raise RuntimeUnavailable(f"removal of {container} is stuck")
         if self.containers.pop(container, None) is None:
             raise ContainerMissing(container)
+
+    def may_open_gpus(self, container: str) -> bool | None:
+        self._reach()
+        return self.opens_gpus.get(container)
 
     def logs(self, container: str, lines: int) -> tuple[str, ...]:
         return (f"last words of {container}",)

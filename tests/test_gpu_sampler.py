@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 
 from gpuctl.errors import GpuctlError
-from gpuctl.gpu_sampler import GpuSource
-from gpuctl.model import GatewayReading, GpuProcess, GpuReading, HostReading
+from gpuctl.gpu_sampler import AccessSource, GpuSource
+from gpuctl.model import (
+    ContainerReading,
+    GatewayReading,
+    GpuProcess,
+    GpuReading,
+    HostReading,
+    SourceError,
+)
 from gpuctl.observe import Latest
 from gpuctl.samplers import HostSource
 from tests import make
@@ -149,3 +156,87 @@ def test_the_host_and_the_gateways_file() -> None:
     del fakes.host.read
     source.sample()
     assert latest.errors == {}
+
+
+class Doors:
+    """Ready replicas with GPUs, whose containers are asked whether they may open them."""
+
+    def __init__(self, *containers: ContainerReading, kind: str = "docker") -> None:
+        self.fakes, self.latest, self.woken = FakeWorld(), Latest(), list[str]()
+        self.runtime = self.fakes.runtime
+        self.runtime.kind = kind
+        self.source = AccessSource(self.runtime, self.latest, self.woken.append)
+        plan = make.plan(make.replica(), make.replica("chat-1"), make.replica("chat-2", gpus=()))
+        owned = {each.replica: each for each in containers}
+        self.source.follow(plan, owned, {"c1", "c2", "c3"})
+
+    def asked(self) -> dict[str, bool | None]:
+        self.source.sample()
+        return dict(self.latest.device_access)
+
+
+def doors(**fields: Any) -> Doors:
+    return Doors(make.container(), make.container("chat-1", "c2"), **fields)
+
+
+def test_containers_are_asked_what_their_cgroup_does_not_tell() -> None:
+    """What is told wakes the loop when it is new."""
+    found = doors()
+    found.runtime.opens_gpus = {"c1": True, "c2": False}
+    assert (found.asked(), found.asked()) == ({"c1": True, "c2": False},) * 2
+    assert found.woken == ["devices"]
+    found.runtime.opens_gpus = {"c1": True}
+    assert found.asked() == {"c1": True, "c2": None}
+    assert found.woken == ["devices"] * 2
+
+
+def test_one_whose_cgroup_tells_is_not_asked() -> None:
+    """That costs nothing, and a process in a container does."""
+    found = doors()
+    held = [GpuProcess(pid=7, container="c1", device_access=False), GpuProcess(pid=8)]
+    found.latest.gpus = (make.gpu(processes=held), make.gpu(1, processes=None))
+    assert found.asked() == {"c2": None}
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [
+        pytest.param([], id="none"),
+        pytest.param([make.container(state="exited")], id="ended"),
+        pytest.param([make.container(id_="c9")], id="not-ready"),
+        pytest.param([make.container("chat-2", "c3")], id="without-a-gpu"),
+        pytest.param([make.container("chat-7")], id="of-no-replica"),
+    ],
+)
+def test_only_ready_replicas_with_gpus_are_asked(containers: list[ContainerReading]) -> None:
+    assert Doors(*containers).asked() == {}
+
+
+def test_only_containers_of_docker_are_asked() -> None:
+    """A plain process has no devices of its own that could be taken away."""
+    assert doors(kind="process").asked() == {}
+
+
+@pytest.mark.parametrize("source", ["gpus", "runtime"])
+def test_nobody_is_asked_while_a_driver_or_a_runtime_does_not_answer(source: str) -> None:
+    """Whatever opens a device of a driver that hangs, hangs with it."""
+    found = doors()
+    found.runtime.opens_gpus = {"c1": True, "c2": True}
+    before = found.asked()
+    found.latest.errors[source] = SourceError(message="no answer", since_boot_seconds=1.0)
+    found.runtime.opens_gpus = {}
+    assert found.asked() == before
+
+
+def test_one_that_cannot_be_asked_is_what_it_was() -> None:
+    """It did not answer in time, or has just ended; one that is gone is forgotten."""
+    found = doors()
+    found.runtime.opens_gpus = {"c1": True, "c2": True}
+    found.asked()
+    found.runtime.unreachable = True
+    assert found.asked() == {"c1": True, "c2": True}
+    found.source.follow(make.plan(), {"chat-0": make.container()}, {"c1"})
+    assert found.asked() == {"c1": True}
+    late = doors()
+    late.runtime.unreachable = True
+    assert late.asked() == {}

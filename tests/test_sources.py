@@ -77,4 +77,5 @@ def test_a_pace_is_that_of_every_source_but_the_gateways_file() -> None:
         "gateway": 1.0,
         "loads": 3.0,
         "xids": 0.5,
+        "access": 60.0,
     }

@@ -44,6 +44,8 @@ class Snapshot:
     gap: bool = False  # the last tick is too long ago: forget every failure streak
     gpus: Mapping[str, GpuReading] = field(default_factory=dict)  # by UUID, in index order
     gpus_boot_seconds: float | None = None  # when they were read; None: never yet
+    #: By id, whether a container that was asked may open its GPUs; `None`: it does not tell.
+    device_access: Mapping[str, bool | None] = field(default_factory=dict)
     xids: tuple[Xid, ...] = ()  # the latest reported, oldest first; of before this daemon as well
     #: The container under a replica's fixed name, or the last trace of it; by replica.
     owned: Mapping[str, ContainerReading] = field(default_factory=dict)

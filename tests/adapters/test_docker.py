@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
 from gpuctl.adapters.docker import DockerRuntime
 from gpuctl.adapters.kernel_log import SystemKernelLog
-from gpuctl.errors import StartRefused
+from gpuctl.errors import ContainerMissing, RuntimeUnavailable, StartRefused
 from gpuctl.model import MIB, RuntimeEvent
 from tests.adapters.docker_bench import bench, simulator
 from tests.adapters.runtime_contract import Bench, RuntimeContract, Watcher, marked, watched
@@ -228,3 +230,41 @@ def test_a_real_llama_cpp_serves_within_the_limits_of_a_small_host(bench: Bench)
     wait_for(healthy, "a loaded model", 60)
     bench.runtime.signal(container, "SIGTERM")
     assert bench.ended(container).oom_killed is False
+
+
+@pytest.mark.parametrize(
+    ("device", "may"),
+    [
+        pytest.param((1, 3), True, id="one-that-its-cgroup-allows"),
+        pytest.param((195, 255), False, id="one-that-it-denies"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_a_container_is_asked_whether_it_may_open_gpus(
+    bench: Bench, device: tuple[int, int] | None, may: bool | None
+) -> None:
+    """It tries: the null device under the name of NVIDIA's opens, NVIDIA's own is denied."""
+    container, _ = bench.started()
+    if device is not None:
+        node = f"/proc/{bench.read(container).pid}/root/dev/nvidiactl"
+        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(*device))
+        Path(node).chmod(0o666)
+    assert bench.runtime.may_open_gpus(container) is may
+
+
+def test_a_container_without_a_shell_does_not_tell(bench: Bench, engine: PrivateEngine) -> None:
+    """Nothing is taken for an answer that does not say what was denied."""
+    container, _ = bench.started()
+    with closing(engine.client()) as client:
+        made = client.exec_create(container, ["/usr/bin/mv", "/bin", "/nobin"])
+        assert client.exec_start(made["Id"]) == b""
+    assert bench.runtime.may_open_gpus(container) is None
+
+
+def test_one_that_does_not_run_or_is_not_ours_is_not_asked(bench: Bench) -> None:
+    """There is no process to start in it."""
+    created, _ = bench.create()
+    with pytest.raises(RuntimeUnavailable):
+        bench.runtime.may_open_gpus(created)
+    with pytest.raises(ContainerMissing):
+        bench.runtime.may_open_gpus(bench.foreign())

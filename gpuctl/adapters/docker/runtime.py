@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10
 #: A start loads the driver onto GPUs without persistence mode, a remove deletes a file system.
 SLOW_SECONDS = 45
+#: Opens the device that all of NVIDIA's need first, and touches no GPU. A device rule refuses with
+#: EPERM, which every shell words alike; file permissions with another, and a missing node as well.
+_OPENS = ("/bin/sh", "-c", ": < /dev/nvidiactl")
+_DENIED = b"Operation not permitted"
 
 
 def _boot_seconds() -> float:
@@ -196,6 +200,21 @@ class DockerRuntime:
             self._claim(client, container)
             stream = client.logs(container, stream=True, follow=True, tail=lines)
             yield from log_lines.lines(self._streams.read(client, stream))
+
+    def may_open_gpus(self, container: str) -> bool | None:
+        """
+        Try it with a shell in the container, which its device rules hold for as for the engine.
+
+        Source: `POST /containers/{id}/exec`, `POST /exec/{id}/start`, `GET /exec/{id}/json`.
+        """
+        with self._calling(f"start a process in {_short(container)}") as client:
+            self._claim(client, container)
+            made = client.exec_create(container, [*_OPENS], environment={"LC_ALL": "C"})
+            said = client.exec_start(made["Id"])
+            code = client.exec_inspect(made["Id"])["ExitCode"]
+        if code == 0:
+            return True
+        return False if _DENIED in said else None
 
     def has_image(self, image: str) -> bool:
         """Return whether the engine has it. Source: `GET /images/{name}/json`."""

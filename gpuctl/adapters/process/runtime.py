@@ -172,6 +172,9 @@ class ProcessRuntime:
             records.discard(directory)
         self._waker.wake()
 
+    def may_open_gpus(self, container: str) -> bool | None:
+        return None  # it has no devices of its own
+
     def logs(self, container: str, lines: int) -> tuple[str, ...]:
         directory = self._find(container)
         with translated(f"logs {container}"):

@@ -131,6 +131,9 @@ class SimulatedRuntime:
 
         self._machine.change(step)
 
+    def may_open_gpus(self, container: str) -> bool | None:
+        return None  # `host.may_open_gpus` tells
+
     def logs(self, container: str, lines: int) -> tuple[str, ...]:
         written = self._written(_ours(self._machine.settle(), container))
         return written[-lines:] if lines > 0 else ()
