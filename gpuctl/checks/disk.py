@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpuctl.levels import below
 from gpuctl.line import even
 from gpuctl.model import Verdict
 from gpuctl.plugin import Check, Scene
@@ -19,7 +20,8 @@ def run(scene: Scene) -> Iterable[Verdict]:
         return
     seconds = _full_in(scene)
     reason = ""
-    if free < settings.disk_free_bytes:
+    low = scene.said(CHECK.name, "host") == "disk_low"
+    if below(free, settings.disk_free_bytes, before=low):
         reason = "disk_low"
     elif seconds is not None and seconds < settings.disk_full_seconds:
         reason = "disk_filling"
