@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gpuctl.checks import disk, host_memory, utilization
-from gpuctl.model import GIB, HostReading, Replica, Verdict
+from gpuctl.judge import judge
+from gpuctl.model import GIB, MIB, Condition, HostReading, Replica, Verdict
+from gpuctl.plugin import Check
 from gpuctl.trends import GpuTrend, Sample, Trends
 from tests import make
 from tests.make import NOW
@@ -75,6 +77,46 @@ def test_when_the_disk_is_full_is_told() -> None:
         "total_bytes": 500 * GIB,
         "full_in_seconds": 72_000,
     }
+
+
+def over(check: Check, hosts: Sequence[HostReading]) -> list[str]:
+    """What a check says of the host, reading by reading."""
+    known: dict[tuple[str, str], Condition] = {}
+    found = []
+    for host in hosts:
+        scene = make.scene(make.snapshot(host=host), before=known.values())
+        known = dict(judge([check], scene))
+        found.append(known[check.name, "host"].verdict.reason)
+    return found
+
+
+def test_a_disk_about_at_its_limit_does_not_come_and_go() -> None:
+    """5 GiB are to be free: too little were, until there is a tenth more than that."""
+    free = [5119, 5121, 5119, 5631, 5632, 5121, 5119]
+    hosts = [HostReading(disk_free_bytes=mib * MIB) for mib in free]
+    assert over(disk.CHECK, hosts) == [*["disk_low"] * 4, "", "", "disk_low"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        pytest.param("memory_available_bytes", [50, 49, 54, 55, 50, 49], "memory_low", id="ram"),
+        pytest.param(
+            "memory_stall_ratio", [0.1, 0.11, 0.1, 0.09, 0.1, 0.2], "memory_stalls", id="stalls"
+        ),
+        pytest.param("swap_free_bytes", [50, 49, 54, 55, 50, 49], "swap_in_use", id="swap"),
+    ],
+)
+def test_memory_about_at_its_limit_does_not_come_and_go(
+    name: str, values: list[float], reason: str
+) -> None:
+    """Once it was beyond its limit it is so until a tenth of that on the other side."""
+    readings: list[dict[str, Any]] = [{name: value} for value in values]
+    hosts = [
+        HostReading(memory_total_bytes=1000, swap_total_bytes=100, **reading)
+        for reading in readings
+    ]
+    assert over(host_memory.CHECK, hosts) == ["", reason, reason, "", "", reason]
 
 
 def test_a_disk_that_cannot_be_read_is_not_judged() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gpuctl.checks import cuda_oom, strangers, vram_creep
 from gpuctl.judge import judge
-from gpuctl.model import ContainerReading, Event, GpuProcess, Verdict, VramPlan
+from gpuctl.model import Condition, ContainerReading, Event, GpuProcess, Verdict, VramPlan
 from gpuctl.trends import Held, Trends
 from tests import make
 from tests.make import MIB, NOW
@@ -57,6 +57,62 @@ def test_strangers(processes: list[GpuProcess], planned: int | None, reason: str
     (verdict,) = shared(*processes, planned=planned)
     assert (verdict.state, verdict.reason) == ("degraded" if reason else "ok", reason)
     assert verdict.remedy == "none"
+
+
+@pytest.mark.parametrize(
+    ("planned", "held", "reasons"),
+    [
+        pytest.param(
+            5 * GIB,
+            [511, 513, 511, 513, 461, 460, 513],
+            ["", *["vram_held_by_others"] * 4, "", "vram_held_by_others"],
+            id="more-than-a-desktop",
+        ),
+        pytest.param(
+            5800 * MIB,
+            [344, 345, 344, 310, 309, 345],
+            ["", *["vram_does_not_fit"] * 3, "", "vram_does_not_fit"],
+            id="just-beside-it",
+        ),
+        pytest.param(
+            5 * GIB,
+            [1025, 1023, 921, 513, 460],
+            ["vram_does_not_fit"] * 2 + ["vram_held_by_others"] * 2 + [""],
+            id="from-one-to-the-other",
+        ),
+    ],
+)
+def test_what_is_about_at_a_limit_does_not_come_and_go(
+    planned: int, held: list[int], reasons: list[str]
+) -> None:
+    """What strangers hold, in MiB, tick by tick: each change of the condition is an Event."""
+    known: dict[tuple[str, str], Condition] = {}
+    replica, found = make.replica(vram_bytes=planned), []
+    for mib in held:
+        now = make.snapshot(gpus=[make.gpu(processes=[process(9, mib * MIB)])])
+        scene = make.scene(now, replica, before=known.values())
+        known = dict(judge([strangers.CHECK], scene))
+        found.append(known["strangers", "GPU-0"].verdict.reason)
+    assert found == reasons
+
+
+@pytest.mark.parametrize(
+    ("container", "state"),
+    [
+        pytest.param({}, "ok", id="it-runs"),
+        pytest.param({"name": "gpuctl-chat-0.old"}, "ok", id="put-aside"),
+        pytest.param({"pid": 101}, "degraded", id="another-pid"),
+        pytest.param({"pid": None}, "degraded", id="no-pid"),
+    ],
+)
+def test_an_engine_whose_cgroup_cannot_be_read_is_ours(
+    container: dict[str, Any], state: str
+) -> None:
+    """The runtime told the pid of its first process, whatever /proc lets us see."""
+    gpu = make.gpu(processes=[process(100, 4 * GIB)])
+    now = make.snapshot(make.container(**container), gpus=[gpu])
+    (verdict,) = strangers.CHECK.run(make.scene(now, make.replica(vram_bytes=4 * GIB)))
+    assert verdict.state == state
 
 
 def test_strangers_are_named_the_largest_first() -> None:
