@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -86,11 +87,38 @@ def test_another_size_than_promised_is_refused(bench: Bench) -> None:
 
 
 def test_nobody_answers(bench: Bench) -> None:
-    """The error has the system's word, and no file is left behind."""
+    """After one try more, with the system's word, and no file left behind."""
     wanted = bench.wanted(address="http://127.0.0.1:9/m.gguf")
     with pytest.raises(GpuctlError, match=r"cannot fetch m\.gguf: the connection failed: [^\[]"):
         bench.fetch(wanted)
-    assert bench.left() == []
+    assert (bench.slept, bench.left()) == ([1.0], [])
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        pytest.param([httpx.Response(503)], id="a server in trouble that is restarted"),
+        pytest.param([httpx.ConnectError("no route")], id="a line that is away"),
+        pytest.param(
+            [httpx.Response(200, headers={"Content-Length": "9"}, content=b"ab")], id="some of it"
+        ),
+    ],
+)
+def test_who_has_answered_is_waited_for(bench: Bench, met: list[Any]) -> None:
+    """A server that is away for a moment is back in another; only nobody at all is a mistake."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = met.pop(0) if met else None
+        if isinstance(found, httpx.Response):
+            return found
+        if found is not None:
+            raise found
+        raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "refused")
+
+    wanted = bench.wanted("a", address="https://h.example/a", sha256=SHA256)
+    with pytest.raises(GpuctlError, match="cannot fetch a: the connection failed: refused"):
+        bench.fetch_from(answer, wanted)
+    assert bench.slept == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
 @pytest.mark.parametrize(

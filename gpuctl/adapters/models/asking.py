@@ -32,9 +32,12 @@ TIMEOUT = httpx.Timeout(10.0, read=30.0)
 class TryAgain(Exception):
     """It did not work, and may work the next time."""
 
-    def __init__(self, why: str, *, pause_seconds: float | None = None) -> None:
+    def __init__(
+        self, why: str, *, pause_seconds: float | None = None, nobody: bool = False
+    ) -> None:
         super().__init__(why)
         self.pause_seconds = pause_seconds  # as the server wants it
+        self.nobody = nobody  # listens there: a wrong address, or a server that is being restarted
 
     def final(self, name: str, kept_bytes: int) -> GpuctlError:
         """Return the error of the last attempt."""
@@ -101,7 +104,7 @@ def _sent(client: httpx.Client, wanted: Wanted, asked: Mapping[str, str]) -> htt
         try:
             response = client.send(request, stream=True, follow_redirects=False)
         except httpx.TransportError as error:
-            raise TryAgain(_words(error)) from error
+            raise TryAgain(_words(error), nobody=_is_nobody(error)) from error
         if response.next_request is None:
             return response
         response.close()
@@ -159,6 +162,13 @@ def _status(response: httpx.Response) -> str:
 def _retry(headers: httpx.Headers) -> float | None:
     seconds = headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() else None
+
+
+def _is_nobody(error: BaseException | None) -> bool:
+    """True when the system says that nothing listens; httpx has wrapped its word."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _words(error: httpx.RequestError) -> str:

@@ -23,6 +23,8 @@ Report = Callable[[int, int | None], None]
 
 #: In a row without one byte more; with the pauses between, about a minute.
 _FAILURES = 6
+#: The same where nobody has listened and nothing has come yet: most likely it is a wrong address.
+_REFUSALS = 2
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -86,14 +88,15 @@ class Transfer:
         self.say(f"{wanted.name}: another process fetches it; waiting for that")
 
     def _fetch(self, wanted: Wanted, partial: Partial, report: Report) -> Fetched:
-        failures = 0
+        failures, nobody = 0, True
         while True:
             before = partial.size_bytes
             try:
                 return self._attempt(wanted, partial, report)
             except asking.TryAgain as failed:
                 failures = 1 if partial.size_bytes > before else failures + 1
-                if failures == _FAILURES:
+                nobody = nobody and failed.nobody and not partial.size_bytes
+                if failures == (_REFUSALS if nobody else _FAILURES):
                     raise failed.final(wanted.name, partial.size_bytes) from failed
                 pause = min(_LONGEST_PAUSE_SECONDS, failed.pause_seconds or 2.0 ** (failures - 1))
                 self.say(f"{wanted.name}: {failed}; again in {pause:g} s")
