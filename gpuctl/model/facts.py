@@ -31,6 +31,7 @@ class ModelFacts:
     weights_bytes: int | None = None  # of all tensors, as they lie in the file
     input_bytes: int = 0  # of these, the token embeddings: llama.cpp keeps them in host RAM
     output_bytes: int = 0  # of these, the output layer, where it has tensors of its own
+    layer_bytes: tuple[int, ...] = ()  # of these, each repeating layer's, in order; () is not known
     blocks: int | None = None  # repeating layers, whether they cache or not
     embedding_length: int | None = None
     feed_forward_length: int | None = None

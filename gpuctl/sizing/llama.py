@@ -9,6 +9,7 @@ the real server.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from gpuctl.model import MIB, LayerCache, ModelFacts, VramLine, VramPlan
 from gpuctl.sizing.tensors import BY_NAME
@@ -79,30 +80,37 @@ def _fullest(facts: ModelFacts, run: LlamaRun) -> int:
     """
     Return the weights and the cache of the GPU that has most of them; 0 without several.
 
-    Layers are whole, and the last GPU has the output layer, which counts as one more. Of equal
-    shares the first GPU gets as many as any, so it is the first or the last one that is fullest.
-    Source: llama-model.cpp, load_tensors: layer i of n goes where upper_bound finds i/n.
+    Layers are whole, and the output layer counts as one more, the last. Of n on GPUs the first of
+    g has those below n/g, the next those below 2n/g.
+    Source: llama-model.cpp, load_tensors: the i-th goes where upper_bound finds i/n.
     """
     if run.gpus < 2 or not facts.blocks:
         return 0
     whole = facts.blocks + 1
     placed = whole if run.gpu_layers is None else min(run.gpu_layers, whole)
-    if not placed:
-        return 0
-    first = _of_layers(-(-placed // run.gpus), facts, run)
-    last = _of_layers(max(0, placed // run.gpus - 1), facts, run)
-    return max(first, last + facts.output_bytes)
+    bounds = [whole - placed + -(-placed * index // run.gpus) for index in range(run.gpus + 1)]
+    return max(_of_layers(first, end, facts, run) for first, end in pairwise(bounds))
 
 
-def _of_layers(count: int, facts: ModelFacts, run: LlamaRun) -> int:
-    """Return the weights and the cache of so many layers; kinds of layers take turns."""
+def _of_layers(first: int, end: int, facts: ModelFacts, run: LlamaRun) -> int:
+    """Return the weights and the cache of some layers; kinds of cache take turns."""
     assert facts.blocks
-    weights = -(-_repeating_bytes(facts) * count // facts.blocks)
+    count = min(end, facts.blocks) - min(first, facts.blocks)
     cache = 0
     for part in facts.cache:
         held = min(part.layers, -(-part.layers * count // facts.blocks))
         cache += run.parallel * _run_bytes(replace(part, layers=held), run)
-    return weights + cache
+    output = facts.output_bytes if first < end == facts.blocks + 1 else 0
+    return _layers_bytes(first, end, facts) + output + cache
+
+
+def _layers_bytes(first: int, end: int, facts: ModelFacts) -> int:
+    """Return the weights of some repeating layers, of a mean one each where theirs is not known."""
+    assert facts.blocks
+    if len(facts.layer_bytes) == facts.blocks:
+        return sum(facts.layer_bytes[first:end])
+    count = min(end, facts.blocks) - min(first, facts.blocks)
+    return -(-_repeating_bytes(facts) * count // facts.blocks)
 
 
 def llama_cache_bytes(facts: ModelFacts, run: LlamaRun) -> int:
@@ -188,8 +196,9 @@ def _llama_weights(facts: ModelFacts, run: LlamaRun) -> tuple[int, str]:
         return repeating + facts.output_bytes, why
     # The last layers are the ones on the GPU. Since 2026 the output layer is the first of them; a
     # server before that has another layer instead. Source: llama-model.cpp, i_gpu_start.
-    before = repeating * layers // facts.blocks
-    since = repeating * max(0, layers - 1) // facts.blocks + min(1, layers) * facts.output_bytes
+    before = _layers_bytes(facts.blocks - layers, facts.blocks, facts)
+    since = _layers_bytes(facts.blocks + 1 - layers, facts.blocks, facts)
+    since += facts.output_bytes if layers else 0
     return max(before, since), f"{layers} of {facts.blocks} layers, {kind}"
 
 

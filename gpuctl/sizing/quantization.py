@@ -62,6 +62,7 @@ def requantized(facts: ModelFacts, other: Quantization) -> ModelFacts | None:
         weights_bytes=weights,
         input_bytes=int(facts.input_bytes * scale),
         output_bytes=int(facts.output_bytes * scale),
+        layer_bytes=tuple(int(each * scale) for each in facts.layer_bytes),
     )
 
 

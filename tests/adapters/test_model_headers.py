@@ -31,9 +31,22 @@ def test_a_real_file() -> None:
     assert found.parameters == sum(int(tensor.n_elements) for tensor in reference.tensors)
     assert found.vocabulary == len(reference.fields["tokenizer.ggml.tokens"].data)
     assert (found.architecture, found.quantization, found.blocks) == ("llama", "Q4_1", 30)
+    assert found.layer_bytes == tuple(
+        sum(t.n_bytes for t in reference.tensors if t.name.startswith(f"blk.{index}."))
+        for index in range(30)
+    )
     assert found.cache == (LayerCache(layers=30, kv_heads=3, key_length=64, value_length=64),)
     # Its embeddings are its output layer as well: the GPU has a copy of them.
     assert found.input_bytes == 0
+
+
+def test_layers_that_are_not_told_apart(tmp_path: Path) -> None:
+    """Where a layer has no tensor of the usual name, none has a size of its own."""
+    names = ("blk.0.ffn_up.weight", "blk.1.ffn_up.weight", "enc.blk.2.ffn_up.weight")
+    for count, sizes in ((2, (1024, 1024)), (3, ())):
+        tensors = {name: (2, 256) for name in names}
+        path = write(tmp_path / f"{count}.gguf", tensors=tensors, block_count=count)
+        assert read(path).layer_bytes == sizes
 
 
 TYPES = sorted(gguf.GGML_QUANT_SIZES)

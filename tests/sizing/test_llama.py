@@ -219,6 +219,26 @@ def test_layers_are_whole(gpus: int, layers: int | None, fullest: int) -> None:
     assert found.share_bytes(gpus) == fullest + own
 
 
+@pytest.mark.parametrize(
+    ("heavy", "layers", "fullest"),
+    [
+        pytest.param(range(8), None, 5 * (2 * GIB + 64 * MIB), id="the first"),
+        pytest.param(range(26, 32), None, 3 * (2 * GIB + 64 * MIB) + 2 * GIB, id="the last"),
+        pytest.param(range(25, 29), None, 4 * (2 * GIB + 64 * MIB), id="the last but one"),
+        pytest.param(range(8), 16, 3 * GIB + 64 * MIB, id="none of those in VRAM"),
+    ],
+)
+def test_layers_of_two_sizes(heavy: range, layers: int | None, fullest: int) -> None:
+    """Quantizations give the first and the last layers more bits: what each has is counted."""
+    sizes = tuple(2 * GIB if index in heavy else GIB for index in range(32))
+    facts = replace(WHOLE, weights_bytes=sum(sizes) + 2 * GIB, layer_bytes=sizes)
+    run = LlamaRun(gpus=8, context=2048, gpu_layers=layers)
+    found = llama_cpp(facts, run)
+    assert found is not None
+    own = llama_buffer_bytes(facts, run) + 250 * MIB
+    assert found.share_bytes(8) == fullest + own
+
+
 def test_layers_of_two_kinds() -> None:
     """Kinds take turns, so a GPU has its part of each, rounded up to whole ones."""
     run = LlamaRun(gpus=4, context=2048)

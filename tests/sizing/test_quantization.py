@@ -101,6 +101,7 @@ def facts(**changes: Any) -> ModelFacts:
         "weights_bytes": int(8.5 * GB),
         "input_bytes": 850,
         "output_bytes": 85,
+        "layer_bytes": (17, 34),
         "cache": (LayerCache(layers=1),),
     }
     return ModelFacts(**{**values, **changes})
@@ -112,6 +113,7 @@ def test_another_quantization() -> None:
     assert requantized(facts(), best) == facts(quantization="Q8_0")
     half = requantized(facts(quantized_ratio=0.5), QUANTIZATIONS["config"][0])
     assert half is not None
+    assert half.layer_bytes == (24, 48)
     assert half.weights_bytes == 12 * GB  # half of it stays in 16 bits
     assert requantized(facts(parameters=None), best) is None
     assert requantized(facts(weights_bytes=None), best) is None

@@ -7,6 +7,7 @@ keys: gguf-py/gguf/constants.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -87,6 +88,7 @@ def facts(file: Gguf, source: str) -> ModelFacts:
         weights_bytes=_bytes(file.tensors),
         input_bytes=_bytes(inputs) - _bytes(twice),
         output_bytes=_bytes(output) + _bytes(twice),
+        layer_bytes=_layer_bytes(file, keys.number("block_count") or 0),
         blocks=keys.number("block_count"),
         embedding_length=keys.number("embedding_length"),
         feed_forward_length=max(keys.each("feed_forward_length"), default=None),
@@ -284,6 +286,17 @@ def _quantization(file: Gguf) -> str:
     if most is None:
         return ""
     return TENSOR_TYPES[most].name.upper() if most in TENSOR_TYPES else f"type {most}"
+
+
+def _layer_bytes(file: Gguf, count: int) -> tuple[int, ...]:
+    """Return the bytes of each layer, none where one has no tensor of the usual name."""
+    found: Counter[str] = Counter()
+    for tensor in file.tensors:
+        first, _, rest = tensor.name.partition(".")
+        if first == "blk":
+            found[rest.partition(".")[0]] += tensor.size_bytes
+    each = tuple(found[str(index)] for index in range(count))
+    return each if all(each) else ()
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
