@@ -75,11 +75,10 @@ def test_what_stands_in_the_args_counts(args: tuple[str, ...], options: dict[str
     ("changes", "told"),
     [
         pytest.param({"args": ("-md", "/m/small.gguf")}, "/m/small.gguf", id="in the args"),
-        pytest.param({"options": {"spec_draft_model": "small.gguf"}}, "small.gguf", id="an option"),
         pytest.param({"options": {"spec_draft_model": None}}, None, id="none"),
     ],
 )
-def test_a_draft_model_that_is_not_counted(changes: dict[str, Any], told: str | None) -> None:
+def test_a_draft_model_in_the_args(changes: dict[str, Any], told: str | None) -> None:
     """Its headers are not read: that is said, however it was named."""
     found = memory(workload(context=512, **changes), slot(), LLAMA_8B)
     assert found is not None
