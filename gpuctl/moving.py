@@ -113,20 +113,20 @@ def _failed_over(subject: str, to: str, who: Mapping[str, Json], at: Present) ->
     able = {workload.name for workload in at.plan.workloads if workload.fallback}
     on_gpus = [r.workload for r in replicas if r.gpus or r.on_cpu]
     unable = [name for name in dict.fromkeys(on_gpus) if name not in able]
-    if to == "cpu" and (unable or not on_gpus):
-        raise UsageError(*_cannot(unable, sorted(able & set(on_gpus))))
+    if to == "cpu" and not able & set(on_gpus):
+        raise UsageError(*_cannot(unable))
     # Of everything it is said of the host, whatever is applied there.
-    under: dict[str, Json] = {"profile": at.plan.profile} if subject else {}
-    return event(at.now, EventKind.INTENT, subject, "failover", {**who, "to": to, **under})
+    told: dict[str, Json] = {"profile": at.plan.profile} if subject else {}
+    if to == "cpu" and unable:
+        told["staying"] = tuple(unable)  # workloads: in an emergency the others do not wait for it
+    return event(at.now, EventKind.INTENT, subject, "failover", {**who, "to": to, **told})
 
 
-def _cannot(unable: list[str], able: list[str]) -> tuple[str, str]:
+def _cannot(unable: list[str]) -> tuple[str, str]:
     if not unable:
         return "it runs on the CPU already", "`gpuctl status` shows what runs where"
     names = ", ".join(unable)
     hint = 'add fallback = "cpu" to it in the profile, then `gpuctl up`'
-    if able:
-        hint = f"name one that may: {', '.join(f'`gpuctl failover cpu {n}`' for n in able)}"
     return f"no fallback to the CPU: {names}", hint
 
 

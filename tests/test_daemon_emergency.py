@@ -48,7 +48,6 @@ def test_after_a_failover_a_lost_gpu_is_not_returned_to() -> None:
 @pytest.mark.parametrize(
     ("subject", "to", "words"),
     [
-        pytest.param("", "cpu", "no fallback to the CPU: other", id="all"),
         pytest.param("other-0", "cpu", "no fallback to the CPU: other", id="one"),
         pytest.param("third", "cpu", "'third' is no replica or workload", id="unknown"),
         pytest.param("", "moon", "failover goes to cpu or gpu, not 'moon'", id="where"),
@@ -60,6 +59,28 @@ def test_a_failover_that_cannot_be_is_refused(subject: str, to: str, words: str)
     chat, other = rack.profile.workloads
     rack.reworked(chat, replace(other, fallback="none"))
     assert words in refused(rack, "failover", subject, to=to)
+
+
+def test_failover_of_everything_moves_what_may() -> None:
+    """An emergency does not wait for the one workload that has no fallback."""
+    rack = Rack.with_gpus(gpus=(0,), fallback="cpu", others=("other",))
+    chat, other = rack.profile.workloads
+    rack.reworked(chat, replace(other, fallback="none"))
+    rack.ask("failover", to="cpu")
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (), "other-0": (0,)}
+
+
+def test_the_shipped_profile_of_eight_a100_fails_over_as_a_whole() -> None:
+    """With the image of vLLM that is built for the CPU, and without the settings for a GPU."""
+    rack = Rack.of_profile("a100x8", memory_total_bytes=80 * 2**30)
+    rack.ask("failover", to="cpu")
+    rack.pass_(30)
+    assert set(rack.places().values()) == {()}
+    spec = rack.spec("llm-0")
+    assert spec.image == "vllm/vllm-openai-cpu:v0.33.0"
+    assert "--tensor-parallel-size" not in spec.command
+    assert rack.spec("whisper-0").environment["DEVICE"] == "cpu"
 
 
 def test_what_is_on_the_cpu_already_cannot_fail_over() -> None:

@@ -12,7 +12,7 @@ from gpuctl.errors import NotFound, UsageError
 from gpuctl.model import Event, GpuHealth
 from gpuctl.moving import named, requested
 from tests import make
-from tests.moving_bench import ask, intent, present, refused
+from tests.moving_bench import CHAT, OTHER, ask, intent, present, refused
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,9 @@ ADD = 'add fallback = "cpu" to it in the profile, then `gpuctl up`'
         pytest.param(
             "",
             "cpu",
-            {},
-            (
-                UsageError,
-                "no fallback to the CPU: other",
-                "name one that may: `gpuctl failover cpu chat`",
-            ),
-            id="one-of-all",
+            {"workloads": (replace(CHAT, fallback=False), OTHER)},
+            (UsageError, "no fallback to the CPU: chat, other", ADD),
+            id="all",
         ),
         pytest.param(
             "",
@@ -110,8 +106,13 @@ ADD = 'add fallback = "cpu" to it in the profile, then `gpuctl up`'
 def test_a_failover_that_cannot_be_is_refused(
     subject: str, to: str, fields: dict[str, Any], expected: Any
 ) -> None:
-    """By name, with the workloads that may."""
+    """By name."""
     assert refused("failover", subject, present(**fields), to=to) == expected
+
+
+def test_in_an_emergency_what_may_goes_and_what_cannot_is_named() -> None:
+    assert ask("failover", to="cpu") == [intent("", "failover", to="cpu", staying=("other",))]
+    assert ask("failover", to="gpu") == [intent("", "failover", to="gpu")]
 
 
 def test_what_is_on_the_cpu_for_want_of_a_gpu_may_be_told_to_stay() -> None:

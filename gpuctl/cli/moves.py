@@ -97,10 +97,13 @@ def failover(session: Session, to: str, subject: str, *, wait: bool, timeout: fl
     before = session.status()
     names = intents.subjects(before, subject) if subject else None
     event = compose.ask(session, "failover", subject, to=to)
+    staying = _staying(session, event)
 
     def concerned(status: Status) -> frozenset[str]:
         return frozenset(
-            r["name"] for r in status["replicas"] if names is None or r["name"] in names
+            r["name"]
+            for r in status["replicas"]
+            if (names is None or r["name"] in names) and r["workload"] not in staying
         )
 
     def done(status: Status) -> bool:
@@ -139,6 +142,16 @@ def _followed(
         session.say(words)
         return 0
     return outcome.tell(session, status, names(status), words)
+
+
+def _staying(session: Session, event: int) -> Collection[str]:
+    """Return the workloads that a failover leaves where they are, and name them."""
+    found = compose.events(session, after=event - 1, kinds=("intent",))
+    told = next(each.evidence.get("staying") for each in found if each.id == event)
+    staying = [str(name) for name in told] if isinstance(told, (tuple, list)) else []
+    if staying:
+        session.say(f"no fallback to the CPU, so it stays on its GPUs: {', '.join(staying)}")
+    return staying
 
 
 def _tell_stuck(session: Session, status: Status, names: Collection[str]) -> None:

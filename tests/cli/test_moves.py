@@ -47,7 +47,6 @@ class Rack:
         host.pop("links", None)
         host["gpus"], host["load_seconds"] = host["gpus"][:4], 0.1
         self.file.write_text(json.dumps(host))
-        (folder / "rack.toml").write_text(PROFILE)
 
     def __call__(self, *arguments: str) -> Any:
         return self._run("--simulate", str(self.file), *arguments)
@@ -55,11 +54,19 @@ class Rack:
     def lose(self, index: int, *, lost: bool = True) -> None:
         host = json.loads(self.file.read_text())
         host["gpus"][index]["lost"] = lost
+        self._write(host)
+
+    def hang(self) -> None:
+        """Have the driver answer nothing more."""
+        self._write(json.loads(self.file.read_text()) | {"calls": {"nvmlInit_v2": "hang"}})
+
+    def _write(self, host: dict[str, Any]) -> None:
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(host))
         os.replace(new, self.file)
 
-    def up(self) -> None:
+    def up(self, profile: str = PROFILE) -> None:
+        (self._folder / "rack.toml").write_text(profile)
         done = self("up", str(self._folder / "rack.toml"), "--timeout", "30")
         assert done.code == 0, done.err
 
@@ -161,6 +168,28 @@ def test_failover_to_the_cpu_and_back(rack: Rack) -> None:
     assert rack("failover", "gpu", "--timeout", "20").code == 0
     assert rack.places() == {"chat-0": [0], "chat-1": [1]}
     assert "chat-0 was on the CPU for" in rack("report").out
+
+
+def test_in_an_emergency_what_cannot_go_is_named(rack: Rack) -> None:
+    """All the others run on the CPU, and nothing more is waited for."""
+    rack.up(PROFILE.replace('gpus = "none"\n', "gpus = [1]\n"))
+    done = rack("failover", "cpu", "--timeout", "20")
+    assert (done.code, "stays on its GPUs: embed" in done.err) == (0, True)
+    assert rack.places() == {"chat-0": [], "chat-1": []}
+
+
+def test_with_gpus_that_cannot_be_read_nothing_moves(rack: Rack) -> None:
+    """What is added is refused, and what is on a cordoned GPU goes on there; both say why."""
+    rack.hang()
+    deadline = time.monotonic() + 20
+    while "nvml_hung" not in rack("status", "--json").out:
+        assert time.monotonic() < deadline
+    done = rack("cordon", "0", "--timeout", "20")
+    words = "chat-0: goes on there, as the GPUs cannot be read (simulated host: no answer from"
+    assert (done.code, words in done.err) == (0, True)
+    done = rack("scale", "chat=3")
+    assert (done.code, "no room for chat-2: the GPUs cannot be read" in done.err) == (1, True)
+    assert rack.places() == {"chat-0": [0], "chat-1": [1]}
 
 
 def test_no_wait_returns_at_once(rack: Rack) -> None:
