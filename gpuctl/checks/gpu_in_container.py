@@ -5,7 +5,8 @@ May a container still open its GPUs?
 cgroups (NVIDIA/nvidia-container-toolkit#48). What has them open goes on; whatever it opens next
 fails. A new container has them again, so it is renewed, one after another and after a drain.
 
-Version 1 of the cgroups lists the devices. Under version 2 the container is asked to open one.
+Version 1 of the cgroups lists the devices. Under version 2 the container is asked to open one; an
+image without a shell cannot be asked, and nothing is said of it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,7 @@ from collections.abc import Iterable
 from gpuctl.model import ContainerReading, Replica, State, Verdict
 from gpuctl.plugin import Check, Scene
 
-_HINTS = {
-    "devices_denied": "was it `systemctl daemon-reload`? `gpuctl doctor`",
-    "devices_not_told": "its image has no /bin/sh to try it with; `gpuctl doctor` tells whether "
-    "`systemctl daemon-reload` can take its GPUs",
-}
+_HINTS = {"devices_denied": "was it `systemctl daemon-reload`? `gpuctl doctor`"}
 
 
 def run(scene: Scene) -> Iterable[Verdict]:
@@ -47,8 +44,6 @@ def run(scene: Scene) -> Iterable[Verdict]:
         elif access is False and container.id in asked:
             # A new one might be denied as well: it is told, and nothing is renewed again and again.
             yield _verdict(replica, container, scene, "degraded", "devices_denied")
-        elif container.id in asked:
-            yield _verdict(replica, container, scene, "unknown", "devices_not_told")
 
 
 def _had(verdict: Verdict, container: ContainerReading) -> bool:
