@@ -7,6 +7,7 @@ The composition root of the diagnosis: it knows the adapters, and turns their er
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuctl import __version__, fast_status
-from gpuctl.cli import choose, compose, planned
+from gpuctl.cli import choose, compose, model_sources, planned
 from gpuctl.cli.progress import Show
 from gpuctl.cli.session import Session
-from gpuctl.diagnosis.facts import DockerFacts, Facts, Unread, Wanted
+from gpuctl.diagnosis.facts import DockerFacts, Facts, FilesFacts, Unread, Wanted
 from gpuctl.errors import (
     GpuctlError,
     GpuUnavailable,
@@ -31,7 +32,7 @@ from gpuctl.errors import (
 
 if TYPE_CHECKING:
     from gpuctl.adapters.diagnosis import Places
-    from gpuctl.model import GpuReading, Plan, Profile
+    from gpuctl.model import GpuReading, Plan, Profile, Workload
     from gpuctl.ports import Gpus
 
 #: Cards without nvidia-persistenced are initialised by the first question, for seconds each.
@@ -130,6 +131,18 @@ def _wanted(session: Session, name: str | None) -> Wanted | None:
         source=profile.source or profile.host.name,
         profile=profile,
         runtime="simulated" if session.simulate else profile.host.runtime,
+        in_docker_only=_in_docker_only(profile),
+    )
+
+
+def _in_docker_only(profile: Profile) -> tuple[str, ...]:
+    from gpuctl.plugin import load_engines
+
+    engines = load_engines()
+    return tuple(
+        workload.name
+        for workload in profile.workloads
+        if workload.engine in engines and "process" not in engines[workload.engine].runtimes
     )
 
 
@@ -168,12 +181,13 @@ def _with_plan(session: Session, facts: Facts, progress: Show) -> Facts:
     plan = facts.wanted.plan if facts.wanted else None
     profile = facts.wanted.profile if facts.wanted else None
     runtime = facts.wanted.runtime if facts.wanted else "docker"
+    numbers = _wanted_ports(profile, plan)
     found = diagnosis.gather(
         {
-            "ports": lambda: diagnosis.ports(
-                _wanted_ports(profile, plan), _ours(session, profile, plan)
+            "ports": lambda: diagnosis.ports(numbers, _ours(session, profile, numbers)),
+            "files": lambda: _fetched(
+                diagnosis.files(profile, plan, runtime, session.environment), profile
             ),
-            "files": partial(diagnosis.files, profile, plan, runtime, session.environment),
             "disks": partial(diagnosis.disks, _uses(session, facts)),
         },
         _ALL_SECONDS,
@@ -201,20 +215,51 @@ def _planned(session: Session, facts: Facts) -> Facts:
 
 
 def _wanted_ports(profile: Profile | None, plan: Plan | None) -> dict[int, str]:
-    ports = {replica.spec.host_port: replica.name for replica in plan.replicas} if plan else {}
+    """Return who is to have each port; where there is no plan, those that are sure without it."""
+    ports: dict[int, str] = {}
+    if plan is not None:
+        ports = {replica.spec.host_port: replica.name for replica in plan.replicas}
+    elif profile is not None:
+        ports = {
+            workload.port + index: f"{workload.name}-{index}"
+            for workload in profile.workloads
+            for index in range(_sure(workload))
+        }
     if profile is not None and profile.gateway is not None:
         ports[int(profile.gateway.listen.rpartition(":")[2])] = "the gateway"
     return ports
 
 
-def _ours(session: Session, profile: Profile | None, plan: Plan | None) -> frozenset[int]:
+def _sure(workload: Workload) -> int:
+    """Return how many replicas it has at least; how many GPUs "each" is, only a plan knows."""
+    if workload.gpus == "none":
+        return workload.replicas
+    groups = 1 if workload.gpus == "each" else len(workload.gpus)
+    return groups * workload.replicas_per_gpu
+
+
+def _ours(session: Session, profile: Profile | None, wanted: Mapping[int, str]) -> frozenset[int]:
     """Return the ports that replicas hold which run already."""
-    if profile is None or plan is None:
+    if profile is None:
         return frozenset()
     running: set[str] = set()
     with suppress(RuntimeUnavailable), closing(compose.runtime(session, profile)) as runtime:
         running = {each.replica for each in runtime.list() if each.state == "running"}
-    return frozenset(each.spec.host_port for each in plan.replicas if each.name in running)
+    return frozenset(port for port, owner in wanted.items() if owner in running)
+
+
+def _fetched(found: FilesFacts, profile: Profile | None) -> FilesFacts:
+    """Return the files, each model with the command that fetches it."""
+    needs = tuple(model_sources.needs(profile)) if profile is not None else ()
+    commands = {
+        (need.workload, str(path)): model_sources.pull_command(need)
+        for need in needs
+        for path in need.paths
+    }
+    models = (
+        replace(file, fetch=commands.get((file.workload, file.path), "")) for file in found.models
+    )
+    return replace(found, models=tuple(models))
 
 
 def _uses(session: Session, facts: Facts) -> list[tuple[str, str, bool]]:

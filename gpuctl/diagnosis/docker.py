@@ -19,8 +19,10 @@ def engine(facts: Facts) -> Iterator[Finding]:
     """Judge whether it answers; where the profile wants processes, nobody asks."""
     found = facts.docker
     profile = facts.wanted.profile if facts.wanted else None
+    only = facts.wanted.in_docker_only if facts.wanted else ()
     # A profile that leaves its runtime open gets processes where no engine answers.
-    wrong = fail if profile is not None and profile.host.runtime == "docker" else warn
+    asked = profile is not None and profile.host.runtime == "docker"
+    wrong = fail if asked or only else warn
     if profile is not None and profile.host.runtime == "process":
         yield skip("engine", "replicas run as processes of this host")
     elif not isinstance(found, Unread) and _numbers(found.api_version) < _LEAST_API:
@@ -36,7 +38,8 @@ def engine(facts: Facts) -> Iterator[Finding]:
     elif found.reason == "no_answer":
         yield wrong("engine", "docker_silent", found.message, "sudo systemctl restart docker")
     elif found.reason == "absent":
-        fix = "sudo systemctl start docker; without Docker, replicas run as processes"
+        without = f"{', '.join(only)} cannot run" if only else "replicas run as processes"
+        fix = f"sudo systemctl start docker; without Docker, {without}"
         yield wrong("engine", "docker_absent", found.message, fix)
     else:
         yield skip("engine", found.message, found.reason, found.hint)
@@ -47,26 +50,28 @@ def daemon_reload(docker: DockerFacts, facts: Facts) -> Iterator[Finding]:
     Judge whether `systemctl daemon-reload` takes running containers' GPUs away.
 
     It does where systemd keeps the cgroups and the devices come by the runtime hook, which
-    systemd knows nothing of; CDI, or links in /dev/char, mend it. Source:
-    NVIDIA/nvidia-container-toolkit#48.
+    systemd knows nothing of; CDI, or links in /dev/char, mend it. Without its own hook, the
+    engine leaves CDI alone. Source: NVIDIA/nvidia-container-toolkit#48, moby/moby#50228.
     """
     driver = facts.driver
+    described = not isinstance(facts.cdi, Unread) and bool(facts.cdi.specs)
+    hooked = not isinstance(facts.toolkit, Unread) and facts.toolkit.cdi_hook is not None
     if not facts.wants_gpus:
         yield skip("daemon_reload", "no container is to have a GPU")
     elif docker.cgroup_driver != "systemd":
         yield ok("daemon_reload", f"the cgroup driver is {docker.cgroup_driver}: no harm")
-    elif docker.cdi_directories and not isinstance(facts.cdi, Unread) and facts.cdi.specs:
+    elif docker.by_cdi and described and hooked:
         yield ok("daemon_reload", "devices come by CDI: no harm")
     elif isinstance(driver, DriverFacts) and driver.devices and driver.char_links:
         yield ok("daemon_reload", "/dev/char has links to the devices: no harm")
     else:
         message = (
-            "cgroup driver systemd and no CDI: each `systemctl daemon-reload` takes the GPUs "
-            "away from running containers"
+            "cgroup driver systemd, and devices by the runtime hook: each `systemctl "
+            "daemon-reload` takes the GPUs away from running containers"
         )
         fix = (
-            "sudo nvidia-ctk system create-dev-char-symlinks --create-all (at each boot); or CDI "
-            "with Docker 28.2 or newer; or "
+            "sudo nvidia-ctk system create-dev-char-symlinks --create-all (at each boot); or CDI, "
+            "by Docker 29 or newer with nvidia-cdi-hook and a specification; or "
             f'{{ "exec-opts": ["native.cgroupdriver=cgroupfs"] }} in {_FILE}'
         )
         yield warn("daemon_reload", "daemon_reload_trap", message, fix)

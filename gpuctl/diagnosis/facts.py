@@ -28,6 +28,9 @@ class Unread:
     hint: str = ""
 
 
+#: The first Docker Engine that hands GPUs out by CDI unasked.
+_BY_CDI = 29
+
 NOT_LOOKED = Unread(reason="not_looked")
 
 
@@ -120,6 +123,16 @@ class DockerFacts:
     config: DaemonJson | Unread = NOT_LOOKED
     loopback_routed: bool | None = None  # route_localnet of docker0
 
+    @property
+    def by_cdi(self) -> bool:
+        """
+        True when a request for GPUs that names no driver is tried by CDI before the runtime hook.
+
+        Earlier engines list CDI directories as well, and ask the hook. Source: moby/moby#50228.
+        """
+        major = self.version.partition(".")[0]
+        return bool(self.cdi_directories) and major.isdecimal() and int(major) >= _BY_CDI
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -130,6 +143,7 @@ class Wanted:
     plan: Plan | None = None
     mistakes: tuple[tuple[str, str], ...] = ()  # of the profile, or why the plan is refused; hints
     runtime: str = "docker"  # docker | process | simulated
+    in_docker_only: tuple[str, ...] = ()  # workloads whose engine cannot be a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +185,7 @@ class FileFacts:
     path: str
     image: str = ""  # whose program reads it
     there: bool | None = True  # None: we may not look
+    fetch: str = ""  # the command that fetches it; "" where none is known
     steps: tuple[Step, ...] = ()  # from the mounted directory, or /, down to the file itself
     user: tuple[int, int] | None = None  # uid and gid that read it; None: whoever the image names
     privileged: bool = False  # that one may read whatever it likes (CAP_DAC_OVERRIDE)

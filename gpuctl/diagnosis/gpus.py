@@ -31,6 +31,10 @@ def count(gpus: Gpus, facts: Facts) -> Iterator[Finding]:
         message = f"the profile counts on more: {', '.join(lacking)} here ({there})"
         fix = "lspci | grep -i nvidia; nvidia-smi -L; or correct [host] gpus in the profile"
         yield fail("count", "fewer_gpus", message, fix)
+    elif gone := _where(gpus, lambda gpu: gpu.state == "lost"):
+        message = f"{there}, and {_named(gone)} of them {'are' if len(gone) > 1 else 'is'} lost"
+        fix = "see `lost`; `up` starts what runs without it, or on a reserve GPU"
+        yield warn("count", "fewer_gpus", message, fix)
     else:
         yield ok("count", f"{there}, as the profile counts on")
 

@@ -51,10 +51,14 @@ def ports(found: tuple[PortFacts, ...], facts: Facts) -> Iterator[Finding]:
         fix = f"sudo ss -ltnp 'sport = :{port.number}'; end that, or choose another port"
         yield fail("ports", "port_taken", message, fix)
     if not found:
-        yield skip("ports", "no profile, so no ports")
+        broken = facts.wanted is not None and bool(facts.wanted.mistakes)
+        why = "the profile has mistakes" if broken else "no profile"
+        yield skip("ports", f"{why}, so no ports are known")
     elif all(port.state != "taken" for port in found):
         ours = sum(port.state == "ours" for port in found)
-        yield ok("ports", f"{len(found) - ours} free, {ours} held by replicas")
+        planned = facts.wanted is not None and facts.wanted.plan is not None
+        rest = "" if planned else "; without a plan, of each workload only what it surely has"
+        yield ok("ports", f"{len(found) - ours} free, {ours} held by replicas{rest}")
 
 
 def memory(system: SystemFacts, facts: Facts) -> Iterator[Finding]:
@@ -177,8 +181,8 @@ def _files(
     for file in files:
         if file.there is False:
             message = f"workloads.{file.workload}: there is no {file.path}"
-            fetched = "; `gpuctl models pull` fetches one" if check == "models" else ""
-            fix = f"put it there, or correct the profile{fetched}"
+            get = f"fetch it with `{file.fetch}`" if file.fetch else "put it there"
+            fix = f"{get}, or correct the profile"
             bad.append(fail(check, f"{check.removesuffix('s')}_missing", message, fix))
         elif file.there and (found := judge(file)) is not None:
             bad.append(found)

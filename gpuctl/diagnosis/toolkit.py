@@ -79,7 +79,7 @@ def _injects(found: ToolkitFacts, docker: DockerFacts | Unread) -> bool:
         return True
     if isinstance(docker, Unread):
         return bool(found.runtime)
-    return "nvidia" in docker.runtimes or bool(docker.cdi_directories and found.cdi_hook)
+    return "nvidia" in docker.runtimes or bool(docker.by_cdi and found.cdi_hook)
 
 
 GROUP = Group(

@@ -152,6 +152,64 @@ def test_a_replica_that_runs_has_its_own_port(
     assert [port.state for port in facts.ports if port.owner == "chat-0"] == ["ours"]
 
 
+UNPLANNED = """
+schema = 1
+[host]
+name = "rack"
+gpus = "9x P106-100"
+[workloads.chat]
+engine = "container"
+image = "engine:1"
+port = {port}
+[workloads.embed]
+engine = "llama.cpp"
+model = "embed.gguf"
+mounts = ["{folder}:/models:ro"]
+image = "engine:1"
+gpus = "none"
+replicas = 2
+port = {second}
+"""
+
+
+@pytest.fixture
+def unplanned(tmp_path: Path) -> Callable[..., str]:
+    """A profile whose plan is refused: this host has no nine cards."""
+
+    def write(port: int = 18081) -> str:
+        path = tmp_path / "rack.toml"
+        path.write_text(UNPLANNED.format(port=port, second=port + 10, folder=tmp_path))
+        return str(path)
+
+    return write
+
+
+def test_ports_without_a_plan(
+    here: Session, docker: Path, unplanned: Callable[..., str], tmp_path: Path
+) -> None:
+    """A plan that is refused leaves what the profile says itself: who holds a port is told."""
+    engine = fake_docker.answering(docker, "embed-1", profile="rack", has_images=False)
+    with socket.socket() as holder, engine:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        facts = quiet(here, unplanned(port))
+    assert facts.wanted is not None
+    assert facts.wanted.plan is None
+    assert facts.wanted.in_docker_only == ("chat",)
+    assert not isinstance(facts.ports, Unread)
+    assert [(each.number, each.owner, each.state) for each in facts.ports] == [
+        (port, "chat-0", "taken"),
+        (port + 10, "embed-0", "free"),
+        (port + 11, "embed-1", "ours"),
+    ]
+    assert not isinstance(facts.files, Unread)
+    folder = tmp_path
+    assert [file.fetch for file in facts.files.models] == [
+        f"gpuctl models pull ORG/NAME --file embed.gguf --to {folder}"
+    ]
+
+
 def test_an_engine_that_is_away(here: Session) -> None:
     """No engine is a fact, and a profile that leaves it open gets processes."""
     found = host_facts.docker(here, None)

@@ -110,6 +110,7 @@ FAULTS: tuple[Any, ...] = (
         lambda fake: fake.lose(7),
         # Nothing was ever read of it, so it is none of the eight A100 that the plan needs.
         {
+            "count": ("warn", "fewer_gpus"),
             "lost": ("fail", "gpu_lost"),
             "plan": ("fail", "plan_refused"),
             "memory": SKIP,

@@ -55,18 +55,27 @@ def spec(**changes: Any) -> Facts:
     return host(cdi=replace(CDI, specs=(replace(CDI_SPEC, **changes),)))
 
 
+def by_cdi(docker: str = "29.0.0", cdi_hook: str | None = "/usr/bin/nvidia-cdi-hook") -> Facts:
+    """The host without links in /dev/char, where only CDI keeps its GPUs in its containers."""
+    return host(
+        docker=replace(DOCKER, version=docker),
+        toolkit=replace(TOOLKIT, cdi_hook=cdi_hook),
+        driver=replace(DRIVER_FACTS, char_links=False),
+    )
+
+
 def config(**changes: Any) -> Facts:
     return docker(config=replace(CONFIG, **changes))
 
 
-def away(reason: str, runtime: str | None = "docker") -> Facts:
+def away(reason: str, runtime: str | None = "docker", **changes: Any) -> Facts:
     """The engine does not answer; the profile asks for it, leaves it open, or is not there."""
     unread = Unread(reason=reason, message="cannot ask the Docker Engine")
     if runtime is None:
         return host(docker=unread, wanted=None)
     assert PROFILE is not None
     settings = replace(PROFILE.host, runtime=runtime)  # type: ignore[arg-type]
-    asked = wanted(profile=replace(PROFILE, host=settings), runtime=runtime)
+    asked = wanted(profile=replace(PROFILE, host=settings), runtime=runtime, **changes)
     return host(docker=unread, wanted=asked)
 
 
@@ -93,6 +102,11 @@ def away(reason: str, runtime: str | None = "docker") -> Facts:
             host(toolkit=ToolkitFacts(cdi_hook="/h"), docker=OLD),
             ("toolkit", "fail", "toolkit_missing"),
             id="a CDI hook, and an engine without CDI",
+        ),
+        pytest.param(
+            host(toolkit=ToolkitFacts(cdi_hook="/h"), docker=replace(DOCKER, version="28.2.2")),
+            ("toolkit", "fail", "toolkit_missing"),
+            id="a CDI hook, and an engine that does not ask for it",
         ),
         pytest.param(
             host(toolkit=replace(TOOLKIT, version=(1, 17, 7))),
@@ -162,6 +176,11 @@ def test_a_stale_specification_says_its_age_and_the_card() -> None:
             away("absent", "auto"), ("engine", "warn", "docker_absent"), id="none, and none needed"
         ),
         pytest.param(
+            away("absent", "auto", in_docker_only=("llm",)),
+            ("engine", "fail", "docker_absent"),
+            id="none, and one needed",
+        ),
+        pytest.param(
             away("no_permission", None), ("engine", "warn", "docker_denied"), id="no profile"
         ),
         pytest.param(
@@ -197,6 +216,27 @@ def test_a_stale_specification_says_its_age_and_the_card() -> None:
             ("daemon_reload", "warn", "daemon_reload_trap"),
             id="CDI unread",
         ),
+        pytest.param(
+            by_cdi(docker="28.2.2"),
+            ("daemon_reload", "warn", "daemon_reload_trap"),
+            id="CDI, and an engine that asks the hook all the same",
+        ),
+        pytest.param(
+            by_cdi(docker="unknown"),
+            ("daemon_reload", "warn", "daemon_reload_trap"),
+            id="CDI, and an engine of no version",
+        ),
+        pytest.param(
+            by_cdi(cdi_hook=None),
+            ("daemon_reload", "warn", "daemon_reload_trap"),
+            id="CDI, and no hook for it",
+        ),
+        pytest.param(
+            replace(by_cdi(), toolkit=Unread(reason="no_answer")),
+            ("daemon_reload", "warn", "daemon_reload_trap"),
+            id="CDI, and nobody knows with which hook",
+        ),
+        pytest.param(by_cdi(), ("daemon_reload", "ok", "ok"), id="devices come by CDI"),
         pytest.param(
             host(wanted=CPU), ("daemon_reload", "skip", "not_applicable"), id="no GPU to lose"
         ),

@@ -131,6 +131,9 @@ def test_a_mismatch_names_both_versions() -> None:
             ("count", "ok", "ok"),
             id="two of two",
         ),
+        pytest.param(
+            gpus(gpu(0, state="lost")), ("count", "warn", "fewer_gpus"), id="one of two is lost"
+        ),
         pytest.param(host(wanted=None), ("count", "ok", "ok"), id="no profile"),
         pytest.param(
             host(wanted=None, gpus=()), ("count", "skip", "not_applicable"), id="no GPU, no profile"
@@ -215,6 +218,33 @@ def test_a_profile_that_counts_on_other_cards() -> None:
     assert finding(host(wanted=wanted(profile=other)), "count").level == "ok"
     found = finding(host(wanted=wanted(profile=more)), "count")
     assert found.message == ("the profile counts on more: 2 of 3 GPUs here (2x NVIDIA RTX A6000)")
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        pytest.param(
+            (gpu(0, state="lost"), gpu(1)),
+            "2x NVIDIA RTX A6000, and gpu 0 of them is lost",
+            id="known before",
+        ),
+        pytest.param(
+            (replace(gpu(0, state="lost"), name="unknown"), gpu(1)),
+            "1x unknown, 1x NVIDIA RTX A6000, and gpu 0 of them is lost",
+            id="never read",
+        ),
+        pytest.param(
+            (gpu(0, state="lost"), gpu(1, state="lost")),
+            "2x NVIDIA RTX A6000, and gpus 0, 1 of them are lost",
+            id="two",
+        ),
+    ],
+)
+def test_a_lost_card_is_counted_as_lost(cards: tuple[GpuReading, ...], message: str) -> None:
+    """`up` starts with it, which a reserve makes useful: so it is no failure, and it is said."""
+    found = finding(host(gpus=cards), "count")
+    assert (found.level, found.message) == ("warn", message)
+    assert found.fix == "see `lost`; `up` starts what runs without it, or on a reserve GPU"
 
 
 def linked(path: str, p2p: bool | None = True) -> Facts:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from gpuctl.diagnosis import Facts
-from gpuctl.diagnosis.facts import FileFacts, FilesFacts, ImageFacts, PortFacts, Step, Unread
+from gpuctl.diagnosis.facts import (
+    FileFacts,
+    FilesFacts,
+    ImageFacts,
+    PortFacts,
+    Step,
+    Unread,
+    Wanted,
+)
 from gpuctl.model import GIB, MIB, Ulimit
 from tests import make
 from tests.diagnosis.make import (
@@ -243,6 +251,48 @@ def test_who_has_a_port() -> None:
     )
     unseen = finding(host(ports=(replace(TAKEN, holder=""),)), "ports")
     assert unseen.message == "8081 for llm-0 is taken by somebody this user may not see"
+
+
+def test_a_missing_model_comes_with_what_fetches_it() -> None:
+    """The command is the whole one, where somebody knows it; a secret has none."""
+    known = models(model(there=False, fetch="gpuctl models pull demo --to /models"))
+    assert finding(known, "models").fix == (
+        "fetch it with `gpuctl models pull demo --to /models`, or correct the profile"
+    )
+    assert finding(models(model(there=False)), "models").fix == (
+        "put it there, or correct the profile"
+    )
+
+
+def test_ports_without_a_plan() -> None:
+    """Only the ports that the profile tells by itself were looked at, and that is said."""
+    free = (FREE, replace(FREE, number=4000, owner="the gateway"))
+    unplanned = wanted(plan=None, mistakes=(("m", "h"),))
+    assert finding(host(ports=free), "ports").message == "2 free, 0 held by replicas"
+    found = finding(host(ports=free, wanted=unplanned), "ports")
+    assert (found.level, found.message) == (
+        "ok",
+        "2 free, 0 held by replicas; without a plan, of each workload only what it surely has",
+    )
+    taken = host(ports=(TAKEN,), wanted=unplanned)
+    assert judged(taken, "ports") == [("ports", "fail", "port_taken")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        pytest.param(None, "no profile, so no ports are known", id="none"),
+        pytest.param(
+            Wanted(source="p.toml", mistakes=(("m", "h"),)),
+            "the profile has mistakes, so no ports are known",
+            id="broken",
+        ),
+    ],
+)
+def test_no_ports_to_look_at(asked: Wanted | None, message: str) -> None:
+    """Nothing was looked at, and why is said: it is not `ok`."""
+    found = finding(host(ports=(), wanted=asked), "ports")
+    assert (found.level, found.message) == ("skip", message)
 
 
 def test_the_first_closed_step_is_the_one_to_open() -> None:
