@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 import gpuctl
@@ -30,7 +31,7 @@ from gpuctl.guarded import guarded
 from gpuctl.inbox import Finished, Message, Request, received
 from gpuctl.intents import Body, intents
 from gpuctl.journal import Journal
-from gpuctl.judge import Conditions, judge
+from gpuctl.judge import Conditions, judge, judge_moved
 from gpuctl.measuring import measured
 from gpuctl.model import Drain, Event, EventKind, Evidence, Plan, Snapshot
 from gpuctl.moments import event
@@ -184,27 +185,25 @@ class Daemon:
         now = self._observed(plan)
         self.journal.record(sightings(now, self.journal.history))  # what the checks judge by
         self._trends = self._trends.with_reading(plan, now, self.journal.history)
-        scene = Scene(
-            plan=plan,
-            now=now,
-            history=self.journal.history,
-            before=self._conditions,
-            trends=self._trends,
-        )
+        history, trends = self.journal.history, self._trends
+        scene = Scene(plan=plan, now=now, history=history, before=self._conditions, trends=trends)
         conditions = judge(self._checks, scene)
-        moves = failover(plan, now, conditions, self.journal.history)
+        moves = failover(plan, now, conditions, history)
         observing = plan.watchdog.mode == "observe"
         self.journal.record(
             [
-                *transitions(plan, now, conditions, self.journal.history),
+                *transitions(plan, now, conditions, history),
                 *changes(self._conditions, conditions, now),
                 *(() if observing else moves),
                 *self._hourly(now),
                 *self._measured(plan, now, conditions),
             ]
         )
+        self._conditions, plan = conditions, self._plan()
+        scene = replace(scene, plan=plan, history=self.journal.history)
+        conditions = judge_moved(self._checks, scene, conditions)
+        self.journal.record(changes(self._conditions, conditions, now))
         self._conditions = conditions
-        plan = self._plan()
         decision = decide(plan, now, conditions, self.journal.history, self.instance)
         waits = _said(decision, moves) if observing else self._act(decision, plan, now)
         self._attempts.fetch_ahead(plan, now)

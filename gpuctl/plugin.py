@@ -143,6 +143,9 @@ class Check:
     name: str
     order: int  # checks run and are listed in this order: stopped 10, vram 20, health 30 …
     run: Callable[[Scene], Iterable[Verdict]]
+    #: It is asked once the tick's moves are recorded: the Scene has the plan with them, and as
+    #: `before` what the other checks say on this tick.
+    after_moves: bool = False
 
 
 def load_engines() -> Mapping[str, Engine]:

@@ -121,3 +121,25 @@ def test_a_gpu_is_known_by_the_beginning_of_its_uuid() -> None:
     rack.ask("cordon", "efgh")
     rack.pass_(2)
     assert rack.states() == ["ok", "cordoned"]
+
+
+def test_a_cordon_with_room_in_reserve_never_says_that_no_gpu_is_left() -> None:
+    """Places are judged by what moves in the same tick: alerts rest on it, and the command."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.ask("cordon", "0")
+    rack.pass_()
+    assert rack.reasons() == {("GPU-0", "gpu_cordoned"), ("chat-0", "on_reserve")}
+    rack.pass_(12)
+    assert rack.tale("condition", "moved") == [
+        "moved cordoned",
+        "condition gpu_cordoned",
+        "condition on_reserve",
+    ]
+
+
+def test_a_lost_gpu_without_a_reserve_leaves_none_at_once() -> None:
+    """By what is read of it now, not by the tick before."""
+    rack = Rack.with_gpus(gpus=(0,))
+    rack.lose(0)
+    rack.pass_()
+    assert rack.reasons() == {("GPU-0", "gpu_lost"), ("chat-0", "no_gpu_left")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gpuctl.judge import judge
+from gpuctl.judge import judge, judge_moved
 from gpuctl.model import Condition, Verdict
 from gpuctl.plugin import Check, Scene
 from tests import make
@@ -84,3 +84,30 @@ def test_what_a_gpu_was_avoided_for_stays_while_it_cannot_be_read() -> None:
     check = Check(name="gpu_missing", order=50, run=lambda _: [found])
     held = judge([check], make.scene(unread, before=before))
     assert [condition.verdict for condition in held.values()] == [found]
+
+
+def test_what_is_judged_after_the_moves_sees_the_others_of_this_tick() -> None:
+    """Until then it stays as it was, also over a gap; others are left as they are."""
+    seen: list[dict[tuple[str, str], str]] = []
+
+    def late(scene: Scene) -> list[Verdict]:
+        seen.append({key: each.verdict.reason for key, each in scene.before.items()})
+        return [Verdict(check="late", subject="chat-0", state="ok")]
+
+    failed = Verdict(check="health", subject="chat-0", state="failed", reason="now")
+    checks = [
+        Check(name="late", order=1, run=late, after_moves=True),
+        Check(name="health", order=30, run=lambda _: [failed]),
+    ]
+    for gap, before in ((False, {KEY: "now", ("late", "chat-0"): "then"}), (True, {KEY: "now"})):
+        held = [make.condition("late", reason="then"), make.condition(reason="then")]
+        scene = make.scene(make.snapshot(gap=gap), before=held)
+        early = judge(checks, scene)
+        assert {key: each.verdict.reason for key, each in early.items()} == {
+            KEY: "now", ("late", "chat-0"): "then",
+        }  # fmt: skip
+        found = judge_moved(checks, scene, early)
+        assert {key: each.verdict.reason for key, each in found.items()} == {
+            KEY: "now", ("late", "chat-0"): "",
+        }  # fmt: skip
+        assert seen.pop() == before

@@ -94,4 +94,4 @@ def _verdict(subject: str, state: State, reason: str, evidence: Evidence) -> Ver
     )
 
 
-CHECK = Check(name="placement", order=61, run=run)
+CHECK = Check(name="placement", order=61, run=run, after_moves=True)
