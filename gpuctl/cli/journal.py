@@ -99,7 +99,7 @@ def why(session: Session, subject: str) -> None:
     if not any(event.subject == name for event in found):
         _known(session, subject, name)
     names = _gpu_names(session)
-    for line in chain.lines(name, chain.last(found)):
+    for line in chain.lines(name, chain.last(found, name)):
         show(journal.named(line, names))
     status = _status(session)
     if status is not None and fast_status.alive(status):

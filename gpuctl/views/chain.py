@@ -23,6 +23,8 @@ _ADVICE = ("advice", "hint")
 _CAUSES = frozenset({EventKind.FAILED, EventKind.INTENT, EventKind.ADOPTED, EventKind.MOVED})
 _DEEDS = frozenset({EventKind.ATTEMPT, EventKind.DONE, EventKind.UNDONE})
 _SIGNS = frozenset({EventKind.CONDITION, EventKind.CORDONED, EventKind.XID})
+#: What begins the chain of a GPU, beside an operator's cordon.
+_OF_GPUS = frozenset({EventKind.CORDONED, EventKind.XID})
 #: Intents that lead to a move, and the reasons of those moves.
 _MOVES = {
     "cordon": ("cordoned",),
@@ -58,24 +60,37 @@ _LABELS = {
 }
 
 
-def last(events: Sequence[Event]) -> tuple[Event, ...]:
+def last(events: Sequence[Event], subject: str = "") -> tuple[Event, ...]:
     """
     Return the newest chain among the events of one subject, oldest first.
 
     The newest cause with a deed after it begins it; without one, the deed itself where there is
-    one, else the newest cause of all, or where there is none the newest sign of trouble.
+    one, else the newest cause of all, or where there is none the newest sign of trouble. A GPU's
+    begins with what last became of the GPU itself, whatever its replicas did since they left it.
     """
     events = [event for event in events if event.kind is not EventKind.PEAK]
+    of_gpu = [i for i, event in enumerate(events) if _of_gpu(event, subject)]
+    start = of_gpu[-1] if of_gpu else _start(events)
+    why = events[start].reason if events else ""
+    while start > 0 and _is_sign(events[start - 1], events[start], why):
+        start -= 1
+    return tuple(_until_ready(_told_once(events[start:])))
+
+
+def _of_gpu(event: Event, subject: str) -> bool:
+    """True of what begins the story of a GPU: it was cordoned, or told an Xid."""
+    cordoned = event.kind is EventKind.INTENT and event.reason == "cordon"
+    return event.subject == subject and (cordoned or event.kind in _OF_GPUS)
+
+
+def _start(events: Sequence[Event]) -> int:
+    """Return where the chain of a replica begins, but for the signs before it."""
     deed = _begun(events, max((i for i, e in enumerate(events) if e.kind in _DEEDS), default=-1))
     causes = [i for i, event in enumerate(events) if event.kind in _CAUSES]
     failures = [i for i in causes if events[i].kind is EventKind.FAILED]
     led = failures + [i for i in causes if i <= deed]
     signs = [i for i, event in enumerate(events) if event.reason != "ok"]
-    start = max(led or ([deed] if deed >= 0 else causes or signs), default=0)
-    why = events[start].reason if events else ""
-    while start > 0 and _is_sign(events[start - 1], events[start], why):
-        start -= 1
-    return tuple(_until_ready(_told_once(events[start:])))
+    return max(led or ([deed] if deed >= 0 else causes or signs), default=0)
 
 
 def _begun(events: Sequence[Event], deed: int) -> int:
@@ -147,10 +162,15 @@ def headline(subject: str, chain: Sequence[Event]) -> str:
     """Return the whole story in one line."""
     deed = next((i for i, event in enumerate(chain) if event.kind in _DEEDS), len(chain))
     cause = next((event for event in chain[:deed] if event.kind in _CAUSES), chain[0])
+    of_gpu = [event for event in chain if _of_gpu(event, subject)]
+    if of_gpu:  # what an Xid led to says more than the Xid
+        cause = next((e for e in reversed(of_gpu) if e.kind is not EventKind.XID), of_gpu[-1])
     ready = next((event for event in chain if event.kind is EventKind.READY), None)
     story = f"{subject}: {_cause(cause)}"
     if ready is not None:
-        return f"{story}; ready {'again ' if _failed(cause) else ''}after {_took(cause, ready)}"
+        whose = f"{ready.subject} " if of_gpu else ""
+        again = "again " if _failed(cause) or cause.kind in _OF_GPUS else ""
+        return f"{story}; {whose}ready {again}after {_took(cause, ready)}"
     undone = [event for event in chain if event.kind is EventKind.UNDONE]
     if undone:
         return f"{story}; what was tried did not work: {undone[-1].reason}"
@@ -158,7 +178,8 @@ def headline(subject: str, chain: Sequence[Event]) -> str:
     if gone is not None:
         return f"{story}; taken away, because {gone.reason}"
     meant = _failed(cause) or (deed < len(chain) and cause.reason not in _ENDS)
-    return f"{story}; not ready yet" if meant else story
+    whose = f"{chain[deed].subject} " if of_gpu and deed < len(chain) else ""
+    return f"{story}; {whose}not ready yet" if meant else story
 
 
 def _cause(cause: Event) -> str:
@@ -167,6 +188,8 @@ def _cause(cause: Event) -> str:
             return f"failed: {cause.reason}"
         case EventKind.INTENT if cause.evidence.get("by") == "gpuctl":
             return f"gpuctl asked for `{cause.reason}`, because {cause.evidence.get('because')}"
+        case EventKind.INTENT if "because" in cause.evidence:
+            return _beside(str(cause.evidence["because"]))
         case EventKind.INTENT:
             return f"an operator asked for `{cause.reason}`"
         case EventKind.ADOPTED:
@@ -182,6 +205,11 @@ def _cause(cause: Event) -> str:
         case EventKind.CONDITION:
             return cause.reason
     return f"{cause.kind}: {cause.reason}" if cause.reason else str(cause.kind)
+
+
+def _beside(because: str) -> str:
+    """Return what an operator's command did that was not asked for by its name."""
+    return "`scale` started it" if because == "scale" else f"`up` renewed it: {because}"
 
 
 def _about(event: Event, own: Collection[str]) -> str:
@@ -221,6 +249,8 @@ def _is_sign(earlier: Event, later: Event, why: str) -> bool:
     seconds = _seconds(earlier, later)
     if earlier.kind in (EventKind.FAILED, EventKind.MOVED):
         return seconds == 0.0 and later.kind is not EventKind.ATTEMPT  # of one moment
+    if earlier.kind is EventKind.CONDITION and earlier.reason == "ok" and seconds > 0.0:
+        return False  # it had passed
     if earlier.kind is EventKind.INTENT and why not in _MOVES.get(earlier.reason, ()):
         return False
     return earlier.kind in (*_SIGNS, EventKind.INTENT) and seconds <= _SIGN_SECONDS

@@ -230,15 +230,6 @@ def test_a_cordon_is_the_cause_of_its_move(happened: Make) -> None:
     )
 
 
-def test_a_log_is_where_its_replica_is_named(happened: Make) -> None:
-    """The chain of a GPU shows what its replica wrote: a GPU has no log."""
-    told = list(chain.lines("GPU-2", chain.last(lost(happened)), UTC))
-
-    assert [line.strip() for line in told if "has more" in line] == [
-        "last lines of its log (`gpuctl logs chat-3 --previous` has more):"
-    ]
-
-
 @pytest.mark.parametrize(
     ("kind", "reason", "evidence", "story"),
     [
@@ -321,18 +312,23 @@ def test_peaks_are_no_link_of_a_chain(happened: Make) -> None:
     assert chain.last([*killed(happened), *peaks]) == chain.last(killed(happened))
 
 
-def test_of_signs_alone_the_last_ones_are_told(happened: Make) -> None:
-    """A GPU that nothing was done about has the story of its last trouble, not of all its life."""
-    old = [
-        happened("condition", "GPU-0", 0, "heat_warning"),
-        happened("condition", "GPU-0", 900, "ok"),
-    ]
-    new = [
-        happened("xid", "GPU-0", 5000, "79"),
-        happened("condition", "GPU-0", 5001, "xid_79"),
-        happened("condition", "GPU-0", 7000, "ok"),
+@pytest.mark.parametrize(
+    ("verb", "because", "story"),
+    [
+        pytest.param("renew", "outdated", "`up` renewed it: outdated", id="up"),
+        pytest.param("run", "scale", "`scale` started it", id="scale"),
+    ],
+)
+def test_what_a_command_does_beside_is_said_to_be_its_doing(
+    happened: Make, verb: str, because: str, story: str
+) -> None:
+    """Nobody asked for it by that name."""
+    events = [
+        happened("intent", "chat-3", 0, verb, because=because, uid=0),
+        happened("attempt", "chat-3", 0.1, verb, action="start", attempt="b"),
+        happened("ready", "chat-3", 12),
     ]
 
-    assert chain.last([*old, *new]) == tuple(new)
-    assert chain.last(old) == tuple(old)
-    assert chain.last(old[1:]) == (old[1],)
+    assert chain.headline("chat-3", chain.last(events, "chat-3")) == (
+        f"chat-3: {story}; ready after 12 s"
+    )
