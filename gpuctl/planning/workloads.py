@@ -40,7 +40,8 @@ def engine_of(
     if inventory.runtime not in engine.runtimes:
         mistakes.profile(
             f"{where}.engine: {engine.name} does not run in runtime {inventory.runtime!r}",
-            'it needs Docker: start it, with `[host] runtime` left out, "auto" or "docker"',
+            "it needs Docker: `sudo systemctl start docker`, with `[host] runtime` left out, or "
+            '"docker"',
         )
     _check_launch(workload, engine, inventory, mistakes)
     _check_secrets(workload, engine, mistakes)

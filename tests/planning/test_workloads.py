@@ -114,5 +114,6 @@ def test_without_docker_the_port_is_not_the_mistake() -> None:
         "workloads.chat.engine: container does not run in runtime 'process'"
     )
     assert refusal.value.hint == (
-        'it needs Docker: start it, with `[host] runtime` left out, "auto" or "docker"'
+        "it needs Docker: `sudo systemctl start docker`, with `[host] runtime` left out, or "
+        '"docker"'
     )
