@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import compose, follow, intents, outcome
+from gpuctl.cli import compose, follow, intents, outcome, superseding
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, NotFound, UsageError
 
 if TYPE_CHECKING:
+    from gpuctl.model import Event
     from gpuctl.model.status import ReplicaStatus, Status
 
 _SERVING = ("ready", "busy", "degraded")
@@ -19,6 +21,15 @@ _SURPLUS = ("scaled", "max_gpus")
 _USED = ("ok", "reserve")
 #: One that is in one of these is not, whatever an operator says.
 _GONE = ("lost", "missing", "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What was asked for."""
+
+    event: int  # the id of its intent
+    names: Callable[[Status], Collection[str]]  # of the replicas that are waited for
+    undoes: Callable[[Event], str]  # a later intent → its command if that undoes this one, else ""
 
 
 def scale(session: Session, written: Iterable[str], *, wait: bool, timeout: float) -> int:
@@ -34,11 +45,12 @@ def scale(session: Session, written: Iterable[str], *, wait: bool, timeout: floa
         for name, count in counts.items():
             of_it = [r for r in status["replicas"] if r["workload"] == name]
             there = [r for r in of_it if r["phase"] != "stopped" or r["reason"] not in _SURPLUS]
-            if len(there) != count or not all(_settled(r) for r in there):
+            if len(there) != count or not all(r["phase"] in _SERVING for r in there):
                 return False
         return True
 
-    return _followed(session, event, names, done, f"scaled: {words}", wait, timeout)
+    command = Command(event=event, names=names, undoes=superseding.scale(counts))
+    return _followed(session, command, done, f"scaled: {words}", wait, timeout)
 
 
 def cordon(session: Session, gpu: str, reason: str, *, wait: bool, timeout: float) -> int:
@@ -53,15 +65,10 @@ def cordon(session: Session, gpu: str, reason: str, *, wait: bool, timeout: floa
         rows = (r for r in status["replicas"] if r["name"] in moving)
         return all(r["name"] in stuck or (_settled(r) and not _on(r, uuid)) for r in rows)
 
-    code = _followed(
-        session,
-        event,
-        lambda _: moving,
-        done,
-        f"gpu {_index(before, uuid)}: cordoned",
-        wait,
-        timeout,
-    )
+    index = _index(before, uuid)
+    undoes = superseding.of_gpu("uncordon", uuid, index)
+    command = Command(event=event, names=lambda _: moving, undoes=undoes)
+    code = _followed(session, command, done, f"gpu {index}: cordoned", wait, timeout)
     if wait:
         _tell_stuck(session, session.status(), moving)
     return code
@@ -77,19 +84,28 @@ def uncordon(session: Session, gpu: str, *, wait: bool, timeout: float) -> int:
         for one in before["conditions"]
         if one["check"] == "placement" and uuid in one["evidence"].get("home", ())
     }
-    coming = frozenset(homes) | {r["name"] for r in before["replicas"] if _on(r, uuid)}
+    stuck = _subjects(before, "no_gpu_left")  # which may have what it waits for
+    coming = frozenset(homes) | {
+        r["name"]
+        for r in before["replicas"]
+        if _on(r, uuid) or (r["name"] in stuck and _settled(r))
+    }
 
     def done(status: Status) -> bool:
+        rows = [r for r in status["replicas"] if r["name"] in coming]
+        if not all(_settled(r) for r in rows):
+            return False
         states = {each["uuid"]: each["state"] for each in status["gpus"]}
         if any(states.get(each) not in _USED for home in homes.values() for each in home):
             return True  # another of a group's GPUs, or the driver, keeps it from there
-        rows = (r for r in status["replicas"] if r["name"] in coming)
-        return all(_settled(r) and (r["name"] not in homes or not r.get("moved")) for r in rows)
+        return not any(r["name"] in homes and r.get("moved") for r in rows)
 
     state = next(each["state"] for each in before["gpus"] if each["uuid"] == uuid)
     words = "in use again" if state not in _GONE else f"not cordoned any more, and still {state}"
-    words = f"gpu {_index(before, uuid)}: {words}"
-    return _followed(session, event, lambda _: coming, done, words, wait, timeout)
+    index = _index(before, uuid)
+    undoes = superseding.of_gpu("cordon", uuid, index)
+    command = Command(event=event, names=lambda _: coming, undoes=undoes)
+    return _followed(session, command, done, f"gpu {index}: {words}", wait, timeout)
 
 
 def failover(session: Session, to: str, subject: str, *, wait: bool, timeout: float) -> int:
@@ -110,29 +126,39 @@ def failover(session: Session, to: str, subject: str, *, wait: bool, timeout: fl
         rows = [r for r in status["replicas"] if r["name"] in concerned(status)]
         if to == "gpu":
             return all(_settled(r) and not (r.get("on_cpu") and _coming(r)) for r in rows)
-        return all(_settled(r) and not r["gpus"] for r in rows)
+        # What is stopped keeps its GPUs, and moves only when it is started again.
+        return all(r["phase"] == "stopped" or (_settled(r) and not r["gpus"]) for r in rows)
 
     words = "on the CPU, far slower: `gpuctl failover gpu` ends it" if to == "cpu" else "on GPUs"
-    return _followed(session, event, concerned, done, words, wait, timeout)
+    workloads = {r["workload"] for r in before["replicas"] if names is None or r["name"] in names}
+    undoes = superseding.failover(to, concerned(before) | workloads)
+    command = Command(event=event, names=concerned, undoes=undoes)
+    return _followed(session, command, done, words, wait, timeout)
 
 
 def _followed(
     session: Session,
-    event: int,
-    names: Callable[[Status], Collection[str]],
+    command: Command,
     done: Callable[[Status], bool],
     words: str,
     wait: bool,
     timeout: float,
 ) -> int:
-    """Wait until a Status that knows of the event says that it is carried out, or will not be."""
+    """
+    Wait until a Status that knows of the command says that it is carried out, or will not be.
+
+    Raises:
+        Superseded: a later command undoes it.
+    """
     if not wait:
         session.say(f"{words}: under way")
         return 0
+    names, later = command.names, superseding.Later(session, command.event, command.undoes)
 
     def over(status: Status) -> bool:
-        if status["last_event"] < event:
+        if status["last_event"] < command.event:
             return False
+        later.look(status)
         return done(status) or bool(outcome.failures(status, names(status)))
 
     follower = follow.Follower(session=session, timeout_seconds=timeout)

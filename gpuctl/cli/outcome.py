@@ -60,6 +60,9 @@ def tell(session: Session, status: Status, names: Collection[str], well: str) ->
     for replica in wanting:
         if replica in coming:
             continue
+        if replica["reason"] == "on_cpu" and replica.get("moved") == "failover_cpu":
+            session.say(_in_emergency(status, replica))  # as an operator wants it: no failure
+            continue
         reason, log = last_failure(session, replica["name"])
         for line in progress.trouble(replica, reason, log):
             session.say(line)
@@ -69,16 +72,34 @@ def tell(session: Session, status: Status, names: Collection[str], well: str) ->
     return 3
 
 
+def _in_emergency(status: Status, replica: ReplicaStatus) -> str:
+    from gpuctl.views import journal
+
+    name = replica["name"]
+    told = (
+        one for one in status["conditions"] if (one["subject"], one["reason"]) == (name, "on_cpu")
+    )
+    since = next((one["since"] for one in told), replica["since"])
+    when = "" if since is None else f" since {journal.moment(since)}"
+    return f"{name}: on the CPU{when}: `gpuctl failover gpu` ends it"
+
+
 def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
     """Return why a replica last failed and its last log lines, from the journal."""
     from gpuctl.model import EventKind
     from gpuctl.views import journal
 
     reason, log = "", tuple[str, ...]()
-    told = ("failed", "undone", "evidence")
+    told = ("failed", "undone", "evidence", "ready")
     for event in events(session, limit=_LATEST, kinds=told, subject=replica):
+        if event.evidence.get("withdrawn"):
+            continue  # nobody wanted it any more
+        if event.kind is EventKind.READY:
+            reason, log = "", ()  # what failed before is over
         if event.kind in (EventKind.FAILED, EventKind.UNDONE):
             reason = ": ".join(filter(None, (event.reason, str(event.evidence.get("error", "")))))
+        if not reason:
+            continue  # left behind by what was stopped, and did not fail
         if words := event.evidence.get("explanation"):
             reason = f"{reason}: {words}; {event.evidence.get('advice')}"
         log = journal.log_lines(event.evidence) or log
@@ -88,12 +109,13 @@ def last_failure(session: Session, replica: str) -> tuple[str, tuple[str, ...]]:
 def events(
     session: Session,
     *,
+    after: int = 0,
     limit: int | None = None,
     kinds: Sequence[str] = (),
     subject: str | None = None,
 ) -> tuple[Event, ...]:
     """Return stored events, oldest first; none when the journal cannot be read."""
     try:
-        return compose.events(session, limit=limit, kinds=kinds, subject=subject)
+        return compose.events(session, after=after, limit=limit, kinds=kinds, subject=subject)
     except StoreError:
         return ()
