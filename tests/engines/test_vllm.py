@@ -72,10 +72,10 @@ def test_older_images(image: str, model: tuple[str, str], quiet: bool) -> None:
 
 @pytest.mark.parametrize(
     "flag",
-    ["--pipeline-parallel-size", "-dp", "--max_num_seqs", "--device-memory-utilization", "-tp"],
+    ["--pipeline-parallel-size", "-dp", "--max-num-seqs", "--device-memory-utilization", "-tp"],
 )
 def test_flags_of_its_own(flag: str) -> None:
-    """What gpuctl decides is in no spelling the args' to say."""
+    """What gpuctl decides is not the args' to say; other spellings are planning's to see."""
     assert flag in ENGINE.owns
 
 

@@ -205,19 +205,15 @@ ENGINE = Engine(
     needs_gpu=True,
     groups=True,
     # A group is parallel by its tensors, over all its GPUs: other kinds would ask for more of them.
+    # Python's argparse takes `-t` for `-tp`, and a file of flags may have any of them.
     owns=frozenset(
         {
-            *("-tp", "-pp", "-dp", "-pcp"),
-            *(
-                spelling
-                for flag in (
-                    *("--host", "--port", "--model", "--served-model-name", "--max-model-len"),
-                    *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size"),
-                    *("--prefill-context-parallel-size", "--gpu-memory-utilization"),
-                    *("--device-memory-utilization", "--max-num-seqs"),
-                )
-                for spelling in of_vllm.spelled(flag)
-            ),
+            *("-tp", "-pp", "-dp", "-pcp", "-t", "-p", "-d"),
+            *("--host", "--port", "--uds", "--config", "--model", "--served-model-name"),
+            *("--max-model-len", "--max-num-seqs"),
+            *("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size"),
+            *("--prefill-context-parallel-size", "--gpu-memory-utilization"),
+            "--device-memory-utilization",
         }
     ),
 )
