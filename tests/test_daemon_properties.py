@@ -7,6 +7,7 @@ an example fails it is shrunk to the shortest story that does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -337,7 +338,7 @@ class Story(RuleBasedStateMachine):
 
 Story.TestCase.settings = settings(
     derandomize=True,  # the same stories at every run
-    max_examples=25,
+    max_examples=200 if os.environ.get("GPUCTL_SOAK") else 12,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

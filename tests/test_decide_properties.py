@@ -129,7 +129,7 @@ def decided(past: History, now: Snapshot, held: list[Condition], plan: Plan = PL
 
 
 @given(past=pasts(), now=presents(), held=conditions())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_holds_of_every_decision(past: History, now: Snapshot, held: list[Condition]) -> None:
     """
     A decision is a function of its input, and does no harm.

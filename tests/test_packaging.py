@@ -13,6 +13,8 @@ import pytest
 
 import gpuctl
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Asked of the installed package, from a folder that is not the repository.
