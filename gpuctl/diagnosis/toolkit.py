@@ -40,8 +40,8 @@ def specification(cdi: CdiFacts, facts: Facts) -> Iterator[Finding]:
     """Judge the CDI specification against the cards and the driver that are here."""
     if not facts.wants_gpus or not facts.in_docker:
         yield skip("cdi", "no container is to have a GPU")
-    elif isinstance(facts.docker, Unread) or not facts.docker.cdi_directories:
-        yield skip("cdi", "the Docker Engine does not use CDI")
+    elif isinstance(facts.docker, Unread) or not facts.docker.by_cdi:
+        yield skip("cdi", "the Docker Engine does not hand GPUs out by CDI")
     elif cdi.unreadable:
         message = f"cannot be read: {', '.join(cdi.unreadable)}"
         yield warn("cdi", "cdi_unreadable", message, _GENERATE)

@@ -122,6 +122,11 @@ def away(reason: str, runtime: str | None = "docker", **changes: Any) -> Facts:
             host(docker=OLD), ("cdi", "skip", "not_applicable"), id="an engine without CDI"
         ),
         pytest.param(
+            replace(spec(names=("GPU-0",)), docker=replace(DOCKER, version="28.2.2")),
+            ("cdi", "skip", "not_applicable"),
+            id="an engine that reads CDI, and asks the hook",
+        ),
+        pytest.param(
             host(docker=Unread(reason="absent")), ("cdi", "skip", "not_applicable"), id="no engine"
         ),
         pytest.param(
