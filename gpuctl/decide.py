@@ -252,7 +252,9 @@ class _Deciding:
         intent = self.history.wanted(replica.name, replica.workload)
         renewal = self.history.renewed(replica.name, replica.workload)
         known = self.history.replica(replica.name)
-        asked_at = max((i.at for i in (intent, renewal) if i is not None), default=0.0)
+        # An `up` is of all there is, and finds what has moved on its way.
+        asked = [i for i in (intent, renewal) if i is not None and i.verb != "up"]
+        asked_at = max((i.at for i in asked), default=0.0)
         if known.moved is not None and known.moved_at >= asked_at:
             return known.moved.reason
         if renewal is not None and (intent is None or renewal.order > intent.order):

@@ -152,7 +152,7 @@ class _Fold:
             vram_bytes=self.now.vram_bytes(container, uuids)
             if container is not None and running and uuids
             else None,
-            outdated=running and outdated(replica, history),
+            outdated=running and outdated(replica, container, history),
             moved=_moved(replica, container if running else None, history),
             on_cpu=replica.on_cpu or (running and not uuids and bool(replica.gpus)),
             stage=self._stage(replica.name, container) if phase == "loading" else None,

@@ -67,6 +67,12 @@ def placed(container: ContainerReading, replica: Replica) -> tuple[str, ...]:
     return container.gpus
 
 
-def outdated(replica: Replica, history: ReplicaHistory) -> bool:
-    """Return whether its container was started with other defaults than today's."""
+def outdated(replica: Replica, container: ContainerReading | None, history: ReplicaHistory) -> bool:
+    """
+    Return whether its container was started with other defaults than today's.
+
+    One that differs by more than these, as it was moved or the profile edited, goes for that.
+    """
+    if container is None or container.digest != replica.digest:
+        return False
     return bool(history.spec_digest) and history.spec_digest != replica.spec_digest

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests import make
+from tests.moving import Rack
 from tests.stage import FAULTS, Killed, Stage, intend
 
 
@@ -83,6 +86,32 @@ def test_an_upgrade_whose_defaults_grew_restarts_nothing(stage: Stage) -> None:
     stage.pass_(5)
     assert stage.fakes.runtime.running() == ["c2"]
     assert stage.row()["outdated"] is False
+
+
+def test_what_moves_is_not_renewed_by_the_next_up() -> None:
+    """The lost GPU is the reason: neither a daemon's death nor an `up` on the way changes it."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.pass_(60)
+    rack.born()
+    rack.lose(0)
+    rack.pass_()
+    rack.fakes.clock.advance(1)
+    rack.ask("up")
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (1,)}
+    assert rack.tale("intent") == ["intent up"]
+    assert rack.story("chat-0")[0].startswith("chat-0: moved to GPU-1, because gpu_lost; ready")
+
+
+def test_an_edited_profile_is_the_reason_of_what_it_changes() -> None:
+    """Its replicas are not outdated: the operator changed what is wanted of them."""
+    rack = Rack.with_gpus(gpus=(0,))
+    (chat,) = rack.profile.workloads
+    rack.reworked(replace(chat, environment={"SIZE": "2"}, intent='{"environment":{"SIZE":"2"}}'))
+    rack.pass_(20)
+    assert rack.tale("intent") == ["intent up"]
+    assert (rack.phase(), rack.spec("chat-0").environment["SIZE"]) == ("ready", "2")
+    assert rack.story("chat-0")[0].startswith("chat-0: an operator asked for `up`; ready after")
 
 
 def test_a_dead_previous_boot_is_not_held_against_anyone(stage: Stage) -> None:

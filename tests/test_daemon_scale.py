@@ -66,6 +66,36 @@ def test_scaled_up_while_it_goes_it_stays() -> None:
     assert (rack.row("chat-1")["container"], rack.actions().count("terminate")) == ("c2", 0)
 
 
+def test_what_was_stopped_runs_again_when_it_is_counted() -> None:
+    """It is scaled away and back: the `stop` before that is over, and so is its failure."""
+    rack = Rack.with_gpus(gpus=(0,), reserve=(1,))
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    rack.fakes.runtime.die(str(rack.row("chat-1")["container"]), 1)
+    rack.pass_(12)
+    rack.ask("stop", "chat-1")
+    rack.pass_(20)
+    rack.ask("scale", counts={"chat": 1})
+    rack.pass_(20)
+    assert rack.places() == {"chat-0": (0,)}
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    assert (rack.phase("chat-1"), rack.places()["chat-1"]) == ("ready", (1,))
+    assert rack.row("chat-1")["restarts_1h"] == 1
+
+
+def test_what_was_stopped_of_the_profile_runs_again_when_it_is_counted() -> None:
+    """`scale` to what the profile has is a command like any other, and tells so."""
+    rack = Rack.with_gpus(gpus=(0, 1))
+    rack.ask("stop", "chat")
+    rack.pass_(20)
+    assert rack.places() == {}
+    rack.ask("scale", counts={"chat": 2})
+    rack.pass_(12)
+    assert rack.places() == {"chat-0": (0,), "chat-1": (1,)}
+    assert rack.story("chat-1")[0].startswith("chat-1: `scale` started it; ready after")
+
+
 def test_what_was_scaled_moves_like_any_other() -> None:
     """It has no place of its own to return to: where it is, is its own."""
     rack = Rack.with_gpus(gpus=(0,), reserve=(1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from gpuctl.errors import NotFound
 from gpuctl.intents import intents
 from gpuctl.journal import Journal
-from gpuctl.model import Event
+from gpuctl.model import Event, WorkloadPlan
 from gpuctl.moving import Present
 from tests import make
 from tests.fakes import FakeWorld
@@ -17,17 +18,21 @@ from tests.fakes import FakeWorld
 WHO: dict[str, Any] = {"uid": 0, "pid": 77}
 
 
-def asked(body: dict[str, Any], *before: Event) -> list[Event]:
+def asked(
+    body: dict[str, Any], *before: Event, workloads: Any = (), cautious: bool = False
+) -> list[Event]:
     """Ask it of a daemon with two replicas of one workload, after these events."""
     fakes = FakeWorld()
     journal = Journal(fakes.store, fakes.clock)
     journal.record(before)
-    plan = make.plan(make.replica("chat-0"), make.replica("chat-1", gpus=(1,)))
+    replicas = (make.replica("chat-0"), make.replica("chat-1", gpus=(1,)))
+    plan = make.plan(*replicas, workloads=workloads)
+    containers = (make.container("chat-0"), make.container("chat-1", "c2"))
     present = Present(
         plan=plan,
-        now=make.snapshot(),
+        now=make.snapshot(*containers),
         conditions={},
-        history=journal.history,
+        history=replace(journal.history, cautious=cautious),
         arrange=lambda _: plan,
     )
     return intents(body, present, journal)
@@ -65,6 +70,36 @@ def test_up_renews_what_was_started_with_older_defaults() -> None:
         make.event("intent", "", "up", **WHO),
         make.event("intent", "chat-1", "renew", because="outdated", **WHO),
     ]
+
+
+STOP = make.event("intent", "chat-1", "stop")
+STOP_ALL = make.event("intent", "chat", "stop")
+RUN = make.event("intent", "chat-1", "run")
+
+
+@pytest.mark.parametrize(
+    ("count", "before", "cautious", "run"),
+    [
+        pytest.param(2, (), False, [], id="none-was-stopped"),
+        pytest.param(2, (STOP,), False, ["chat-1"], id="one-was-stopped"),
+        pytest.param(1, (STOP,), False, [], id="one-that-is-not-counted"),
+        pytest.param(2, (STOP, RUN), False, [], id="started-since"),
+        pytest.param(2, (STOP_ALL,), False, ["chat-0", "chat-1"], id="all-were-stopped"),
+        pytest.param(2, (), True, ["chat-0", "chat-1"], id="what-was-wanted-is-lost"),
+        pytest.param(2, (RUN,), True, ["chat-0"], id="lost-but-for-one"),
+    ],
+)
+def test_a_scale_starts_what_it_counts(
+    count: int, before: tuple[Event, ...], cautious: bool, run: list[str]
+) -> None:
+    """The latest command wins: a `stop` before it is over for as many as it wants."""
+    workload = WorkloadPlan(name="chat", replicas=2, wanted=2)
+    body = {"verb": "scale", "arguments": {"counts": {"chat": count}}, **WHO}
+
+    told = asked(body, *before, workloads=(workload,), cautious=cautious)
+
+    assert told[0].reason == "scale"
+    assert told[1:] == [make.event("intent", n, "run", because="scale", **WHO) for n in run]
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,17 @@ def test_asking_again_wipes_the_slate(verb: str, at: float, renewed: bool) -> No
 
 def test_outdated() -> None:
     """A container whose spec is known to differ is outdated; an adopted one is not known to be."""
-    other = make.replica(spec_digest="b")
-    assert outdated(other, make.history(make.served()).replica("chat-0"))
-    assert not outdated(CHAT, make.history(make.served()).replica("chat-0"))
-    assert not outdated(other, make.history(ADOPTED).replica("chat-0"))
+    other, there = make.replica(spec_digest="b"), make.container()
+    assert outdated(other, there, make.history(make.served()).replica("chat-0"))
+    assert not outdated(CHAT, there, make.history(make.served()).replica("chat-0"))
+    assert not outdated(other, there, make.history(ADOPTED).replica("chat-0"))
+
+
+def test_what_differs_by_more_than_defaults_is_not_outdated() -> None:
+    """It was moved or its profile edited, and goes for that; one that is not there goes nowhere."""
+    other, known = make.replica(spec_digest="b"), make.history(make.served()).replica("chat-0")
+    assert not outdated(other, make.container(digest="v1:b"), known)
+    assert not outdated(other, None, known)
 
 
 RENEW = make.event("intent", "chat", "renew", at=NOW - 1)

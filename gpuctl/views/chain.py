@@ -88,9 +88,23 @@ def _start(events: Sequence[Event]) -> int:
     deed = _begun(events, max((i for i, e in enumerate(events) if e.kind in _DEEDS), default=-1))
     causes = [i for i, event in enumerate(events) if event.kind in _CAUSES]
     failures = [i for i in causes if events[i].kind is EventKind.FAILED]
-    led = failures + [i for i in causes if i <= deed]
+    led = failures + [i for i in causes if i <= deed and not _idle(events, i, deed)]
     signs = [i for i, event in enumerate(events) if event.reason != "ok"]
     return max(led or ([deed] if deed >= 0 else causes or signs), default=0)
+
+
+def _idle(events: Sequence[Event], asked: int, deed: int) -> bool:
+    """True of an `up` that came while its replica was on the way already, for another reason."""
+    if not _is_up(events[asked]):
+        return False
+    told = (*_CAUSES, EventKind.READY)
+    before = [e for e in events[:asked] if e.kind in told and not _is_up(e)]
+    led = (EventKind.FAILED, EventKind.MOVED)
+    return bool(before) and before[-1].kind in led and before[-1].reason == events[deed].reason
+
+
+def _is_up(event: Event) -> bool:
+    return event.kind is EventKind.INTENT and event.reason == "up"
 
 
 def _begun(events: Sequence[Event], deed: int) -> int:

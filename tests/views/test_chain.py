@@ -304,14 +304,6 @@ def test_what_is_wrong_now_follows_the_chain(status: Any) -> None:
     assert list(chain.present("chat-0", sick, NOW)) == []
 
 
-def test_peaks_are_no_link_of_a_chain(happened: Make) -> None:
-    """What a GPU was like, hour by hour, is for the report."""
-    peaks = [happened("peak", "GPU-0", hour, "hour", power_watts=9.0) for hour in range(3)]
-
-    assert chain.last(peaks) == ()
-    assert chain.last([*killed(happened), *peaks]) == chain.last(killed(happened))
-
-
 @pytest.mark.parametrize(
     ("verb", "because", "story"),
     [
@@ -331,4 +323,21 @@ def test_what_a_command_does_beside_is_said_to_be_its_doing(
 
     assert chain.headline("chat-3", chain.last(events, "chat-3")) == (
         f"chat-3: {story}; ready after 12 s"
+    )
+
+
+def test_an_up_on_the_way_is_not_the_cause(happened: Make) -> None:
+    """What had failed or moved by then is; what an `up` finds ready and replaces is its doing."""
+    events = [
+        happened("failed", "chat-3", 0, "exited"),
+        happened("intent", "", 1, "up"),
+        happened("intent", "", 2, "up"),
+        happened("attempt", "chat-3", 3, "exited", action="start", attempt="b"),
+    ]
+    ready = [*events, happened("ready", "chat-3", 9), happened("intent", "", 60, "up")]
+    edited = [*ready, happened("attempt", "chat-3", 61, "profile_changed", action="drain")]
+
+    assert chain.headline("chat-3", chain.last(events)) == "chat-3: failed: exited; not ready yet"
+    assert chain.headline("chat-3", chain.last(edited)) == (
+        "chat-3: an operator asked for `up`; not ready yet"
     )

@@ -4,7 +4,7 @@ from datetime import UTC
 
 from gpuctl.model import Event
 from gpuctl.views import chain
-from tests.views.test_chain import Make, lost
+from tests.views.test_chain import Make, killed, lost
 
 
 def lost_again(happened: Make) -> list[Event]:
@@ -103,3 +103,11 @@ def test_of_signs_alone_the_last_ones_are_told(happened: Make) -> None:
     assert chain.last([*old, *new]) == tuple(new)
     assert chain.last(old) == tuple(old)
     assert chain.last(old[1:]) == (old[1],)
+
+
+def test_peaks_are_no_link_of_a_chain(happened: Make) -> None:
+    """What a GPU was like, hour by hour, is for the report."""
+    peaks = [happened("peak", "GPU-0", hour, "hour", power_watts=9.0) for hour in range(3)]
+
+    assert chain.last(peaks) == ()
+    assert chain.last([*killed(happened), *peaks]) == chain.last(killed(happened))
