@@ -6,7 +6,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import compose, follow, outcome
+from gpuctl.cli import compose, follow, outcome, superseding
 from gpuctl.cli.session import Session
 from gpuctl.errors import NotFound
 
@@ -27,14 +27,16 @@ def command(session: Session, word: str, subject: str, *, wait: bool, timeout: f
         return 0
     follower = follow.Follower(session=session, timeout_seconds=timeout)
     carried_out = _carried_out(word, names, before)
+    asked = {subject, *names}
+    later = superseding.Later(session, event, superseding.life(VERBS[word], asked))
+
+    def over(now: Status) -> bool:
+        later.look(now)
+        known = now["last_event"] >= event
+        return known and (carried_out(now) or bool(outcome.failures(now, names)))
+
     with follow.progress(session) as show:
-        status = follower.until(
-            lambda now: (
-                now["last_event"] >= event
-                and (carried_out(now) or bool(outcome.failures(now, names)))
-            ),
-            show,
-        )
+        status = follower.until(over, show)
     return outcome.tell(session, status, names, f"{subject}: {word} done")
 
 

@@ -173,7 +173,7 @@ def _followed(
 def _staying(session: Session, event: int) -> Collection[str]:
     """Return the workloads that a failover leaves where they are, and name them."""
     found = compose.events(session, after=event - 1, kinds=("intent",))
-    told = next(each.evidence.get("staying") for each in found if each.id == event)
+    told = next((each.evidence.get("staying") for each in found if each.id == event), None)
     staying = [str(name) for name in told] if isinstance(told, (tuple, list)) else []
     if staying:
         session.say(f"no fallback to the CPU, so it stays on its GPUs: {', '.join(staying)}")

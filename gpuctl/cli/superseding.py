@@ -1,7 +1,7 @@
 """
 Is what a command waits for still wanted? The latest command wins, and the earlier one says so.
 
-`moves` looks with each new Status: later intents in, the error that ends the wait out.
+`moves` and `intents` look with each new Status: later intents in, the error that ends the wait out.
 """
 
 from __future__ import annotations
@@ -47,6 +47,20 @@ class Later:
             if words:
                 at = journal.moment(event.at).split()[1]
                 raise Superseded(f"superseded by `{words}` at {at}", _HINT)
+
+
+def life(verb: str, subjects: Collection[str]) -> Undoes:
+    """Return what undoes a `run`, `stop` or `renew` of these replicas and their workload."""
+
+    def undoes(event: Event) -> str:
+        if event.subject not in ("", *subjects):
+            return ""
+        if verb != "stop":
+            return f"stop {event.subject}".strip() if event.reason == "stop" else _down(event)
+        word = {"run": "start", "renew": "restart", "up": "up"}.get(event.reason, "")
+        return f"{word} {event.subject}".strip() if word else ""
+
+    return undoes
 
 
 def scale(counts: Mapping[str, int]) -> Undoes:

@@ -107,4 +107,7 @@ def test_variables_stand_above_the_profile(
         monkeypatch.setenv(name, text)
     done = planned(inside, "a6000x2", "a6000x2")
     assert "environment: GPU_MEMORY_UTILIZATION=0.8 stands above the profile" in done.err
-    assert settings(done.out, "llm")["gpu_memory_utilization"] == "0.8 yours: as the profile says"
+    assert (
+        settings(done.out, "llm")["gpu_memory_utilization"]
+        == "0.8 yours: from GPU_MEMORY_UTILIZATION"
+    )

@@ -18,6 +18,8 @@ from tests.cli.conftest import DOCUMENT
 
 SCALE = superseding.scale({"llm": 2})
 CORDON = superseding.of_gpu("uncordon", "GPU-1", 1)
+START = superseding.life("run", {"llm", "llm-0"})
+STOP = superseding.life("stop", {"llm", "llm-0"})
 FAILOVER = superseding.failover("cpu", {"llm", "llm-0"})
 
 
@@ -47,6 +49,14 @@ def intent(subject: str, verb: str, **told: Any) -> Event:
         pytest.param(FAILOVER, intent("tts", "failover", to="gpu"), "", id="another-subject"),
         pytest.param(FAILOVER, intent("llm", "failover", to=""), "up", id="failover-forgotten"),
         pytest.param(FAILOVER, intent("", "down"), "down", id="taken-down"),
+        pytest.param(START, intent("llm", "stop"), "stop llm", id="start-and-stop"),
+        pytest.param(START, intent("", "down"), "down", id="start-and-down"),
+        pytest.param(START, intent("llm-0", "renew"), "", id="start-and-restart"),
+        pytest.param(START, intent("tts", "stop"), "", id="start-and-stop-of-another"),
+        pytest.param(STOP, intent("llm-0", "run"), "start llm-0", id="stop-and-start"),
+        pytest.param(STOP, intent("llm", "renew"), "restart llm", id="stop-and-restart"),
+        pytest.param(STOP, intent("", "up"), "up", id="stop-and-up"),
+        pytest.param(STOP, intent("", "down"), "", id="stop-and-down"),
     ],
 )
 def test_undoes(undoes: Undoes, later: Event, command: str) -> None:
