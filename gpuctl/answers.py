@@ -52,7 +52,7 @@ def fold(
         warmed=before.warmed if before else 0,
         warmup_failures=before.warmup_failures if before else 0,
         warmup_detail=before.warmup_detail if before else "",
-        serves=before is not None and (before.serves or (moved and bool(before.in_flight))),
+        serves=before is not None and (before.serves or (moved and _for_others(before))),
         boot_seconds=asked_at,
     )
 
@@ -76,6 +76,15 @@ def _slowest(before: ProbeReading | None, moved: bool, asked_at: float) -> float
     if moved and before.in_flight:
         return max(before.slowest_seconds, asked_at - before.moving_at)
     return before.slowest_seconds
+
+
+def _for_others(before: ProbeReading) -> bool:
+    """
+    Return whether an engine was at requests of others.
+
+    What gpuctl gave up is worked on all the same: each of those may still be there.
+    """
+    return (before.in_flight or 0) > before.warmup_failures + before.canary_failures
 
 
 def _mute_in_flight(result: ProbeResult) -> int | None:

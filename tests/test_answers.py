@@ -69,6 +69,28 @@ def test_idle_is_no_standstill() -> None:
     assert woken.slowest_seconds == 0.0
 
 
+@pytest.mark.parametrize(
+    ("running", "fields", "serves"),
+    [
+        pytest.param(0, {}, False, id="none"),
+        pytest.param(1, {}, True, id="one"),
+        pytest.param(1, {"warmup_failures": 1}, False, id="its-own-warm-up"),
+        pytest.param(2, {"warmup_failures": 1}, True, id="one-beside-it"),
+        pytest.param(2, {"warmup_failures": 2}, False, id="two-of-its-own"),
+        pytest.param(
+            2, {"warmup_failures": 1, "canary_failures": 1}, False, id="its-own-canary-as-well"
+        ),
+        pytest.param(0, {"serves": True, "warmup_failures": 1}, True, id="it-did-already"),
+    ],
+)
+def test_it_serves_when_it_answers_requests_of_others(
+    running: int, fields: dict[str, Any], serves: bool
+) -> None:
+    """Counters that moved tell so while more is in flight than gpuctl may have left there."""
+    before = replace(answered(None, NOW, progress=7.0, running=running), **fields)
+    assert answered(before, NOW + 4, progress=8.0, running=running).serves is serves
+
+
 def test_unread_metrics_leave_the_last_ones_standing() -> None:
     """A scrape that failed is unknown, not idle: what was in flight still is."""
     first = answered(None, NOW, progress=7.0, running=2)

@@ -129,6 +129,32 @@ def test_its_own_requests_are_not_those_of_others() -> None:
     assert (found.serves, found.warmup_failures) == (False, 2)
 
 
+LATE = ProbeResult(outcome="timeout", latency_seconds=120.0, detail="no answer in 120 s")
+
+
+def test_a_warm_up_that_was_given_up_is_not_of_others() -> None:
+    """It is worked on all the same: an engine that makes one token at last is not ready by that."""
+    probed, prober = warming()
+    prober.warmups[8081] = LATE
+    for tokens, running in ((0, 0), (0, 1), (1, 1), (2, 0)):
+        prober.answers[8081] = busy(tokens=tokens, running=running)
+        probed.source.sample()
+        probed.clock.advance(4.0)
+    found = probed.reading()
+    assert (found.serves, found.warmed, found.warmup_failures) == (False, 0, 2)
+
+
+def test_more_than_its_own_are_requests_of_others() -> None:
+    """Beside a warm-up that was given up it answers somebody: it need not be asked again."""
+    probed, prober = warming()
+    prober.warmups[8081] = LATE
+    for tokens, running in ((0, 0), (0, 2), (1, 2)):
+        prober.answers[8081] = busy(tokens=tokens, running=running)
+        probed.source.sample()
+        probed.clock.advance(4.0)
+    assert (probed.reading().serves, len(prober.warmed)) == (True, 1)
+
+
 def test_a_container_that_was_replaced_meanwhile_gets_no_more() -> None:
     """The requests are for the one that answered, and its answers count for nobody else."""
     probed, prober = warming()
