@@ -101,9 +101,12 @@ class Spares:
 
 
 def calm(plan: Plan, now: Snapshot, history: History) -> bool:
-    """Return whether nothing is done to any replica, and none loads."""
+    """Return whether nothing is done to any replica, none loads, and the disk is not low."""
     if "runtime" in now.errors or plan.watchdog.mode == "observe":
         return False
+    free = now.host.disk_free_bytes
+    if free is not None and free < plan.watchdog.disk_free_bytes:
+        return False  # nobody asked for it, and the check `disk` tells why it does not come
     return not any(_busy(replica, now, history) for replica in plan.replicas)
 
 

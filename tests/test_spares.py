@@ -11,7 +11,7 @@ from gpuctl.act import Outcome
 from gpuctl.errors import RuntimeUnavailable
 from gpuctl.history import History
 from gpuctl.journal import Journal
-from gpuctl.model import Plan, Snapshot, WatchdogSettings, WorkloadPlan
+from gpuctl.model import GIB, HostReading, Plan, Snapshot, WatchdogSettings, WorkloadPlan
 from gpuctl.spares import Spares, calm, images
 from tests import make
 from tests.fakes import FakeRuntime, FakeWorld
@@ -56,6 +56,10 @@ class Desk:
 
 def seen(at: float = NOW, **fields: Any) -> Snapshot:
     return make.snapshot(boot_seconds=at, **fields)
+
+
+def disk(free_bytes: int | None) -> Snapshot:
+    return seen(host=HostReading(disk_free_bytes=free_bytes))
 
 
 def test_one_that_is_missing_is_fetched_and_told_of() -> None:
@@ -169,12 +173,15 @@ STARTS = make.event("attempt", attempt="a", action="start")
         pytest.param(
             seen(errors={"runtime": "down"}), make.history(), "enforce", False, id="unread"
         ),
+        pytest.param(disk(5 * GIB - 1), make.history(), "enforce", False, id="the-disk-is-low"),
+        pytest.param(disk(5 * GIB), make.history(), "enforce", True, id="the-disk-is-not"),
+        pytest.param(disk(None), make.history(), "enforce", True, id="the-disk-is-not-known"),
     ],
 )
 def test_it_is_calm_when_nothing_is_under_way(
     now: Snapshot, past: History, mode: Any, expected: bool
 ) -> None:
-    """A pull takes the network and the disk from nobody who loads."""
+    """A pull takes the network and the disk from nobody who loads, and never the last of it."""
     plan = make.plan(watchdog=WatchdogSettings(mode=mode))
     assert calm(plan, now, past) is expected
 
