@@ -29,6 +29,8 @@ _WORKERS = 4
 _PULLS = 2
 #: ... which may take this long.
 _PULL_SECONDS = 3600.0
+#: What only a failover would need is fetched apart from them, one image at a time.
+_SPARES = 1
 
 #: Called on a worker's thread with an attempt's id and how it ended.
 Finished = Callable[[str, Outcome], None]
@@ -54,7 +56,9 @@ class Attempts:
         self._explain = {engine.name: engine.explain for engine in load_engines().values()}
         self._workers = hire("worker", _WORKERS, finished, world.clock.boot_seconds)
         self._pulls = hire("pull", _PULLS, finished, world.clock.boot_seconds)
-        self._spares = Spares(world.runtime, journal, self._pulls.submit)
+        ahead = hire("spare", _SPARES, finished, world.clock.boot_seconds)
+        self._lanes = (self._workers, self._pulls, ahead)
+        self._spares = Spares(world.runtime, journal, ahead.submit)
         self._open: dict[str, tuple[Action, float]] = {}  # by id; began at boot seconds
         self._ended: deque[tuple[str, Outcome]] = deque()  # and not committed yet
 
@@ -88,8 +92,8 @@ class Attempts:
             StoreError: the events could not be stored.
         """
         late = Outcome(done=False, reason="action_timeout")
-        overdue = (*self._workers.overdue(), *self._pulls.overdue())
-        self._ended.extend((attempt, late) for attempt in overdue)
+        for lane in self._lanes:
+            self._ended.extend((attempt, late) for attempt in lane.overdue())
         while self._ended:
             attempt, outcome = self._ended[0]
             if attempt in self._open:  # or it was withdrawn
@@ -114,8 +118,8 @@ class Attempts:
 
     def end(self) -> None:
         """Let the threads go; what is under way is taken up again by the next daemon."""
-        self._workers.close()
-        self._pulls.close()
+        for lane in self._lanes:
+            lane.close()
 
     def _carried_out(self, order: Order) -> Outcome:
         def current() -> bool:

@@ -1,8 +1,8 @@
 """
 Images that only a failover would need: fetched while nothing loads, not when a GPU has died.
 
-`attempts` asks it at each tick, and hands it what its jobs ended with. One image at a time, in the
-lane of the pulls; no replica waits for it, and what cannot be fetched is an Event and a condition.
+`attempts` asks it at each tick, and hands it what its jobs ended with. One image at a time, in a
+lane of its own: no replica waits for it, and what cannot be fetched is an Event and a condition.
 """
 
 from __future__ import annotations

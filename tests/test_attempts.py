@@ -11,10 +11,11 @@ from gpuctl.attempts import Attempts
 from gpuctl.decide import Withdrawal
 from gpuctl.errors import StoreError
 from gpuctl.journal import Journal
-from gpuctl.model import Json, Start, Stop
+from gpuctl.model import Json, Start, Stop, WorkloadPlan
 from gpuctl.orders import Order
 from tests import make
 from tests.fakes import FakeWorld
+from tests.make import NOW
 
 START = Start(replica="chat-0", reason="wanted")
 FETCH = Start(replica="chat-0", reason="wanted", step="fetch")
@@ -31,7 +32,7 @@ class Lane:
         done: Callable[[str, Outcome], None],
         clock: Callable[[], float],
     ) -> None:
-        self.name, self.done = name, done
+        self.name, self.count, self.done = name, count, done
         self.jobs: dict[str, tuple[Callable[[], Outcome], float]] = {}
         self.late: tuple[str, ...] = ()
         self.closed = False
@@ -101,6 +102,22 @@ def test_fetching_an_image_has_a_lane_and_an_hour(desk: Desk) -> None:
     desk.begin(START, "a2")
     assert {key: job[1] for key, job in desk.lanes["pull"].jobs.items()} == {"a1": 3600.0}
     assert {key: job[1] for key, job in desk.lanes["worker"].jobs.items()} == {"a2": 60.0}
+
+
+def test_an_image_that_a_failover_would_need_keeps_no_replica_waiting(desk: Desk) -> None:
+    """It has a thread of its own, which is given up like the others."""
+    chat = WorkloadPlan(name="chat", replicas=1, wanted=1, fallback_image="engine:cpu")
+    desk.attempts.fetch_ahead(make.plan(workloads=(chat,)), make.snapshot())
+    spare = desk.lanes["spare"]
+    assert [(lane.name, lane.count, len(lane.jobs)) for lane in desk.lanes.values()] == [
+        ("worker", 4, 0),
+        ("pull", 2, 0),
+        ("spare", 1, 1),
+    ]
+    spare.late = (*spare.jobs,)
+    desk.attempts.commit(make.plan(), make.snapshot())
+    desk.attempts.fetch_ahead(make.plan(workloads=(chat,)), make.snapshot(boot_seconds=NOW + 3600))
+    assert len(spare.jobs) == 2
 
 
 def test_after_an_action_its_replica_is_looked_at(desk: Desk) -> None:
@@ -237,9 +254,9 @@ def test_an_end_that_could_not_be_stored_is_not_forgotten(desk: Desk) -> None:
 
 
 def test_the_lanes_are_let_go(desk: Desk) -> None:
-    """At the end both lanes are closed."""
+    """At the end all lanes are closed."""
     desk.attempts.end()
-    assert [lane.closed for lane in desk.lanes.values()] == [True, True]
+    assert [lane.closed for lane in desk.lanes.values()] == [True, True, True]
 
 
 @pytest.mark.parametrize(
