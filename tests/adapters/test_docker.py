@@ -15,7 +15,7 @@ import pytest
 
 from gpuctl.adapters.docker import DockerRuntime
 from gpuctl.adapters.kernel_log import SystemKernelLog
-from gpuctl.errors import ContainerMissing, RuntimeUnavailable, StartRefused
+from gpuctl.errors import ContainerMissing, RuntimeTimeout, RuntimeUnavailable, StartRefused
 from gpuctl.model import MIB, RuntimeEvent
 from tests.adapters.docker_bench import bench, simulator
 from tests.adapters.runtime_contract import Bench, RuntimeContract, Watcher, marked, watched
@@ -233,22 +233,23 @@ def test_a_real_llama_cpp_serves_within_the_limits_of_a_small_host(bench: Bench)
 
 
 @pytest.mark.parametrize(
-    ("device", "may"),
+    ("device", "mode", "may"),
     [
-        pytest.param((1, 3), True, id="one-that-its-cgroup-allows"),
-        pytest.param((195, 255), False, id="one-that-it-denies"),
-        pytest.param(None, None, id="none"),
+        pytest.param((1, 3), 0o666, True, id="one-that-its-cgroup-allows"),
+        pytest.param((195, 255), 0o666, False, id="one-that-it-denies"),
+        pytest.param((1, 3), 0, None, id="one-of-another-user"),
+        pytest.param(None, 0, None, id="none"),
     ],
 )
 def test_a_container_is_asked_whether_it_may_open_gpus(
-    bench: Bench, device: tuple[int, int] | None, may: bool | None
+    bench: Bench, device: tuple[int, int] | None, mode: int, may: bool | None
 ) -> None:
     """It tries: the null device under the name of NVIDIA's opens, NVIDIA's own is denied."""
     container, _ = bench.started()
     if device is not None:
         node = f"/proc/{bench.read(container).pid}/root/dev/nvidiactl"
-        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(*device))
-        Path(node).chmod(0o666)
+        os.mknod(node, stat.S_IFCHR | mode, os.makedev(*device))
+        Path(node).chmod(mode)
     assert bench.runtime.may_open_gpus(container) is may
 
 
@@ -258,6 +259,24 @@ def test_a_container_without_a_shell_does_not_tell(bench: Bench, engine: Private
     with closing(engine.client()) as client:
         made = client.exec_create(container, ["/usr/bin/mv", "/bin", "/nobin"])
         assert client.exec_start(made["Id"]) == b""
+    assert bench.runtime.may_open_gpus(container) is None
+
+
+def test_a_shell_that_hangs_is_left_alone_until_it_ends(
+    bench: Bench, engine: PrivateEngine
+) -> None:
+    """A FIFO lets nobody open it until it is written to: one shell waits, not one per question."""
+    container, _ = bench.started()
+    node = Path(f"/proc/{bench.read(container).pid}/root/dev/nvidiactl")
+    os.mkfifo(node)
+    for _ in range(2):
+        with pytest.raises(RuntimeTimeout, match="does not end"):
+            bench.runtime.may_open_gpus(container)
+    with closing(engine.client()) as client:
+        (left,) = client.inspect_container(container)["ExecIDs"]
+        node.write_bytes(b"")
+        wait_for(lambda: not client.exec_inspect(left)["Running"], "the end of the shell", 10)
+    node.unlink()
     assert bench.runtime.may_open_gpus(container) is None
 
 

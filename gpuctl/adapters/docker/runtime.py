@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from gpuctl import log_lines
-from gpuctl.adapters.docker import creation, reading
+from gpuctl.adapters.docker import creation, opening, reading
 from gpuctl.adapters.docker.clients import Clients
 from gpuctl.adapters.docker.faults import tolerating, translated
 from gpuctl.adapters.docker.listing import Listing
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10
 #: A start loads the driver onto GPUs without persistence mode, a remove deletes a file system.
 SLOW_SECONDS = 45
-#: Opens the device that all of NVIDIA's need first, and touches no GPU. A device rule refuses with
-#: EPERM, which every shell words alike; file permissions with another, and a missing node as well.
-_OPENS = ("/bin/sh", "-c", ": < /dev/nvidiactl")
-_DENIED = b"Operation not permitted"
 
 
 def _boot_seconds() -> float:
@@ -58,6 +54,7 @@ class DockerRuntime:
     *profile* narrows that to the containers labelled with it. *environment* is where
     `DOCKER_HOST` is looked up: the process's own by default. *starved* says whether the kernel has
     killed in a container (id) for its limit of RAM, which an engine may tell late or not at all.
+    *pause* waits, in seconds.
     """
 
     kind = "docker"
@@ -70,13 +67,14 @@ class DockerRuntime:
         timeout_seconds: int = TIMEOUT_SECONDS,
         boot_seconds: Callable[[], float] = _boot_seconds,
         starved: Callable[[str], bool] = lambda _: False,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         chosen = (reading.REPLICA,)
         self._labels = (*chosen, f"{reading.PROFILE}={profile}") if profile else chosen
         known = os.environ if environment is None else environment
         with translated("read DOCKER_HOST"):
             self._clients = Clients(known, timeout_seconds)
-        self._boot_seconds = boot_seconds
+        self._boot_seconds, self._pause = boot_seconds, pause
         self._listing = Listing(self._labels, boot_seconds, starved)
         self._streams = Streams()
 
@@ -205,16 +203,12 @@ class DockerRuntime:
         """
         Try it with a shell in the container, which its device rules hold for as for the engine.
 
-        Source: `POST /containers/{id}/exec`, `POST /exec/{id}/start`, `GET /exec/{id}/json`.
+        Source: `GET /containers/{id}/json`, ExecIDs; `POST /containers/{id}/exec`,
+        `POST /exec/{id}/start`, `GET /exec/{id}/json`. Raises `RuntimeTimeout` after two seconds.
         """
         with self._calling(f"start a process in {_short(container)}") as client:
             self._claim(client, container)
-            made = client.exec_create(container, [*_OPENS], environment={"LC_ALL": "C"})
-            said = client.exec_start(made["Id"])
-            code = client.exec_inspect(made["Id"])["ExitCode"]
-        if code == 0:
-            return True
-        return False if _DENIED in said else None
+            return opening.may_open(client, container, self._pause)
 
     def has_image(self, image: str) -> bool:
         """Return whether the engine has it. Source: `GET /images/{name}/json`."""
