@@ -30,6 +30,9 @@ from gpuctl.room import Pressed, Room, Wish, added
 VERBS = ("cordon", "uncordon", "scale", "failover")
 #: Of a UUID that is given by its beginning: shorter ones are typing errors.
 _PREFIX_CHARACTERS = 4
+#: Of one workload: a Linux bridge, as Docker's networks are, has 1024 ports (BR_MAX_PORTS of
+#: net/bridge/br_private.h), and each replica is looked at on the deciding thread.
+_MOST_REPLICAS = 1000
 
 
 class NoRoom(GpuctlError):
@@ -171,6 +174,10 @@ def _counted(name: str, count: object, who: Mapping[str, Json], at: Present) -> 
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         what = f"{name}={count}: not 1 or more"
         raise UsageError(what, f"`gpuctl stop {name}` stops all of it")
+    most = max(_MOST_REPLICAS, workload.replicas)
+    if count > most:
+        what = f"{name}={count}: more than {most} replicas"
+        raise UsageError(what, f"write a number from 1 to {most}")
     told = {**who, "replicas": count, "as_profile": count == workload.replicas}
     told["profile"] = at.plan.profile
     moves = _added(replace(workload, wanted=count), at)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpuctl.errors import NotFound
+from gpuctl.errors import NotFound, UsageError
 from gpuctl.intents import intents
 from gpuctl.journal import Journal
 from gpuctl.model import Event, WorkloadPlan
@@ -100,6 +100,14 @@ def test_a_scale_starts_what_it_counts(
 
     assert told[0].reason == "scale"
     assert told[1:] == [make.event("intent", n, "run", because="scale", **WHO) for n in run]
+
+
+def test_a_scale_to_too_many_is_refused_before_they_are_named() -> None:
+    """Each that it counts may be one to start: there is an end to how many are looked at."""
+    workload = WorkloadPlan(name="chat", replicas=2, wanted=2, scaled_gpus=0)
+    body = {"verb": "scale", "arguments": {"counts": {"chat": 10**9}}, **WHO}
+    with pytest.raises(UsageError, match="chat=1000000000: more than 1000 replicas"):
+        asked(body, workloads=(workload,))
 
 
 @pytest.mark.parametrize(

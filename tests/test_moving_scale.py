@@ -205,6 +205,24 @@ def test_what_is_wrong_with_several_counts_is_told_at_once(counts: Any, expected
     assert (type(error), error.message, error.hint, error.exit_code) == expected
 
 
+@pytest.mark.parametrize("count", [1001, 10**9])
+def test_more_than_any_host_runs_is_refused_before_it_is_counted_out(count: int) -> None:
+    """On the CPU no GPU is the limit: the daemon would be at it for as long as they are many."""
+    at = present(replace(CHAT, scaled_gpus=0), OTHER)
+    assert refused("scale", at=at, counts={"chat": count}) == (
+        UsageError,
+        f"chat={count}: more than 1000 replicas",
+        "write a number from 1 to 1000",
+    )
+
+
+def test_as_many_as_the_profile_has_are_never_too_many() -> None:
+    """What was applied can be scaled back to."""
+    at = present(replace(CHAT, replicas=1200, wanted=1200), OTHER)
+    told = intent("chat", "scale", replicas=1200, as_profile=True, profile="test")
+    assert ask("scale", at=at, counts={"chat": 1200}) == [told]
+
+
 def test_no_place_is_chosen_among_gpus_that_cannot_be_read() -> None:
     """Whoever asks is told why, and nothing is recorded."""
     at = present()
