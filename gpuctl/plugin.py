@@ -111,6 +111,7 @@ class Engine:
     needs_gpu: bool = False  # its usual image does: on the CPU it takes an image of its own
     groups: bool = False  # one replica may span several GPUs (tensor parallel)
     owns: frozenset[str] = frozenset()  # flags `launch` sets: a profile's `args` may not
+    whole: frozenset[str] = frozenset()  # flags that one of those begins like, and not short for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

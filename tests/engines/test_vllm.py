@@ -139,7 +139,7 @@ def test_sequences_are_slots() -> None:
     [
         pytest.param({"gpu_memory_utilization": 0}, "0 is no share of a card", id="nothing"),
         pytest.param({"gpu_memory_utilization": 90}, "90 is no share of a card", id="percent"),
-        pytest.param({"gpu_memory_utilization": 1.0}, "1.0 is the whole of a card", id="all"),
+        pytest.param({"gpu_memory_utilization": 1.1}, "1.1 is no share of a card", id="more"),
         pytest.param({"max_num_seqs": 0}, "0 is not 1 or more", id="no sequence"),
     ],
 )

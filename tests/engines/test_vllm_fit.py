@@ -61,6 +61,11 @@ def fit(asked: Workload, where: Slot) -> list[Unfit]:
         ),
         pytest.param(llm(options={"dtype": "bfloat16"}), on(UNKNOWN), id="a card not known"),
         pytest.param(llm(image="vllm/vllm-openai-cpu:v0.33.0"), slot(gpus=0), id="CPU image"),
+        pytest.param(
+            llm(image="example/server:1", options={"gpu_memory_utilization": 1.0}),
+            slot(gpus=0),
+            id="a share of no card",
+        ),
         pytest.param(llm(image="example/server:1"), slot(gpus=0), id="another image on the CPU"),
         pytest.param(
             llm(environment={"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"}),
@@ -100,6 +105,17 @@ def test_fits(asked: Workload, where: Slot) -> None:
                 " update the driver to 580 or newer",
             ),
             id="CUDA 13 on an older driver",
+        ),
+        pytest.param(
+            llm(options={"gpu_memory_utilization": 1.0}),
+            on(A100),
+            Unfit(
+                key="options.gpu_memory_utilization",
+                what="1.0 is the whole of a card, which is never free: the driver and vLLM's own"
+                " CUDA context hold a part of it, and it would not start",
+                hint="write a number above 0 and below 1: the usual one is 0.9",
+            ),
+            id="the whole of a card",
         ),
         pytest.param(
             llm(options={"dtype": "bfloat16"}),

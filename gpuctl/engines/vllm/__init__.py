@@ -216,4 +216,5 @@ ENGINE = Engine(
             "--device-memory-utilization",
         }
     ),
+    whole=frozenset({"--device"}),  # until 0.10: vllm/engine/arg_utils.py
 )

@@ -10,6 +10,7 @@ from gpuctl.engines.vllm import images
 from gpuctl.engines.vllm.options import FLAGS, Options, of, offloaded_bytes, running
 from gpuctl.model import GpuIdentity, Workload
 from gpuctl.overrides import names
+from gpuctl.overrides.changes import wrong_share
 from gpuctl.plugin import Slot, Unfit
 from gpuctl.quantities import format_bytes
 
@@ -53,6 +54,7 @@ def fit(workload: Workload, slot: Slot) -> Iterator[Unfit]:
     """Yield what cannot run; the engine's own floor comes alone, as nothing else helps then."""
     build = images.build(workload.image)
     yield from _shutdown(workload, slot)
+    yield from _whole_card(workload, slot)
     yield from _offloaded(workload, slot)
     yield from own_settings.twice(workload, FLAGS)
     yield from _older(workload, slot)
@@ -106,6 +108,13 @@ def _shutdown(workload: Workload, slot: Slot) -> Iterator[Unfit]:
             what=f"{what} stop_grace: it would be killed while it waits",
             hint=f'write stop_grace = "{int(seconds) + 10}s", or a shorter {SHUTDOWN_FLAG}',
         )
+
+
+def _whole_card(workload: Workload, slot: Slot) -> Iterator[Unfit]:
+    share = of(workload).gpu_memory_utilization
+    if slot.gpus and (wrong := wrong_share(share)):
+        what, _, hint = wrong.partition("; ")
+        yield Unfit(key="options.gpu_memory_utilization", what=f"{share} {what}", hint=hint)
 
 
 def _offloaded(workload: Workload, slot: Slot) -> Iterator[Unfit]:

@@ -64,7 +64,9 @@ class Options:
     served_model_name: str | None = None  # in its responses; None: the workload's name
 
     def __post_init__(self) -> None:
-        if wrong := wrong_share(self.gpu_memory_utilization):
+        # The whole of a card is `fit`'s to refuse: applied profiles have it, and end no daemon.
+        wrong = wrong_share(self.gpu_memory_utilization)
+        if wrong and self.gpu_memory_utilization != 1:
             raise ValueError(f"gpu_memory_utilization: {self.gpu_memory_utilization} {wrong}")
         for name in ("max_num_seqs", "max_num_batched_tokens"):
             value = getattr(self, name)
