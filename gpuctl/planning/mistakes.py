@@ -2,7 +2,8 @@
 Gathers what is wrong with a plan, so that the operator is told all of it at once.
 
 The profile's own mistakes refuse a plan always. What the *host* lacks refuses it for `up` and
-`check` (strict), and is a warning for a daemon, which must go on with what is left.
+`check` (strict), and is a warning for a daemon, which must go on with what is left. So is what an
+older gpuctl took: it is applied and may be running, and a daemon that ended would watch nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Mistakes:
         self.refused.append((message, hint))
 
     def host(self, message: str, hint: str = "") -> None:
-        """Note something the profile asks for and this host does not have."""
+        """Note something that this host does not have, or that gpuctl does not take any more."""
         if self.strict:
             self.refused.append((message, hint))
         else:

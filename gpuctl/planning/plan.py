@@ -32,7 +32,7 @@ from gpuctl.planning.mistakes import Mistakes
 from gpuctl.planning.placement import Group, Placement
 from gpuctl.planning.places import Place, each_scaled
 from gpuctl.planning.tuning import tuned
-from gpuctl.planning.workloads import engine_of
+from gpuctl.planning.workloads import check_options, engine_of
 from gpuctl.plugin import Engine, Slot
 
 _NOTHING_KNOWN = Known()
@@ -268,7 +268,7 @@ class _Planner:
         place = Place(home=None if scaled else slot.gpus, gpus=slot.gpus)
         shape = place.shape(workload)
         engine = self.engines.get(shape.engine)
-        if engine is None:
+        if engine is None or not check_options(shape, engine, self.mistakes):
             return None
         shape, _ = tuned(shape, slot, engine)
         return _each(vram_plan(shape, slot, engine, self._known(workload, place)), slot)

@@ -6,6 +6,7 @@ What the profile alone can tell was checked when it was read; this is what the h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from gpuctl import masking
@@ -15,6 +16,10 @@ from gpuctl.plugin import Engine
 
 #: Set by gpuctl, which hands GPUs over by UUID; another value would hide them or show others.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+
+#: `$NAME` or `${NAME}`, quoted or not; and a flag with that alone for its value.
+_NAME = re.compile(r"(['\"]?)\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})\1")
+_NAMED = re.compile(rf"(?<!\S)--?[\w-]+(?:=|\s+){_NAME.pattern}(?=['\"]?(?:[\s;&|)]|$))")
 
 _SECRET_HINT = (
     'name the file that it stands in: environment = { NAME = { file = "/path" } }, where NAME is '
@@ -47,14 +52,19 @@ def engine_of(
     _check_secrets(workload, engine, mistakes)
     _check_mounts(workload, inventory, mistakes)
     _check_variables(workload, mistakes)
+    return engine if check_options(workload, engine, mistakes) else None
+
+
+def check_options(workload: Workload, engine: Engine, mistakes: Mistakes) -> bool:
+    """Whether its engine takes its options: it can be asked nothing else where it does not."""
     try:
         engine.options(**workload.options)
     except (TypeError, ValueError) as error:
         what, _, hint = str(error).partition("; ")
         hint = hint or f"see the options of engine {engine.name}"
-        mistakes.profile(f"{where}.options: {what}", hint)
-        return None
-    return engine
+        mistakes.profile(f"workloads.{workload.name}.options: {what}", hint)
+        return False
+    return True
 
 
 def _check_launch(
@@ -64,8 +74,8 @@ def _check_launch(
     if engine.needs_image and not workload.image and inventory.runtime == "docker":
         mistakes.profile(f"{where}.image: {engine.name} needs an image on Docker", "name one")
     flags = {argument.partition("=")[0] for argument in workload.args if argument.startswith("-")}
-    for flag in sorted(flag for flag in flags if _meant(flag, engine.owns)):
-        mistakes.profile(
+    for flag in sorted(f for f in flags - engine.whole if _meant(f, engine.owns)):
+        mistakes.host(
             f"{where}.args: {flag} is set by gpuctl",
             "use the workload's own keys, or its options",
         )
@@ -75,7 +85,7 @@ def _check_secrets(workload: Workload, engine: Engine, mistakes: Mistakes) -> No
     """Refuse words that `masking` would hide: they stand in the container's command for all."""
     for key, words in _written(workload):
         for flag in dict.fromkeys(_secret_flags(words, engine)):
-            mistakes.profile(
+            mistakes.host(
                 f"workloads.{workload.name}.{key}: {flag} has a secret, which `docker inspect` "
                 "would show",
                 _SECRET_HINT,
@@ -104,8 +114,17 @@ def _secret_flags(words: tuple[str, ...], engine: Engine) -> Iterator[str]:
         name = word.partition("=")[0].split(" ")[0]
         if word.startswith("-") and (shown == given or shown.endswith(f"={masking.MASK}")):
             flag = name
-        if shown != given:
+        if shown != given and not _only_names(given, shown):
             yield flag
+
+
+def _only_names(word: str, shown: str) -> bool:
+    """Whether what `masking` hides of a word are names of variables, for a shell to fill in."""
+    flag, _, value = word.partition("=")
+    if shown in (masking.MASK, f"{flag}={masking.MASK}"):
+        return bool(_NAME.fullmatch(word if shown == masking.MASK else value))
+    rest = _NAMED.sub("", word)
+    return masking.command([rest]) == [rest]
 
 
 def _whole(word: str, flags: Iterable[str]) -> str:

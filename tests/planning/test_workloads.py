@@ -46,6 +46,89 @@ def test_a_flag_that_only_begins_like_one_of_gpuctls_own() -> None:
     assert plan.replicas[0].spec.command[-6:] == args
 
 
+def test_a_flag_of_the_engines_own_that_another_begins_with() -> None:
+    """vLLM had `--device` until 0.10: it is not short for `--device-memory-utilization`."""
+    one = workload(
+        engine="vllm",
+        image="vllm/vllm-openai:v0.8.5",
+        model="org/m",
+        gpus=((0,),),
+        args=("--device", "cuda"),
+    )
+    assert planned(one, on=AMPERE).replicas[0].spec.command[-2:] == ("--device", "cuda")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("-c", 'exec server --api-key "$API_KEY"'), id="for a shell, quoted"),
+        pytest.param(("-c", "server --api-key $API_KEY --port 80"), id="for a shell"),
+        pytest.param(("-c", "server --api-key '${API_KEY}' model.gguf; true"), id="more after it"),
+        pytest.param(("-c", "bash -c 'server --api-key=$API_KEY'"), id="the last of a quotation"),
+        pytest.param(("--api-key=${API_KEY}",), id="one word"),
+        pytest.param(("--api-key", "$API_KEY"), id="two words"),
+        pytest.param(("--api-key", '"$A"', "${B}"), id="several keys"),
+        pytest.param(("env X=1 --api-key=$API_KEY",), id="one string"),
+    ],
+)
+def test_the_name_of_a_secrets_variable(words: tuple[str, ...]) -> None:
+    """A value that is only a variable's name is no secret: `docker inspect` shows the name."""
+    one = workload(engine="container", command=words, gpus=((0,),), secrets={"API_KEY": "/k"})
+    assert planned(one).replicas[0].spec.command == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("--api-key", "$A", "sk-b"), id="one of several keys"),
+        pytest.param(("--api-key", "$A sk-b"), id="in the same word"),
+        pytest.param(("--api-key=$A sk-b",), id="in the same word, with the flag"),
+        pytest.param(("--api-key=sk-$A",), id="before it"),
+        pytest.param(("-c", 'server --api-key "$A"sk-b'), id="after it"),
+        pytest.param(("-c", 'server --api-key $A"sk-b"'), id="quoted, after it"),
+        pytest.param(("-c", "server --api-key $A --hf-token sk-b"), id="of another flag"),
+        pytest.param(("x --hf-token sk-b --api-key=$A",), id="of another flag, before it"),
+    ],
+)
+def test_a_secret_beside_the_name_of_a_variable(words: tuple[str, ...]) -> None:
+    """What is written out beside a variable's name is shown to all as ever."""
+    with pytest.raises(PlanRefused, match=r"command: .* has a secret"):
+        planned(workload(engine="container", command=words, gpus=((0,),)))
+
+
+WRONG_OPTIONS = [
+    pytest.param("vllm", {"gpu_memory_utilization": 1.5}, "1.5 is no share", id="vllm"),
+    pytest.param("vllm", {"batsh": 1}, "batsh", id="unknown"),
+    pytest.param("llama.cpp", {"ubatch": -1}, "ubatch: -1 is not 1 or more", id="llama.cpp"),
+    pytest.param("llama-cpp-python", {"ubatch": -1}, "ubatch: -1 is not", id="llama-cpp-python"),
+]
+
+
+@pytest.mark.parametrize(("engine", "options", "what"), WRONG_OPTIONS)
+@pytest.mark.parametrize("strict", [True, False], ids=["up", "a daemon"])
+def test_wrong_options_beside_a_spare_gpu(
+    engine: str, options: dict[str, Any], what: str, strict: bool
+) -> None:
+    """One more on the spare GPU would have them too: they are told once, as a mistake."""
+    one = workload(engine=engine, options=options, gpus=((0,),))
+    with pytest.raises(PlanRefused) as refusal:
+        planned(one, on=host(2), strict=strict)
+    assert [line for line in refusal.value.message.splitlines() if "options" in line] == [
+        refusal.value.message
+    ]
+    assert what in refusal.value.message
+
+
+@pytest.mark.parametrize(("engine", "options", "what"), WRONG_OPTIONS)
+def test_wrong_options_of_one_that_scale_adds(
+    engine: str, options: dict[str, Any], what: str
+) -> None:
+    """They are found before it is added: at a spare GPU, where its need is summed."""
+    one = workload(engine=engine, scaled=Variant(options=options), gpus=((0,),))
+    with pytest.raises(PlanRefused, match=f"^workloads.chat.options: .*{what}"):
+        planned(one, on=host((*AMPERE.gpus, gpu(1))))
+
+
 SECRET_ARGS = [
     pytest.param("vllm", ("--api-key", "sk-verysecret"), "--api-key", id="two words"),
     pytest.param("vllm", ("--api-key=sk-verysecret",), "--api-key", id="one word"),
