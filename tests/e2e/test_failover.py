@@ -193,12 +193,13 @@ def test_without_a_reserve_it_serves_on_the_cpu(
 
 
 def test_emergency_mode_on_request(host: Host) -> None:
-    """`failover cpu chat` puts it on the CPU though its GPU is well; `failover gpu` ends that."""
-    refused = host.run("failover", "cpu")
-    assert refused.code == 2
-    assert "pair" in refused.err
-    assert host.run("failover", "cpu", "chat", "--timeout", "60").code == 0
+    """`failover cpu` puts on the CPU what may go, though its GPU is well; `failover gpu` ends it."""
+    refused = host.run("failover", "cpu", "pair")
+    assert (refused.code, "no fallback to the CPU: pair" in refused.err) == (2, True)
+    done = host.run("failover", "cpu", "--timeout", "60")
+    assert (done.code, "stays on its GPUs: pair, other" in done.err) == (0, True)
     moved_to(host, "chat-0", [])
     assert not device_ids(host, "chat-0")
-    assert host.run("failover", "gpu", "chat", "--timeout", "60").code == 0
+    assert host.replica("pair-0")["gpus"]
+    assert host.run("failover", "gpu", "--timeout", "60").code == 0
     moved_to(host, "chat-0", [0])
