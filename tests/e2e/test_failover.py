@@ -193,7 +193,7 @@ def test_without_a_reserve_it_serves_on_the_cpu(
 
 
 def test_emergency_mode_on_request(host: Host) -> None:
-    """`failover cpu` puts on the CPU what may go, though its GPU is well; `failover gpu` ends it."""
+    """`failover cpu` puts on the CPU what may go there; `failover gpu` ends it."""
     refused = host.run("failover", "cpu", "pair")
     assert (refused.code, "no fallback to the CPU: pair" in refused.err) == (2, True)
     done = host.run("failover", "cpu", "--timeout", "60")
