@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from tests.e2e.engine_record import EngineRecord, overlap
-from tests.e2e.host import Host, Ran, workload
+from tests.e2e.host import P106_TENTH, Host, Ran, workload
 from tests.rig.dockerd import PrivateEngine
 
 pytestmark = pytest.mark.docker
 
 PORT = 18301
-#: The profile's budget with every threshold divided by ten: 15 min are 90 s.
-BUDGET, WINDOW_SECONDS = 6, 90.0
+#: The profile's budget with every threshold divided by ten, and its 15 min by twenty: 45 s.
+BUDGET, WINDOW_SECONDS = 6, 45.0
+WATCHDOG = P106_TENTH.replace('crash_loop = "90s"', f'crash_loop = "{WINDOW_SECONDS:g}s"')
 BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
 LAST_WORDS = "gpusim: no kernel image is available for this device"
 
@@ -42,7 +43,8 @@ def came_up(host: Host, record: EngineRecord) -> Ran:
     orders = json.dumps({"print": LAST_WORDS, "exit": 3})
     limits = {"memory": "256m", "memory_swap": "256m"}
     tables = workload("chat", port=PORT, gpus=[0], args=["--orders", orders], **limits)
-    return host.run("up", str(host.profile(tables)), "--timeout", "60", seconds=80)
+    profile = host.profile(tables, watchdog=WATCHDOG)
+    return host.run("up", str(profile), "--timeout", "60", seconds=80)
 
 
 def row(host: Host) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +66,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def held(models: dict[str, Path]) -> Callable[[str, int], Held]:
     """Give what a model holds at a context, without what the server takes for itself."""
-    found: dict[tuple[str, int], Held] = {}
     itself = measured(models["least"], 512).own
-
-    def of(name: str, context: int) -> Held:
-        if (name, context) not in found:
-            seen = measured(models[name], context)
-            found[name, context] = Held(own=seen.own - itself, file=seen.file)
-        return found[name, context]
-
-    return of
+    asked = [(name, context) for name in MODELS for context in reversed(CONTEXTS)]
+    # Two at once: each server has one thread.
+    with ThreadPoolExecutor(2) as threads:
+        seen = threads.map(lambda one: measured(models[one[0]], one[1]), asked)
+        found = dict(zip(asked, seen, strict=True))
+    return lambda name, context: Held(
+        own=found[name, context].own - itself, file=found[name, context].file
+    )
 
 
 def measured(model: Path, context: int) -> Held:
