@@ -6,7 +6,6 @@ The daemon begins them when they are committed and closes them on its own thread
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -126,7 +125,7 @@ class Attempts:
             # Closed on the deciding thread, before another attempt can begin.
             return order.attempt in self._open
 
-        outcome = act(order, self._world.runtime, self._fault, time.sleep, current)
+        outcome = act(order, self._world.runtime, self._fault, self._world.clock.sleep, current)
         self._refresh(order.action.replica)
         return outcome
 

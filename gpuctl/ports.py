@@ -230,6 +230,10 @@ class Clock(Protocol):
         """CLOCK_BOOTTIME: never stepped, counts a suspend."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Return when so many have passed; for workers, never for the thread that decides."""
+        ...
+
 
 class Gateway(Protocol):
     def read(self) -> GatewayReading | None:

@@ -49,6 +49,9 @@ class FakeClock:
     def boot_seconds(self) -> float:
         return self.seconds
 
+    def sleep(self, seconds: float) -> None:
+        """Return at once: what is waited for is there, or is not."""
+
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
         self.wall += seconds

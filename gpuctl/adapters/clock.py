@@ -32,3 +32,6 @@ class SystemClock:
         Source: CLOCK_BOOTTIME (clock_gettime(2)).
         """
         return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)

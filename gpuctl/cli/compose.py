@@ -200,9 +200,12 @@ def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> int
 
 
 def _simulated(session: Session) -> SimulatedHost:
+    from gpuctl.adapters.clock import SystemClock
     from gpuctl.adapters.simulated import SimulatedHost
 
-    return SimulatedHost(session.simulate, state_directory=Path(session.own.state))
+    return SimulatedHost(
+        session.simulate, clock=SystemClock(), state_directory=Path(session.own.state)
+    )
 
 
 def _gpus() -> Gpus:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpuctl import host_state
+from gpuctl.adapters.clock import SystemClock
 from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.errors import NotFound, UsageError
 from tests.adapters.runtime_contract import Bench, RuntimeContract, watched
@@ -39,7 +40,7 @@ def bench(
     state = tmp_path / "state"
 
     def stranger() -> str:
-        other = SimulatedHost(str(file.path), state_directory=state).runtime
+        other = SimulatedHost(str(file.path), clock=SystemClock(), state_directory=state).runtime
         return other.create("stranger", spec(1), {})
 
     def order(port: int, *, exit: int) -> None:
@@ -51,7 +52,9 @@ def bench(
     monkeypatch.setattr(http, "order", order)
     monkeypatch.setattr(http, "state", lambda _port: None)  # it needs no waiting for
     bench = SimulatedBench(
-        client=lambda: SimulatedHost(str(file.path), state_directory=state).runtime,
+        client=lambda: (
+            SimulatedHost(str(file.path), clock=SystemClock(), state_directory=state).runtime
+        ),
         spec=spec,
         broken=spec(gpus=("GPU-9",)),
         foreign=stranger,
@@ -74,7 +77,8 @@ class TestContract(RuntimeContract):
 @pytest.mark.parametrize("name", sorted(host_state.shipped()))
 def test_every_shipped_host_can_be_simulated(name: str) -> None:
     """A shipped host is simulated by its name alone, with the GPUs and the memory of its file."""
-    simulated, written = SimulatedHost(name), host_state.read(host_state.find(name))
+    simulated = SimulatedHost(name, clock=SystemClock())
+    written = host_state.read(host_state.find(name))
     assert [gpu.uuid for gpu in simulated.gpus.read()] == [gpu.uuid for gpu in written.gpus]
     assert simulated.host.read().memory_total_bytes == written.memory_total_bytes
     assert simulated.cpus == written.cpus
@@ -83,9 +87,9 @@ def test_every_shipped_host_can_be_simulated(name: str) -> None:
 def test_an_unknown_host_is_an_error_of_its_own() -> None:
     """A name that no shipped host has, and a file that is not there, are told apart."""
     with pytest.raises(NotFound):
-        SimulatedHost("p107x8")
+        SimulatedHost("p107x8", clock=SystemClock())
     with pytest.raises(UsageError):
-        SimulatedHost("./nowhere.json")
+        SimulatedHost("./nowhere.json", clock=SystemClock())
 
 
 def test_many_containers_are_cheap_and_take_no_thread(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuctl.adapters.clock import SystemClock
 from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.errors import RuntimeUnavailable
 from tests.adapters.runtime_contract import marked
@@ -75,7 +76,9 @@ def test_nothing_is_written_when_nothing_changed(file: HostFile, tmp_path: Path)
 
 def test_a_reader_writes_no_directory(file: HostFile, tmp_path: Path) -> None:
     """Looking at a host that nobody supervises makes nothing."""
-    SimulatedHost(str(file.path), state_directory=tmp_path / "state").runtime.list()
+    SimulatedHost(
+        str(file.path), clock=SystemClock(), state_directory=tmp_path / "state"
+    ).runtime.list()
     assert not (tmp_path / "state").exists()
 
 
@@ -83,7 +86,7 @@ def test_a_reader_writes_no_directory(file: HostFile, tmp_path: Path) -> None:
 def test_a_broken_state_file_is_named(file: HostFile, tmp_path: Path, text: str) -> None:
     """What is no state is an error that names the file and what to do."""
     (tmp_path / "simulated.json").write_text(text)
-    host = SimulatedHost(str(file.path), state_directory=tmp_path)
+    host = SimulatedHost(str(file.path), clock=SystemClock(), state_directory=tmp_path)
     with pytest.raises(RuntimeUnavailable, match=r"simulated\.json does not hold"):
         host.runtime.list()
 
@@ -93,7 +96,7 @@ def test_no_update_is_lost(file: HostFile, tmp_path: Path) -> None:
     state = tmp_path / "state"
 
     def create(first: int) -> None:
-        runtime = SimulatedHost(str(file.path), state_directory=state).runtime
+        runtime = SimulatedHost(str(file.path), clock=SystemClock(), state_directory=state).runtime
         for number in range(first, first + 10):
             runtime.create(f"gpuctl-c-{number}", spec(), marked(f"c-{number}"))
 
@@ -102,5 +105,5 @@ def test_no_update_is_lost(file: HostFile, tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    left = SimulatedHost(str(file.path), state_directory=state).runtime.list()
+    left = SimulatedHost(str(file.path), clock=SystemClock(), state_directory=state).runtime.list()
     assert len(left) == 30

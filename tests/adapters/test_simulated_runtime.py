@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gpuctl.adapters.clock import SystemClock
 from gpuctl.adapters.simulated import SimulatedHost
 from gpuctl.errors import RuntimeUnavailable, StartRefused
 from gpuctl.model import RuntimeEvent
@@ -118,7 +119,7 @@ def test_every_image_is_there(stage: Stage) -> None:
 
 def test_a_fault_is_told_to_who_watches(file: HostFile) -> None:
     """An edit of the file becomes events without anybody asking for the list."""
-    runtime = SimulatedHost(str(file.path)).runtime
+    runtime = SimulatedHost(str(file.path), clock=SystemClock()).runtime
     container = runtime.create("gpuctl-chat-0", spec(), marked("chat-0"))
     watcher = Watcher(runtime)
     runtime.start(container)

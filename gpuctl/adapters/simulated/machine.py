@@ -8,7 +8,6 @@ every call and read only when they changed, so an edit is in force at once; noth
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -27,19 +26,6 @@ _EVENTS = 4096
 _KILLED = 137
 
 Containers = Mapping[str, Container]
-
-
-class BootClock:
-    """The machine's own clocks. Source: clock_gettime(2)."""
-
-    def __init__(self) -> None:
-        self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-    def now(self) -> float:
-        return time.time()
-
-    def boot_seconds(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Machine:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpuctl import host_state
 from gpuctl.adapters.simulated.devices import SimulatedGpus, SimulatedMachineHost
-from gpuctl.adapters.simulated.machine import BootClock, Machine
+from gpuctl.adapters.simulated.machine import Machine
 from gpuctl.adapters.simulated.prober import SimulatedProber
 from gpuctl.adapters.simulated.runtime import SimulatedRuntime
 from gpuctl.ports import Clock, Gpus, Host, Prober, Runtime
@@ -29,12 +29,10 @@ class SimulatedHost:
         self,
         name_or_path: str,
         *,
+        clock: Clock,
         state_directory: Path | None = None,
-        clock: Clock | None = None,
     ) -> None:
-        self._machine = Machine(
-            host_state.find(name_or_path), state_directory, clock or BootClock()
-        )
+        self._machine = Machine(host_state.find(name_or_path), state_directory, clock)
         own = state_directory.absolute() if state_directory else secrets.token_hex(8)
         self.runtime: Runtime = SimulatedRuntime(self._machine, f"simulated:{own}")
         self.gpus: Gpus = SimulatedGpus(self._machine)
