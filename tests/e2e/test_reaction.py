@@ -29,8 +29,8 @@ def stage(engine: PrivateEngine) -> Iterator[Stage]:
 
 def test_a_death_is_answered_at_once(stage: Stage) -> None:
     """With one replica frozen and a stop in progress; about as soon as Docker's own policy."""
-    found = reaction.measured(stage, 12)
-    assert len(found.write) == 12
+    found = reaction.measured(stage, 8)
+    assert len(found.write) == 8
     assert statistics.median(found.write) <= WRITE_SECONDS, reaction.told(found.write)
     start, peer = statistics.median(found.start), statistics.median(found.peer)
     assert start <= LATER_RATIO * peer, f"{reaction.told(found.start)}\n{reaction.told(found.peer)}"
