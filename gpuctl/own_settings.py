@@ -1,5 +1,5 @@
 """
-What the operator set himself of an engine's settings, in its options or its `args`. Pure.
+What the operator has set of an engine's settings, in its options or its `args`. Pure.
 
 Every engine has one rule for `args`: a flag that an option stands for counts as that option, both
 at once are a mistake, and any other that changes the sum of VRAM is named beside the sum.
