@@ -107,8 +107,10 @@ class RuntimeContract:
         http.order(port, exit=0)
         bench.ended(container)
         bench.runtime.signal(container, "SIGKILL")
+        assert bench.ended(container).exit_code == 0
         bench.runtime.remove(container)
         bench.runtime.signal(container, "SIGKILL")
+        assert bench.runtime.inspect(container) is None
 
     def test_a_name_is_taken_once(self, bench: Bench) -> None:
         """A second container of the same name is a conflict, never a twin."""
