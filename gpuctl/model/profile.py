@@ -215,10 +215,57 @@ class QueueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """When a replica gets no requests for a while, by how it answered the latest ones."""
+
+    allowed_fails: int = 5  # in a row; one refused connection is enough by itself
+    cooldown_seconds: float = 30.0  # then one request tries it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutSettings:
+    """How long a part of one request may take."""
+
+    connect_seconds: float = 2.0
+    streaming_seconds: float = 300.0  # all of it, with its retries and its wait in the queue
+    batch_seconds: float = 60.0  # the same of one that does not stream
+    attempt_seconds: float | None = None  # at one replica; None: what is left of the whole
+    idle_seconds: float = 60.0  # between two bytes of a stream
+    head_seconds: float = 10.0  # to send the request's head
+    body_seconds: float = 60.0  # to send its body
+    keep_alive_seconds: float = 75.0  # a connection without a request
+    drain_seconds: float = 30.0  # what is running at a SIGTERM may take so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    head_bytes: int = 16 * 1024
+    headers: int = 100
+    body_bytes: int = 10 * MIB
+    connections: int = 4096
+    connections_per_ip: int = 1024
+    requests_per_minute_per_ip: int | None = None  # None: no limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     listen: str = "127.0.0.1:4000"
     max_in_flight: int | None = None  # None: as many as the replicas have slots
     queue: QueueSettings = field(default_factory=QueueSettings)
+    routing: Literal["least_busy", "round_robin", "latency"] = "least_busy"
+    #: What keeps a conversation on one replica, as long as that is not much busier than others:
+    #: nothing, the client's word (`prompt_cache_key`, `x-session-id`), or also equal first words.
+    affinity: Literal["none", "session", "prefix"] = "session"
+    retries: int = 2  # on another replica, while nothing of the answer was sent
+    gate: GateSettings = field(default_factory=GateSettings)
+    timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    keep_alive_interval_seconds: float = 30.0  # a stream silent so long gets a comment
+    #: Kind of a workload → its place in the queue: the higher is served first.
+    priorities: Mapping[str, int] = field(default_factory=lambda: {"embedding": 10, "chat": 5})
+    #: Path of a route → the workload that it is passed on to: "/ocr" also takes "/ocr/…".
+    pass_through: Mapping[str, str] = field(default_factory=dict)
+    metrics_key: bool = False  # /metrics asks for an admin key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

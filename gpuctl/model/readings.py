@@ -237,6 +237,7 @@ class HostReading:
 class GatewayReplica:
     in_flight: int = 0
     last_byte_boot_seconds: float | None = None
+    began_boot_seconds: float | None = None  # the oldest request in flight was sent; None: none is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

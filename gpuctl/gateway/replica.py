@@ -1,0 +1,85 @@
+"""
+One replica as the gateway sees it: what Status says of it, what runs there, how it did lately.
+
+`table` keeps one for each replica of the Status; `routing`, `admission` and `exchange` look at it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from gpuctl.gateway.gate import Gate
+from gpuctl.gateway.latency import Latency
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.upstream import Connection
+
+State = Literal["ready", "draining", "down"]
+
+
+class Replica:
+    """What changes of a replica; owned by the event loop's thread."""
+
+    __slots__ = (
+        "authorization",
+        "collect_streams",
+        "coming",
+        "container",
+        "drain_deadline",
+        "engine_waiting",
+        "failures",
+        "gate",
+        "host",
+        "idle",
+        "in_flight",
+        "kv_ratio",
+        "last_byte",
+        "last_use",
+        "latency",
+        "model",
+        "name",
+        "open",
+        "port",
+        "requests",
+        "slots",
+        "state",
+        "uds",
+        "weight",
+    )
+
+    def __init__(self, name: str, model: str, gate: Gate) -> None:
+        self.name = name
+        self.model = model  # of its route
+        self.gate = gate
+        self.latency = Latency()
+        self.state: State = "down"
+        self.coming = False  # it is down, and on its way to be ready again
+        self.container = ""
+        self.host, self.port, self.uds = "", 0, ""
+        self.authorization: bytes | None = None  # of the header that its engine asks for
+        self.collect_streams = False  # asked to stream always; see `collect`
+        self.slots = 1
+        self.weight = 1.0
+        self.kv_ratio: float | None = None
+        self.engine_waiting = 0  # requests in the engine's own queue
+        self.drain_deadline: float | None = None  # Unix seconds
+        self.in_flight = 0
+        self.requests = 0  # sent, since the gateway began
+        self.failures = 0
+        self.last_byte: float | None = None  # loop clock
+        self.last_use: float | None = None  # loop clock
+        self.idle: list[Connection] = []  # kept alive; the newest last
+        self.open: dict[object, float] = {}  # requests there → loop clock when they began there
+
+
+class Route:
+    """The replicas that answer for one model."""
+
+    __slots__ = ("aliases", "kind", "model", "replicas", "turns")
+
+    def __init__(self, model: str, kind: str, aliases: tuple[str, ...] = ()) -> None:
+        self.model = model
+        self.kind = kind
+        self.aliases = aliases
+        self.replicas: list[Replica] = []
+        self.turns = 0  # requests routed: whose turn it is in round robin
