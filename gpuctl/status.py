@@ -9,7 +9,6 @@ from typing import Any
 from gpuctl import gpu_status
 from gpuctl.avoidance import cordons
 from gpuctl.gates import Wait
-from gpuctl.heat import LEVELS
 from gpuctl.history import History, ReplicaHistory
 from gpuctl.model import (
     Condition,
@@ -24,11 +23,10 @@ from gpuctl.model.status import (
     DaemonStatus,
     Phase,
     ReplicaStatus,
-    Route,
-    RouteReplica,
     Status,
 )
 from gpuctl.peaks import Peaks
+from gpuctl.routes import Sight, routes
 from gpuctl.trends import Trends
 from gpuctl.wanted import desired, outdated, placed
 
@@ -36,8 +34,6 @@ Conditions = Mapping[tuple[str, str], Condition]
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-#: Weight of a replica that serves but not as it should.
-_DEGRADED_WEIGHT = 0.5
 _NO_TRENDS = Trends()
 _NO_PEAKS = Peaks(since=0.0)
 _WAITING: dict[str, Phase] = {
@@ -80,8 +76,9 @@ def status(
 ) -> Status:
     """Return the document of this tick; *before* tells since when a phase has held."""
     known = {row["name"]: row for row in before["replicas"]} if before else {}
-    fold = _Fold(plan, now, conditions, history, waits, trends)
+    fold = _Fold(plan, now, conditions, history, waits)
     rows = [fold.row(replica, known.get(replica.name)) for replica in plan.replicas]
+    sight = Sight(now=now, conditions=conditions, history=history, trends=trends)
     return Status(
         schema=1,
         at=now.at,
@@ -100,7 +97,7 @@ def status(
             if condition.verdict.state != "ok"
         ],
         gateway=_gateway(header.gateway),
-        routes=_routes(plan, rows, fold),
+        routes=routes(plan, rows, sight),
         warnings=list(plan.warnings),
         leftovers=_leftovers(plan, now, history),
     )
@@ -116,10 +113,8 @@ class _Fold:
         conditions: Conditions,
         history: History,
         waits: Mapping[str, Wait],
-        trends: Trends,
     ) -> None:
         self.now, self.conditions, self.history, self.waits = now, conditions, history, waits
-        self.trends = trends
         self.indexes = {gpu.uuid: gpu.index for gpu in plan.gpus}
 
     def row(self, replica: Replica, before: ReplicaStatus | None) -> ReplicaStatus:
@@ -229,37 +224,12 @@ class _Fold:
             return "on_cpu"
         return ""
 
-    def routable(self, replica: Replica, phase: Phase) -> bool:
-        """Readiness: serving, and not missed so often that it leaves the routes."""
-        container = self.now.own(replica.name)
-        if phase not in ("ready", "busy", "degraded") or container is None:
-            return False
-        if container.state != "running":
-            return False  # a paused one answers nobody
-        for check in ("health", "stalled", "vram"):
-            condition = self.conditions.get((check, replica.name))
-            if condition is None or condition.verdict.state != "failed":
-                continue
-            if condition.readings >= replica.watchdog.readiness_failures:
-                return False
-        return True
-
     def _in_flight(self, replica: Replica) -> int | None:
         gateway = self.now.gateway
         if gateway is not None and replica.name in gateway.replicas:
             return gateway.replicas[replica.name].in_flight
         probe = self.now.probes.get(replica.name)
         return probe.in_flight if probe is not None else None
-
-    def weight(self, replica: Replica, phase: Phase) -> float:
-        """Return its share among its siblings (0-1): less where it is not well, or its GPU hot."""
-        heat = (self.trends.gpu(gpu.uuid).heat for gpu in replica.gpus)
-        cool = min((LEVELS[level].weight for level in heat if level), default=1.0)
-        return cool * (_DEGRADED_WEIGHT if phase == "degraded" else 1.0)
-
-    def drain_deadline(self, replica: Replica) -> float | None:
-        history = self.history.replica(replica.name)
-        return self._wall(history.draining_at + history.draining_seconds)
 
     def _wall(self, boot_seconds: float | None) -> float | None:
         if boot_seconds is None:
@@ -287,38 +257,6 @@ def _leftovers(plan: Plan, now: Snapshot, history: History) -> list[str] | None:
 def _taken_down(replica: Replica, history: History) -> bool:
     intent = history.wanted(replica.name, replica.workload)
     return intent is not None and intent.verb == "down"
-
-
-def _routes(plan: Plan, rows: list[ReplicaStatus], fold: _Fold) -> list[Route]:
-    routes: dict[str, Route] = {}
-    for replica, row in zip(plan.replicas, rows, strict=True):
-        route = routes.setdefault(
-            replica.workload,
-            Route(
-                model=replica.model, aliases=list(replica.aliases), kind=replica.kind, replicas=[]
-            ),
-        )
-        route["replicas"].append(_route_replica(replica, row, fold))
-    return list(routes.values())
-
-
-def _route_replica(replica: Replica, row: ReplicaStatus, fold: _Fold) -> RouteReplica:
-    phase = row["phase"]
-    draining = phase == "draining"
-    probe = fold.now.probes.get(replica.name)
-    stats = probe.stats if probe is not None else None
-    ready = fold.routable(replica, phase)
-    return RouteReplica(
-        name=replica.name,
-        container=row["container"],
-        address=f"{replica.probe.host}:{replica.spec.host_port}",
-        slots=replica.slots,
-        weight=fold.weight(replica, phase),
-        state="ready" if ready else "draining" if draining else "down",
-        drain_deadline=fold.drain_deadline(replica) if draining else None,
-        kv_ratio=stats.kv_ratio if stats is not None else None,
-        key_file=replica.probe.key_file,
-    )
 
 
 def _condition(condition: Condition) -> ConditionStatus:

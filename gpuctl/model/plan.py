@@ -96,6 +96,9 @@ class ProbeSpec:
     warmup_requests: int = 0  # answered one after the other before it is ready
     #: It answers nothing while it works: a question that is late finds it busy, and not dead.
     mute_at_work: bool = False
+    #: It frees the slot of a client that left when it has its next result: where that would be the
+    #: whole answer, a gateway asks it to stream and puts the pieces together.
+    collect_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

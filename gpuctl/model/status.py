@@ -157,9 +157,17 @@ class RouteReplica(TypedDict):
     drain_deadline: float | None  # Unix seconds
     kv_ratio: float | None
     key_file: str | None
+    engine: NotRequired[str]
+    phase: NotRequired[Phase]
+    coming: NotRequired[bool]  # it takes no request now, and will again by itself
+    waiting: NotRequired[int]  # requests in the engine's own queue; 0 where that is not told
+    #: Asked to stream although the client does not, it frees the slot of a client that left at the
+    #: next token, and not at the end of the answer.
+    collect_streams: NotRequired[bool]
 
 
 class Route(TypedDict):
+    workload: NotRequired[str]
     model: str
     aliases: list[str]
     kind: str

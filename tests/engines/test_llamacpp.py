@@ -133,6 +133,12 @@ def test_key() -> None:
     assert ENGINE.probe(workload(), slot()).key_file is None
 
 
+@pytest.mark.parametrize("runtime", ["docker", "process"])
+def test_a_client_that_leaves_is_noticed_at_the_next_result(runtime: str) -> None:
+    """Without a stream that is the end of the answer, so a gateway asks it to stream."""
+    assert ENGINE.probe(workload(), slot(runtime=runtime)).collect_streams is True
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "canary"),
     [

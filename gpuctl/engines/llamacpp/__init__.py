@@ -148,6 +148,7 @@ def probe(workload: Workload, slot: Slot) -> ProbeSpec:
         health_path="/health",
         metrics_path="/metrics",
         key_file=workload.secrets.get("LLAMA_API_KEY"),
+        collect_streams=True,
     )
     return questions.added(spec, kind=workload.kind, model=workload.name)
 
