@@ -22,9 +22,11 @@ from gpuctl.model import (
     HostSettings,
     Known,
     LayerCache,
+    LimitSettings,
     ModelFacts,
     Mount,
     Profile,
+    TimeoutSettings,
     Ulimit,
     WatchdogSettings,
     Workload,
@@ -46,7 +48,15 @@ PROFILE = Profile(
             options={"batch": 8, "share": 0.5, "on": True, "names": ("a", "b"), "none": None},
         ),
     ),
-    gateway=GatewaySettings(max_in_flight=12),
+    gateway=GatewaySettings(
+        max_in_flight=12,
+        routing="latency",
+        timeouts=TimeoutSettings(attempt_seconds=90),
+        limits=LimitSettings(requests_per_minute_per_ip=60),
+        priorities={"chat": 7},
+        pass_through={"/ocr": "chat"},
+        metrics_key=True,
+    ),
     source="p.toml",
 )
 

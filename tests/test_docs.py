@@ -261,6 +261,9 @@ TABLES = {
     "docker_health": "DockerHealth",
     "[gateway]": "GatewaySettings",
     "queue": "QueueSettings",
+    "gate": "GateSettings",
+    "timeouts": "TimeoutSettings",
+    "limits": "LimitSettings",
 }
 
 
@@ -289,6 +292,8 @@ def form(value: dict[str, Any]) -> str:
         return ", ".join(f"`{word}`" for word in value["enum"])
     if value.get("type") == "array":
         return f"list of {form(value['items'])}"
+    if value.get("type") == "boolean":
+        return "`true`, `false`"
     if "$ref" in value or value.get("type") == "object":
         return "table"
     if "+h)?" in pattern:
@@ -316,7 +321,7 @@ def default(value: dict[str, Any]) -> str:
         case "duration":
             return f"`{given:g}s`"
         case "size":
-            return f"`{given // 2**20}m`"
+            return f"`{given // 2**20}m`" if given >= 2**20 else f"`{given // 2**10}k`"
         case "share":
             return f"`{given:.0%}`"
-    return f"`{given}`"
+    return f"`{str(given).lower() if isinstance(given, bool) else given}`"

@@ -15,13 +15,16 @@ from gpuctl.model import (
     MIB,
     DockerHealth,
     ExpectedGpus,
+    GateSettings,
     GatewaySettings,
     HealthSettings,
     HostSettings,
+    LimitSettings,
     LogRotation,
     Mount,
     Profile,
     QueueSettings,
+    TimeoutSettings,
     Ulimit,
     WatchdogSettings,
     Workload,
@@ -79,6 +82,31 @@ options = { batch = 256, flash_attention = "on" }
 listen = "0.0.0.0:80"
 max_in_flight = 12
 queue = { size = 5, timeout = "1s" }
+routing = "round_robin"
+affinity = "prefix"
+retries = 0
+keep_alive_interval = "15s"
+priorities = { chat = 0, rerank = 100 }
+pass_through = { "/a" = "chat", "/b/c.d" = "chat" }
+metrics_key = true
+gate = { allowed_fails = 1, cooldown = "1m" }
+[gateway.timeouts]
+connect = "1s"
+streaming = "10m"
+batch = "2m"
+attempt = "90s"
+idle = "20s"
+head = "5s"
+body = "30s"
+keep_alive = "10s"
+drain = 0
+[gateway.limits]
+head = "8k"
+headers = 50
+body = "1m"
+connections = 10
+connections_per_ip = 5
+requests_per_minute_per_ip = 60
 """
 
 
@@ -149,7 +177,36 @@ def test_every_key_of_a_profile_reaches_its_field() -> None:
         hard_failures=2,
     )
     assert loaded.gateway == GatewaySettings(
-        listen="0.0.0.0:80", max_in_flight=12, queue=QueueSettings(size=5, timeout_seconds=1)
+        listen="0.0.0.0:80",
+        max_in_flight=12,
+        queue=QueueSettings(size=5, timeout_seconds=1),
+        routing="round_robin",
+        affinity="prefix",
+        retries=0,
+        gate=GateSettings(allowed_fails=1, cooldown_seconds=60),
+        timeouts=TimeoutSettings(
+            connect_seconds=1,
+            streaming_seconds=600,
+            batch_seconds=120,
+            attempt_seconds=90,
+            idle_seconds=20,
+            head_seconds=5,
+            body_seconds=30,
+            keep_alive_seconds=10,
+            drain_seconds=0,
+        ),
+        limits=LimitSettings(
+            head_bytes=8192,
+            headers=50,
+            body_bytes=MIB,
+            connections=10,
+            connections_per_ip=5,
+            requests_per_minute_per_ip=60,
+        ),
+        keep_alive_interval_seconds=15,
+        priorities={"chat": 0, "embedding": 10, "rerank": 100, "transcription": 5, "other": 5},
+        pass_through={"/a": "chat", "/b/c.d": "chat"},
+        metrics_key=True,
     )
     assert loaded.source == "p.toml"
 

@@ -13,7 +13,18 @@ import pytest
 import tomlkit
 
 from gpuctl import applied, profile
-from gpuctl.model import GIB, MIB, ExpectedGpus, GpuIdentity, Inventory, Profile, WatchdogSettings
+from gpuctl.model import (
+    GIB,
+    MIB,
+    ExpectedGpus,
+    GateSettings,
+    GatewaySettings,
+    GpuIdentity,
+    Inventory,
+    Profile,
+    TimeoutSettings,
+    WatchdogSettings,
+)
 from gpuctl.planning.plan import plan
 from gpuctl.plugin import load_engines
 
@@ -95,8 +106,17 @@ def test_the_mining_host_is_as_it_was_proven() -> None:
         vram="strict",
         pcie_width=1,
     )
-    assert loaded.gateway is not None
-    assert loaded.gateway.max_in_flight == 12
+    assert loaded.gateway == GatewaySettings(
+        max_in_flight=12,
+        gate=GateSettings(allowed_fails=2, cooldown_seconds=60),
+        timeouts=TimeoutSettings(attempt_seconds=90, batch_seconds=200),
+    )
+    assert "gpt-3.5-turbo" in loaded.workloads[0].aliases
+
+
+def test_the_a100_host_has_a_route_to_its_ocr() -> None:
+    """What is no OpenAI endpoint is reached by a path of its own."""
+    assert load("a100x8").gateway == GatewaySettings(pass_through={"/ocr": "ocr"})
 
 
 def test_the_mining_host_is_warned_of_its_ram() -> None:

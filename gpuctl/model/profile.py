@@ -247,6 +247,10 @@ class LimitSettings:
     requests_per_minute_per_ip: int | None = None  # None: no limit
 
 
+#: A text to embed takes milliseconds, and many wait behind one chat.
+PRIORITIES = {"chat": 5, "embedding": 10, "rerank": 5, "transcription": 5, "other": 5}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     listen: str = "127.0.0.1:4000"
@@ -261,8 +265,8 @@ class GatewaySettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     keep_alive_interval_seconds: float = 30.0  # a stream silent so long gets a comment
-    #: Kind of a workload → its place in the queue: the higher is served first.
-    priorities: Mapping[str, int] = field(default_factory=lambda: {"embedding": 10, "chat": 5})
+    #: Kind of a workload → its place in the queue: the higher is served first. Each has one.
+    priorities: Mapping[str, int] = field(default_factory=lambda: dict(PRIORITIES))
     #: Path of a route → the workload that it is passed on to: "/ocr" also takes "/ocr/…".
     pass_through: Mapping[str, str] = field(default_factory=dict)
     metrics_key: bool = False  # /metrics asks for an admin key

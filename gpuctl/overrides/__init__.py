@@ -14,11 +14,21 @@ from dataclasses import dataclass, field, replace
 from gpuctl.errors import ProfileError
 from gpuctl.model import Profile, WatchdogSettings, Workload
 from gpuctl.overrides import reach
+from gpuctl.overrides.gateway import doubts as gateway_doubts
 from gpuctl.overrides.table import FILES, TABLE, WATCHDOG, Row
 from gpuctl.overrides.told import elsewhere
 from gpuctl.overrides.watchdog import doubts
 
-__all__ = ["FILES", "Applied", "apply", "apply_watchdog", "doubts", "elsewhere", "notes"]
+__all__ = [
+    "FILES",
+    "Applied",
+    "apply",
+    "apply_watchdog",
+    "doubts",
+    "elsewhere",
+    "gateway_doubts",
+    "notes",
+]
 
 Mistakes = list[tuple[str, str]]
 

@@ -23,6 +23,7 @@ from gpuctl.model import (
     Workload,
 )
 from gpuctl.overrides import doubts
+from gpuctl.profile import gateway
 from gpuctl.profile.lines import Path
 from gpuctl.profile.mistakes import Mistake, nearest
 from gpuctl.quantities import format_bytes, show
@@ -87,6 +88,9 @@ def check(drafts: Drafts) -> Iterator[Mistake]:
         yield from _memory(draft)
         yield from _mounts(draft)
     yield from _ports(drafts)
+    if drafts.gateway is not None:
+        names = tuple(draft.workload.name for draft in drafts.workloads)
+        yield from gateway.check(drafts.gateway, names)
 
 
 def _reserve(drafts: Drafts) -> Iterator[Mistake]:
@@ -289,9 +293,9 @@ def _ports(drafts: Drafts) -> Iterator[Mistake]:
         if ports[-1] > 65535:
             what = f"{len(ports)} replicas would need ports up to {ports[-1]}"
             yield Mistake(path=(*draft.path, "port"), what=what, hint="begin lower: 65535 is last")
-        gateway = drafts.gateway and int(drafts.gateway.listen.rpartition(":")[2])
-        if gateway and gateway in ports:
-            what = f"{_span(ports)} takes the port of gateway.listen ({gateway})"
+        front = drafts.gateway and int(drafts.gateway.listen.rpartition(":")[2])
+        if front and front in ports:
+            what = f"{_span(ports)} takes the port of gateway.listen ({front})"
             yield Mistake(path=(*draft.path, "port"), what=what, hint="choose another port")
     for (first, taken), (second, ports) in combinations(needed, 2):
         if ports[0] <= taken[-1] and taken[0] <= ports[-1]:

@@ -22,14 +22,13 @@ from gpuctl.applied import encode, hints_of
 from gpuctl.model import (
     DockerHealth,
     GatewaySettings,
-    HealthSettings,
     HostSettings,
     LogRotation,
-    QueueSettings,
     Variant,
     WatchdogSettings,
     Workload,
 )
+from gpuctl.model.profile import PRIORITIES
 from gpuctl.profile import written
 from gpuctl.profile.lines import Path
 from gpuctl.profile.mistakes import Mistake, from_validation
@@ -57,6 +56,11 @@ _POSITIVE = frozenset(
         *("readiness_failures", "hard_failures", "soft_failures", "vram_readings"),
         *("pids_limit", "max_in_flight", "host_fault_replicas"),
         *("throttle_minutes", "trend_seconds", "pcie_width"),
+        *("allowed_fails", "cooldown_seconds", "keep_alive_interval_seconds"),
+        *("connect_seconds", "streaming_seconds", "batch_seconds", "attempt_seconds"),
+        *("idle_seconds", "head_seconds", "body_seconds", "keep_alive_seconds"),
+        *("headers", "body_bytes", "connections", "connections_per_ip"),
+        "requests_per_minute_per_ip",
     }
 )
 
@@ -238,9 +242,7 @@ def _by_unit(name: str, hint: Any) -> Any:
         return Text
     if get_origin(hint) is tuple:
         return list[_by_unit(name, get_args(hint)[0])]  # type: ignore[misc]
-    if hint in (HealthSettings, DockerHealth, LogRotation, QueueSettings, Variant):
-        return _table(hint)
-    return hint
+    return _table(hint) if is_dataclass(hint) else hint  # type: ignore[arg-type]  # as in `read`
 
 
 def _without_none(hint: Any) -> Any:
@@ -287,6 +289,9 @@ Celsius = Annotated[float, pydantic.Field(ge=0, le=200)]
 Count = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, pydantic.Field(ge=1, le=2**31 - 1)]
 Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
+Kind = hints_of(Workload)["kind"]
+Priority = Annotated[int, pydantic.Field(ge=0, le=100)]
+Retries = Annotated[int, pydantic.Field(ge=0, le=10)]
 Text = Annotated[str, pydantic.Field(min_length=1)]
 Gpu = Annotated[Any, PlainValidator(written.gpu), WithJsonSchema(written.GPU_SCHEMA)]
 Group = Annotated[Any, PlainValidator(written.group), WithJsonSchema(written.GROUP_SCHEMA)]
@@ -299,6 +304,7 @@ PlainVariable = Annotated[
 ]
 
 VariableName = Annotated[str, BeforeValidator(written.variable_name)]
+RoutePath = Annotated[str, BeforeValidator(written.route_path)]
 Mounted = Annotated[Any, PlainValidator(written.mount), WithJsonSchema(written.MOUNT_SCHEMA)]
 Capability = Annotated[str, BeforeValidator(written.capability)]
 
@@ -310,6 +316,12 @@ _SPECIAL: dict[tuple[type[Any], str], Any] = {
     ],
     (HostSettings, "reserve"): list[Gpu],
     (GatewaySettings, "listen"): _text(written.listen, pattern=":[0-9]+$"),
+    (GatewaySettings, "retries"): Retries,
+    (GatewaySettings, "priorities"): Annotated[
+        dict[Kind, Priority],  # type: ignore[valid-type]
+        pydantic.AfterValidator(lambda found: PRIORITIES | found),
+    ],
+    (GatewaySettings, "pass_through"): dict[RoutePath, Text],
     (DockerHealth, "test"): Annotated[
         Any,
         PlainValidator(written.docker_test),

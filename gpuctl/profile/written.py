@@ -23,10 +23,16 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _REPLICA = re.compile(r".*-[0-9]+|[0-9]+")
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LISTEN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_ROUTE = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ULIMIT = re.compile(r"[a-z]+")
 _TEST_FORMS = ("CMD", "CMD-SHELL")
+#: Where the gateway itself answers; `/ui` is kept for what is to come.
+RESERVED_PATHS = (
+    *("/v1", "/health", "/ready", "/readyz", "/metrics", "/admin", "/debug"),
+    *("/openapi.json", "/ui"),
+)
 _LONGEST_NAME = 40  # `gpuctl-<name>-<index>` stays below the 63 characters of a DNS label
 
 
@@ -139,6 +145,20 @@ def listen(value: object) -> str:
     if not match or not 1 <= int(match[1]) <= 65535:
         raise ValueError(f'{show(value)} is not an address; write "127.0.0.1:4000"')
     return str(value)
+
+
+def route_path(value: object) -> str:
+    """Return the path that a pass-through route begins with: whole segments, none of our own."""
+    if not isinstance(value, str) or not _ROUTE.fullmatch(value):
+        raise ValueError(
+            f'{show(value)} is not the path of a route; write one as "/ocr", with no / at its end'
+        )
+    if {".", ".."} & set(value.split("/")):
+        raise ValueError(f"{show(value)} goes up or nowhere; write it without dots between slashes")
+    taken = next((own for own in RESERVED_PATHS if f"{value}/".startswith(f"{own}/")), None)
+    if taken is not None:
+        raise ValueError(f"{taken} is answered by the gateway itself; choose another path")
+    return value
 
 
 def capability(value: object) -> str:
