@@ -7,6 +7,8 @@ so that a replica that was slow once is tried again.
 
 from __future__ import annotations
 
+import math
+
 #: Share of a new sample in the average: the latest ten answers make nine tenths of it, enough that
 #: one long answer is no slow replica.
 ALPHA = 0.2
@@ -29,25 +31,23 @@ class Latency:
     sample that comes later weighs so much more, and at last all.
     """
 
-    __slots__ = ("_at", "_seconds")
+    __slots__ = ("_seconds", "_until")
 
     def __init__(self) -> None:
         self._seconds = 0.0
-        self._at: float | None = None  # of the latest sample; None: there is none
+        self._until = -math.inf  # then it is forgotten
 
     def add(self, seconds: float, now: float) -> None:
         """Take in how long an answer took, not negative."""
         kept = (1.0 - ALPHA) * self._freshness(now)
         self._seconds = kept * self._seconds + (1.0 - kept) * seconds
-        self._at = now
+        self._until = now + FADES_SECONDS
 
     def value(self, now: float) -> float | None:
         """Return the average in seconds, None where nothing is known or it is forgotten."""
-        if self._at is None or now - self._at >= FADES_SECONDS:
-            return None
-        return self._seconds
+        return self._seconds if now < self._until else None
 
-    def factor(self, best: float | None, now: float) -> float:
+    def factor(self, best: float, now: float) -> float:
         """
         Return how many times slower than the best this counts as, 1 to `MOST`.
 
@@ -55,10 +55,10 @@ class Latency:
         even the slowest is as good as any other 25 s after its latest answer.
 
         Args:
-            best: The lowest average of the replicas it is compared with; None: none is known.
+            best: The lowest average of those it is compared with; infinite: none is known.
             now: When it is asked.
         """
-        if best is None or self._seconds <= TOLERATED * best:
+        if self._seconds <= TOLERATED * best:
             return 1.0
         times = MOST if self._seconds >= MOST * best else self._seconds / best
         left = 1.0 + (times - 1.0) * self._freshness(now)
@@ -66,6 +66,6 @@ class Latency:
 
     def _freshness(self, now: float) -> float:
         """Return 1 for an average with a sample of now, 0 for one that is forgotten."""
-        if self._at is None:
+        if now >= self._until:
             return 0.0
-        return max(0.0, 1.0 - (now - self._at) / FADES_SECONDS)
+        return (self._until - now) / FADES_SECONDS

@@ -1,0 +1,163 @@
+"""
+Which of the replicas that may take a request gets it. PURE.
+
+`admission` says which ones may, and asks the strategy that the profile names; before that, what
+keeps a conversation where its prompt is still in the cache. Each is one function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from gpuctl.gateway.latency import Latency
+
+#: A replica of weight 0 (its GPU is near its shutdown) comes after every other, however busy, and
+#: is still better than none.
+LAST_RESORT = 1e-9
+
+
+class Target(Protocol):
+    """What is looked at of a replica."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def slots(self) -> int: ...  # requests it answers at a time, at least 1
+    @property
+    def weight(self) -> float: ...  # 1: full load; 0: none that another can take
+    @property
+    def engine_waiting(self) -> int: ...  # requests in the engine's own queue
+    @property
+    def latency(self) -> Latency: ...
+
+
+class Random(Protocol):
+    """What is used of `random.Random`."""
+
+    def random(self) -> float: ...  # 0 <= it < 1
+
+
+# Not frozen, as one is made for every request: that would take three times as long.
+@dataclass(slots=True)
+class Turn:
+    """What a strategy may go by besides the replicas."""
+
+    now: float  # loop clock, seconds
+    random: Random
+    count: int  # requests of this route that were routed before
+
+
+T = TypeVar("T", bound=Target)
+
+
+class Strategy(Protocol):
+    """Chooses one of the targets, which are never none."""
+
+    def __call__(self, targets: Sequence[T], turn: Turn, /) -> T: ...
+
+
+def least_busy(targets: Sequence[T], turn: Turn) -> T:
+    """
+    Choose the one where this request finds the least before it, in slots of equal speed.
+
+    What is in flight, waits in the engine and comes now, by its slots; times how much slower than
+    the best it answers of late; by its weight. Random among equals.
+    """
+    now = turn.now
+    best = _best(targets, now)
+    scores = [target.latency.factor(best, now) * _load(target) for target in targets]
+    return _lowest(targets, scores, turn)
+
+
+def round_robin(targets: Sequence[T], turn: Turn) -> T:
+    """Choose one after the other, those of weight 0 only among themselves."""
+    able = [target for target in targets if target.weight] or targets
+    return able[turn.count % len(able)]
+
+
+def latency(targets: Sequence[T], turn: Turn) -> T:
+    """
+    Choose the one that will have answered first, by its average and what is before this request.
+
+    One that is untried or forgotten comes first while it is idle; with something in flight it
+    counts as the best, so that a burst does not all go where nothing is known.
+    """
+    now = turn.now
+    best = _best(targets, now)
+    if best == math.inf:
+        best = 1.0  # nothing is known of any: only what is in flight tells them apart
+    scores = []
+    for target in targets:
+        average = target.latency.value(now)
+        if average is None:
+            average = best if target.in_flight else 0.0
+        scores.append(average * _load(target))
+    return _lowest(targets, scores, turn)
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "least_busy": least_busy,
+    "round_robin": round_robin,
+    "latency": latency,
+}
+
+
+def prefer(ready: Sequence[T], free: Sequence[T], key: bytes) -> T | None:
+    """
+    Return the replica that requests of this key go to, None where the strategy is to choose.
+
+    Rendezvous hashing over all that are ready: one that comes or goes moves only the keys that are
+    its own, and a full one moves none.
+
+    Args:
+        ready: All of the route that are ready, never none.
+        free: Those of them that may take a request now, never none.
+        key: What requests that belong together have in common.
+    """
+    head = hashlib.blake2b(key, digest_size=8)
+    chosen, highest = ready[0], b""
+    for target in ready:
+        mixed = head.copy()
+        mixed.update(target.name.encode())
+        rank = mixed.digest()
+        if rank > highest:
+            chosen, highest = target, rank
+    if chosen not in free:
+        return None
+    least = min(target.in_flight / target.slots for target in free)
+    if (chosen.in_flight - 1) / chosen.slots > least:
+        return None
+    if not chosen.weight and any(target.weight for target in free):
+        return None
+    return chosen
+
+
+def _best(targets: Sequence[T], now: float) -> float:
+    """Return the lowest average in seconds, infinite where none is known."""
+    best = math.inf
+    for target in targets:
+        average = target.latency.value(now)
+        if average is not None and average < best:
+            best = average
+    return best
+
+
+def _load(target: Target) -> float:
+    """Return the share of its slots that is taken with this request too, by its weight."""
+    taken = target.in_flight + target.engine_waiting + 1
+    return taken / (target.slots * (target.weight or LAST_RESORT))
+
+
+def _lowest(targets: Sequence[T], scores: list[float], turn: Turn) -> T:
+    """Return the target of the lowest score, one of them at random."""
+    lowest = min(scores)
+    if scores.count(lowest) == 1:
+        return targets[scores.index(lowest)]
+    equal = [index for index, score in enumerate(scores) if score == lowest]
+    return targets[equal[int(turn.random.random() * len(equal))]]
