@@ -1,0 +1,181 @@
+"""
+The tokens that a request cost, as the engine itself counted them.
+
+`exchange` asks for them of each piece of a stream and of each whole answer, and has what only the
+gateway asked for taken out again. Every function is a search for one word where there is nothing.
+
+Source: `usage` of OpenAI's chat.completion, text_completion, embedding list and response objects;
+the same in llama.cpp, vLLM and llama-cpp-python.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import DecodeError, Meta, Raw, Struct
+from msgspec.json import Decoder
+
+from gpuctl.gateway import sse
+
+#: A larger body is not parsed: a millisecond of the event loop for each MiB. Its ends are searched.
+MOST_PARSED_BYTES = 1024 * 1024
+#: Of a body's beginning and of its end: no engine's usage with what follows it is half as long.
+END_BYTES = 4096
+
+_WORD = b'"usage"'
+#: What OpenAI writes into every chunk but the last.
+_NOTHING = b'"usage":null'
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class Usage(NamedTuple):
+    """Tokens of one request."""
+
+    prompt: int
+    completion: int  # 0 where nothing is generated: embeddings
+    cached: int | None  # of the prompt, that were not computed again; None: it does not say
+
+
+class _Details(Struct):
+    cached_tokens: _Count | None = None
+
+
+class _Counts(Struct):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+    #: The names of /v1/responses and /v1/audio/transcriptions.
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    input_tokens_details: _Details | None = None
+
+
+class _Response(Struct):
+    usage: _Counts | None = None
+
+
+class _Answer(Struct):
+    usage: _Counts | None = None
+    #: Of the event `response.completed`.
+    response: _Response | None = None
+
+
+class _Chunk(Struct):
+    choices: list[Raw] | None = None
+    usage: dict[str, Any] | None = None
+    timings: Raw = Raw()
+
+
+_answer = Decoder(_Answer)
+_counts = Decoder(_Counts)
+_chunk = Decoder(_Chunk)
+
+
+def of_body(body: bytes) -> Usage | None:
+    """Return the usage of a whole JSON answer; None where it has none, or is something else."""
+    if len(body) > MOST_PARSED_BYTES:
+        return of_ends(body[:END_BYTES], body[-END_BYTES:])
+    return _of_answer(body) if _WORD in body else None
+
+
+def of_ends(head: bytes, tail: bytes) -> Usage | None:
+    """Return the usage of an answer of which only the first and the last bytes are at hand."""
+    for end, at in ((tail, tail.rfind(_WORD)), (head, head.find(_WORD))):
+        found = _read(end[at + len(_WORD) :]) if at >= 0 else None
+        if found is not None:
+            return found
+    return None
+
+
+def in_events(data: bytes) -> Usage | None:
+    """Return the last usage within whole events; None in all but one of a stream's pieces."""
+    if _WORD not in data or _null_alone(data):
+        return None
+    last = None
+    for event in sse.split(data):
+        carried = sse.data(event) if _WORD in event else None
+        last = (_of_answer(carried) if carried else None) or last
+    return last
+
+
+def strip(events: bytes) -> bytes:
+    """
+    Take out the chunk that `stream_options.include_usage` has added: usage, and no choice.
+
+    Everything else stays as it is; *events* itself is returned where there is no such chunk.
+    llama.cpp writes its `timings` into the last chunk of an answer, so they go back to the one
+    before it, where they are without that option.
+    """
+    if _WORD not in events or _null_alone(events):
+        return events
+    kept: list[bytes] = []
+    found = sse.split(events)
+    for event in found:
+        chunk = _usage_alone(event)
+        if chunk is None:
+            kept.append(event)
+        elif kept and (timings := bytes(chunk.timings)):
+            kept[-1] = _with_timings(kept[-1], timings)
+    return events if len(kept) == len(found) else b"".join(kept)
+
+
+def _null_alone(events: bytes) -> bool:
+    return events.count(_WORD) == events.count(_NOTHING)
+
+
+def _of_answer(body: bytes) -> Usage | None:
+    try:
+        answer = _answer.decode(body)
+    except DecodeError:
+        return None
+    nested = answer.response.usage if answer.response is not None else None
+    return _usage(answer.usage or nested)
+
+
+def _usage(counts: _Counts | None) -> Usage | None:
+    if counts is None:
+        return None
+    prompt = counts.prompt_tokens if counts.prompt_tokens is not None else counts.input_tokens
+    if prompt is None:
+        return None
+    details = counts.prompt_tokens_details or counts.input_tokens_details
+    return Usage(
+        prompt,
+        counts.completion_tokens or counts.output_tokens or 0,
+        details.cached_tokens if details is not None else None,
+    )
+
+
+def _read(text: bytes) -> Usage | None:
+    """Read the object that follows `"usage"`; no string in it has a brace."""
+    value = text.lstrip(b" \t\r\n:")
+    depth = 0
+    for place, byte in enumerate(value, 1):
+        depth += (byte == 0x7B) - (byte == 0x7D)
+        if depth == 0:
+            return _of_counts(value[:place])
+    return None
+
+
+def _of_counts(counts: bytes) -> Usage | None:
+    try:
+        return _usage(_counts.decode(counts))
+    except DecodeError:
+        return None
+
+
+def _usage_alone(event: bytes) -> _Chunk | None:
+    carried = sse.data(event) if _WORD in event else None
+    if not carried:
+        return None
+    try:
+        chunk = _chunk.decode(carried)
+    except DecodeError:
+        return None
+    return chunk if chunk.choices == [] and chunk.usage else None
+
+
+def _with_timings(event: bytes, timings: bytes) -> bytes:
+    if not event.endswith(b"}\n\n"):
+        return event
+    return event[:-3] + b',"timings":' + timings + b"}\n\n"
