@@ -2,14 +2,17 @@
 What the gateway last wrote about itself: `gateway.json`, read by the sampler of that name.
 
     {"at": Unix seconds, "instance": …, "seq": …,
-     "replicas": {"chat-0": {"in_flight": 2, "last_byte_boot_seconds": 812.4}}}
+     "replicas": {"chat-0": {"in_flight": 2, "last_byte_boot_seconds": 812.4,
+                             "began_boot_seconds": 810.2}}}
 
-`instance` and `seq` name the last status.json the gateway saw; keys it adds are ignored here.
+`instance` and `seq` name the last status.json the gateway saw; what else docs/contracts.md has of
+it is for others.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -73,8 +76,16 @@ def _reading(document: dict[str, Any]) -> GatewayReading:
 
 
 def _replica(entry: dict[str, Any]) -> GatewayReplica:
-    last_byte = entry.get("last_byte_boot_seconds")
     return GatewayReplica(
         in_flight=int(entry.get("in_flight", 0)),
-        last_byte_boot_seconds=None if last_byte is None else float(last_byte),
+        last_byte_boot_seconds=_seconds(entry.get("last_byte_boot_seconds")),
+        began_boot_seconds=_seconds(entry.get("began_boot_seconds")),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(seconds := float(value)):
+        raise ValueError(f"{value} is no time")
+    return seconds

@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from gpuctl.model import (
     ContainerReading,
     Evidence,
-    GatewayReading,
     GatewayReplica,
     ProbeReading,
     Replica,
@@ -63,11 +62,16 @@ def _judge(
     replica: Replica, container: ContainerReading, probe: ProbeReading, scene: Scene
 ) -> Verdict:
     now, patience = scene.now.boot_seconds, replica.watchdog.stalled_seconds
-    in_flight, moving_at = _moving(probe, scene.now.gateway)
+    through = scene.now.gateway.replicas.get(probe.replica) if scene.now.gateway else None
+    in_flight = max(probe.in_flight or 0, through.in_flight) if through else probe.in_flight
+    sent_at = _sent_at(probe, through, scene)
+    moving_at = _moving_at(probe, through, sent_at)
     believed = patience * _believed_factor(replica)
     limit = max(patience, min(believed, _SLOWEST_FACTOR * probe.slowest_seconds))
     still = now - moving_at
-    worked_at, worked_cpu_seconds = _worked(container, probe, _WORKING_RATIO * limit, scene)
+    worked_at, worked_cpu_seconds = _worked(
+        container, probe, moving_at, _WORKING_RATIO * limit, scene
+    )
     evidence: Evidence = {
         "container": probe.container,
         "in_flight": in_flight,
@@ -75,11 +79,12 @@ def _judge(
         "limit_seconds": limit,
         "worked_boot_seconds": worked_at,
         "worked_cpu_seconds": worked_cpu_seconds,
+        "sent_boot_seconds": sent_at,
     }
     since = max(moving_at, worked_at) if still < believed else moving_at
     unread = not probe.stats_late and (probe.stats_at or now) < probe.boot_seconds
-    # Without counters a request that a gateway holds may have come just now.
-    doubtful = unread and (still < believed or _through(probe, scene.now.gateway) is not None)
+    # Without counters a request that a gateway holds may have come just now, if it tells no time.
+    doubtful = unread and (still < believed or (through is not None and sent_at is None))
     if probe.canary_failures >= _CANARIES:
         return _verdict(probe, "failed", "canary_failed", evidence)
     if not in_flight or still < limit:
@@ -97,21 +102,41 @@ def _believed_factor(replica: Replica) -> float:
     return _BELIEVED_FACTOR_GPU if replica.gpus else _BELIEVED_FACTOR
 
 
-def _moving(probe: ProbeReading, gateway: GatewayReading | None) -> tuple[int | None, float]:
-    """Return what is in flight, and when it was last seen to move, in boot seconds."""
-    through = _through(probe, gateway)
-    if through is None:
-        return probe.in_flight, probe.moving_at
-    passed_at = through.last_byte_boot_seconds or 0.0
-    return max(probe.in_flight or 0, through.in_flight), max(probe.moving_at, passed_at)
+def _sent_at(probe: ProbeReading, through: GatewayReplica | None, scene: Scene) -> float | None:
+    """
+    Return since when a gateway has held requests there, in boot seconds; `None`: it holds none.
+
+    One that it gave up for another counts: its deadline may be shorter than the patience here.
+    """
+    if through is None or not through.in_flight or through.began_boot_seconds is None:
+        return None
+    told = _told(probe, scene).get("sent_boot_seconds")
+    began = through.began_boot_seconds
+    return min(began, told) if isinstance(told, float) else began
 
 
-def _through(probe: ProbeReading, gateway: GatewayReading | None) -> GatewayReplica | None:
-    return gateway.replicas.get(probe.replica) if gateway else None
+def _moving_at(probe: ProbeReading, through: GatewayReplica | None, sent_at: float | None) -> float:
+    """Return when what is in flight was last seen to move, in boot seconds."""
+    passed_at = (through.last_byte_boot_seconds or 0.0) if through else 0.0
+    if probe.in_flight or sent_at is None:
+        return max(probe.moving_at, passed_at)
+    # That an engine says it is idle is no movement of what it was sent.
+    return max(sent_at, passed_at, probe.progress_at or 0.0)
+
+
+def _told(probe: ProbeReading, scene: Scene) -> Evidence:
+    """Return what was told of the same container on the tick before."""
+    before = scene.before.get(("stalled", probe.replica))
+    told = before.verdict.evidence if before is not None else {}
+    return told if told.get("container") == probe.container else {}
 
 
 def _worked(
-    container: ContainerReading, probe: ProbeReading, least_seconds: float, scene: Scene
+    container: ContainerReading,
+    probe: ProbeReading,
+    moving_at: float,
+    least_seconds: float,
+    scene: Scene,
 ) -> tuple[float, float | None]:
     """
     Return when it was last seen at work, in boot seconds, and the processor time it had used then.
@@ -120,15 +145,14 @@ def _worked(
     can be read have the last word, and an engine that is mute has the benefit of the doubt.
     """
     now, used = scene.now.boot_seconds, container.cpu_seconds
-    before = scene.before.get(("stalled", probe.replica))
-    told = before.verdict.evidence if before is not None else {}
+    told = _told(probe, scene)
     at, then = told.get("worked_boot_seconds"), told.get("worked_cpu_seconds")
     if used is None:
-        return (now if probe.stats_late else probe.moving_at), None
-    if told.get("container") != container.id or not isinstance(at, float):
+        return (now if probe.stats_late else moving_at), None
+    if not isinstance(at, float):
         return now, used  # not watched until now: it may have been at work all the time
-    if at < probe.moving_at:
-        return probe.moving_at, used
+    if at < moving_at:
+        return moving_at, used
     if not isinstance(then, float) or used - then >= least_seconds:
         return now, used
     return at, then

@@ -18,8 +18,17 @@ DOCUMENT = {
     "instance": "i-1",
     "seq": 42,
     "replicas": {
-        "chat-0": {"in_flight": 2, "last_byte_boot_seconds": 812.5, "errors": 3},
-        "chat-1": {"in_flight": 0, "last_byte_boot_seconds": None},
+        "chat-0": {
+            "in_flight": 2,
+            "last_byte_boot_seconds": 812.5,
+            "began_boot_seconds": 810,
+            "errors": 3,
+        },
+        "chat-1": {
+            "in_flight": 0,
+            "last_byte_boot_seconds": None,
+            "began_boot_seconds": None,
+        },
     },
 }
 
@@ -38,7 +47,9 @@ def test_a_fresh_file_is_read(tmp_path: Path) -> None:
         instance="i-1",
         seq=42,
         replicas={
-            "chat-0": GatewayReplica(in_flight=2, last_byte_boot_seconds=812.5),
+            "chat-0": GatewayReplica(
+                in_flight=2, last_byte_boot_seconds=812.5, began_boot_seconds=810.0
+            ),
             "chat-1": GatewayReplica(in_flight=0, last_byte_boot_seconds=None),
         },
     )
@@ -80,6 +91,10 @@ def test_an_old_file_is_as_none(
         pytest.param({**DOCUMENT, "at": float("nan")}, id="a time that is no number"),
         pytest.param("[" * 200_000, id="nested without end"),
         pytest.param({**DOCUMENT, "replicas": ["chat-0"]}, id="replicas without names"),
+        pytest.param(
+            {**DOCUMENT, "replicas": {"chat-0": {"began_boot_seconds": float("nan")}}},
+            id="a request since no time",
+        ),
         pytest.param({**DOCUMENT, "replicas": {"chat-0": 2}}, id="a replica that is a number"),
     ],
 )

@@ -72,6 +72,56 @@ def test_a_gateway_is_the_better_witness() -> None:
     assert still(hung, through(None)).reason == "stalled"
 
 
+def held(began: float, last_byte: float | None = None) -> GatewayReading:
+    """Return what a gateway tells that has held one request there since then."""
+    row = GatewayReplica(in_flight=1, began_boot_seconds=began, last_byte_boot_seconds=last_byte)
+    return GatewayReading(replicas={"chat-0": row})
+
+
+IDLE = make.probe(in_flight=0, moving_at=NOW)
+MUTE = make.probe(in_flight=None, moving_at=NOW - 5000, stats=None, stats_at=None)
+MOVED = make.probe(in_flight=0, moving_at=NOW, progress_at=NOW - 119)
+AT_IT = make.probe(in_flight=1, moving_at=NOW - 5)
+HUNG = make.probe(in_flight=1, moving_at=NOW - 120)
+UNREAD = make.probe(in_flight=0, moving_at=NOW - 90, stats_at=NOW - 90)
+
+
+@pytest.mark.parametrize(
+    ("probe", "gateway", "reason"),
+    [
+        pytest.param(IDLE, held(NOW - 120), "stalled", id="it says that it is idle"),
+        pytest.param(IDLE, held(NOW - 119), "", id="not long enough"),
+        pytest.param(IDLE, held(NOW - 300, NOW - 119), "", id="a byte came since"),
+        pytest.param(MOVED, held(NOW - 300), "", id="it made progress since"),
+        pytest.param(MUTE, held(NOW - 120), "stalled", id="it tells nothing"),
+        pytest.param(MUTE, held(NOW - 1), "", id="it tells nothing, and was idle for long"),
+        pytest.param(AT_IT, held(NOW - 120), "", id="it has just begun with it"),
+        pytest.param(HUNG, held(NOW - 1), "stalled", id="another's request hangs"),
+        pytest.param(UNREAD, held(NOW - 120), "metrics_unread", id="it may have made progress"),
+    ],
+)
+def test_what_a_gateway_holds_stands_still_since_it_was_sent(
+    probe: ProbeReading, gateway: GatewayReading, reason: str
+) -> None:
+    """A request that hung its engine before any probe saw it there is found by the gateway's."""
+    assert still(probe, gateway).reason == reason
+
+
+def test_requests_that_a_gateway_gives_up_one_after_the_other_are_one_standstill() -> None:
+    """Its deadline may be shorter than the patience: what counts is since when nothing came."""
+    before: list[Condition] = []
+    told = []
+    for after, began in ((0, 0), (60, 60), (119, 60), (120, 120)):
+        at = NOW + after
+        probe = make.probe(in_flight=0, moving_at=at, stats_at=at, boot_seconds=at)
+        gateway = held(NOW + began)
+        now = make.snapshot(make.container(), probes=[probe], boot_seconds=at, gateway=gateway)
+        (verdict,) = stalled.CHECK.run(make.scene(now, past=READY, before=before))
+        before = [Condition(verdict=verdict, since=AT, since_boot_seconds=NOW)]
+        told.append(verdict.reason)
+    assert told == ["", "", "", "stalled"]
+
+
 class Standing:
     """An engine with a request in flight that does not move since NOW, over many ticks."""
 
