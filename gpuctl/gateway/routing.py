@@ -96,7 +96,7 @@ def latency(targets: Sequence[T], turn: Turn) -> T:
     for target in targets:
         average = target.latency.value(now)
         if average is None:
-            average = best if target.in_flight else 0.0
+            average = 0.0 if target.weight and not target.in_flight else best
         scores.append(average * _load(target))
     return _lowest(targets, scores, turn)
 
