@@ -89,6 +89,7 @@ keep_alive_interval = "15s"
 priorities = { chat = 0, rerank = 100 }
 pass_through = { "/a" = "chat", "/b/c.d" = "chat" }
 metrics_key = true
+key_files = ["/etc/gpuctl/keys"]
 gate = { allowed_fails = 1, cooldown = "1m" }
 [gateway.timeouts]
 connect = "1s"
@@ -207,6 +208,7 @@ def test_every_key_of_a_profile_reaches_its_field() -> None:
         priorities={"chat": 0, "embedding": 10, "rerank": 100, "transcription": 5, "other": 5},
         pass_through={"/a": "chat", "/b/c.d": "chat"},
         metrics_key=True,
+        key_files=("/etc/gpuctl/keys",),
     )
     assert loaded.source == "p.toml"
 

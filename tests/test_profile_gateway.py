@@ -128,6 +128,19 @@ def found(text: str) -> list[tuple[str, str]]:
             id="route-that-goes-up",
         ),
         pytest.param(
+            'key_files = ["keys"]',
+            'key_files[0]: "keys" is not an absolute path',
+            "begin it with /",
+            id="file-of-keys-somewhere",
+        ),
+        pytest.param(
+            'keys_from = ["API_KEYS"]',
+            "keys_from: unknown key",
+            "the keys here are: affinity, gate, keep_alive_interval, key_files, limits, listen,"
+            " max_in_flight, metrics_key, pass_through, priorities, queue, retries, routing, timeouts",
+            id="what-only-the-environment-says",
+        ),
+        pytest.param(
             "metrics_key = 1",
             "metrics_key: 1 is not true or false",
             "write true or false, without quotes",

@@ -18,6 +18,7 @@ from gpuctl.cli import model_sources
 from gpuctl.cli.progress import bar
 from gpuctl.cli.session import Session
 from gpuctl.errors import ProfileError
+from gpuctl.overrides import FILES
 from gpuctl.quantities import format_bytes
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def check(session: Session, profile: Profile, plan: Plan, runtime: Runtime) -> N
     if runtime.kind != "simulated":
         for workload in profile.workloads:
             mistakes += [*_mounts(workload), *_model(workload), *_secrets(workload)]
+        mistakes += _key_files(profile)
         for replica in plan.replicas:
             if replica.name not in ours:
                 mistakes += _port(replica)
@@ -60,7 +62,8 @@ def missing_models(profile: Profile) -> tuple[Mistake, ...]:
 
 def unread_secrets(profile: Profile) -> tuple[Mistake, ...]:
     """Return every file of a secret that could not be read at a start."""
-    return tuple(mistake for workload in profile.workloads for mistake in _secrets(workload))
+    found = [mistake for workload in profile.workloads for mistake in _secrets(workload)]
+    return (*found, *_key_files(profile))
 
 
 def pull(session: Session, plan: Plan, runtime: Runtime) -> None:
@@ -114,6 +117,16 @@ def _secrets(workload: Workload) -> Iterator[Mistake]:
         if wrong := _unread(path):
             what, hint = wrong
             yield f"{f'environment: {variable}' if variable else where}: {path} {what}", hint
+
+
+def _key_files(profile: Profile) -> Iterator[Mistake]:
+    """Look at the gateway's files of keys, by the variable that named them if one did."""
+    named = {text: variable for variable, text in profile.overrides.items() if variable in FILES}
+    for path in profile.gateway.key_files if profile.gateway is not None else ():
+        if wrong := _unread(path):
+            what, hint = wrong
+            where = f"environment: {named[path]}" if path in named else "gateway.key_files"
+            yield f"{where}: {path} {what}", hint
 
 
 def _unread(path: str) -> Mistake | None:

@@ -270,6 +270,10 @@ class GatewaySettings:
     #: Path of a route → the workload that it is passed on to: "/ocr" also takes "/ocr/…".
     pass_through: Mapping[str, str] = field(default_factory=dict)
     metrics_key: bool = False  # /metrics asks for an admin key
+    #: Files of keys beside those of `gpuctl keys`: texts with commas, spaces or lines between.
+    key_files: tuple[str, ...] = ()
+    #: Variables of its own environment that it takes such keys from, and does not run without.
+    keys_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@ Variables of the environment that stand above a profile: a Profile and an enviro
 Profile as it will run out, with every mistake at once. Pure.
 
 `up`, `plan`, `check` and `reload` call `apply`; the daemon, whose profile has them in it already,
-calls `apply_watchdog` with its own. What each variable does is one row of `table`.
+calls `apply_watchdog` with its own. What each variable does is one row of `table` or
+`gateway_rows`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuctl.errors import ProfileError
-from gpuctl.model import Profile, WatchdogSettings, Workload
-from gpuctl.overrides import reach
+from gpuctl.model import GatewaySettings, Profile, WatchdogSettings, Workload
+from gpuctl.overrides import gateway_rows, reach, table
 from gpuctl.overrides.gateway import doubts as gateway_doubts
-from gpuctl.overrides.table import FILES, TABLE, WATCHDOG, Row
+from gpuctl.overrides.table import TABLE, WATCHDOG, Row
 from gpuctl.overrides.told import elsewhere
 from gpuctl.overrides.watchdog import doubts
 
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 Mistakes = list[tuple[str, str]]
+
+#: The variables that name the file of a secret.
+FILES = (*table.FILES, *gateway_rows.FILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
     """
     mistakes: Mistakes = []
     watchdog, used = _watchdog(profile, environment, mistakes)
+    gateway = _gateway(profile, environment, used, mistakes)
     workloads = profile.workloads
     for row in _set(environment):
         if row.refuse is not None:
@@ -64,7 +69,11 @@ def apply(profile: Profile, environment: Mapping[str, str]) -> Applied:
         raise ProfileError(tuple(mistakes))
     recorded = {**profile.overrides, **used}
     changed_profile = replace(
-        profile, watchdog=watchdog, workloads=workloads, overrides=dict(sorted(recorded.items()))
+        profile,
+        watchdog=watchdog,
+        workloads=workloads,
+        gateway=gateway,
+        overrides=dict(sorted(recorded.items())),
     )
     return Applied(profile=changed_profile, overrides=used)
 
@@ -84,16 +93,12 @@ def notes(profile: Profile, environment: Mapping[str, str]) -> tuple[tuple[str, 
 
 
 def _notes(profile: Profile, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    later: list[str] = []
     for row in _set(environment):
-        if row.later:
-            later.append(row.variable)
-        elif row.ignored:
+        if row.ignored:
             yield f"environment: {row.variable}: {row.ignored}", row.hint
         elif row.change is not None and not row.fitting(profile.workloads):
             yield f"environment: {row.variable} fits no workload: none is {row.wants}", row.hint
-    if later:
-        yield f"environment: not read yet, as the gateway is not there: {', '.join(later)}", ""
+    yield from gateway_rows.notes(profile.gateway, environment)
 
 
 def _set(environment: Mapping[str, str]) -> Iterator[Row]:
@@ -142,6 +147,24 @@ def _watchdog(
         names = " and ".join(used)
         mistakes += [(f"environment: {names}: {what}", hint) for _, what, hint in doubts(watchdog)]
     return watchdog, used
+
+
+def _gateway(
+    profile: Profile, environment: Mapping[str, str], used: dict[str, str], mistakes: Mistakes
+) -> GatewaySettings | None:
+    """Return the gateway's settings with their variables in them, and add those to *used*."""
+    if profile.gateway is None:
+        return None
+    settings, own, found = gateway_rows.changed(profile.gateway, environment)
+    used |= own
+    if own and not found:
+        names = " and ".join(own)
+        found = [
+            (f"environment: {names}: gateway.{key}: {what}", hint)
+            for key, what, hint in gateway_doubts(settings)
+        ]
+    mistakes += found
+    return settings
 
 
 def _mistake(row: Row, text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gpuctl.model import Mount, Workload
 from gpuctl.overrides import names
+from gpuctl.quantities import parse_seconds
 
 Change = Callable[[Workload, str], Workload]
 
@@ -50,7 +51,7 @@ def secret(name: str) -> Change:
     """Return a change that hands a file on as a secret."""
 
     def change(workload: Workload, text: str) -> Workload:
-        file = _absolute(text)
+        file = absolute(text)
         changed = replace(workload, secrets={**workload.secrets, name: file})
         return _as_written(changed, ("environment", name), {"file": file})
 
@@ -125,7 +126,7 @@ def model(workload: Workload, text: str) -> Workload:
 
 def model_cache(workload: Workload, text: str) -> Workload:
     """Mount a directory of the host where the hub's models are kept."""
-    own = Mount(source=_absolute(text), target=HUGGING_FACE)
+    own = Mount(source=absolute(text), target=HUGGING_FACE)
     others = tuple(m for m in workload.mounts if m.target.rstrip("/") != HUGGING_FACE)
     mounts = (*others, own)
     written = [asdict(mount) for mount in mounts]
@@ -144,6 +145,15 @@ def count(text: str, wanted: str = "a number above 0") -> int:
     if not text.isdecimal() or int(text) == 0:
         raise ValueError(f"{text!r} is not {wanted}; write digits")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return digits as the seconds they have always meant in these variables."""
+    try:
+        number = float(text)
+    except ValueError:
+        return parse_seconds(text)
+    return parse_seconds(number)
 
 
 def share(text: str) -> float:
@@ -180,7 +190,8 @@ def switch(text: str) -> bool:
     return text.lower() in _TRUE
 
 
-def _absolute(text: str) -> str:
+def absolute(text: str) -> str:
+    """Return a path, from the root."""
     if not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path; begin it with /")
     return text

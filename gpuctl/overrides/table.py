@@ -1,5 +1,6 @@
 """
-Every variable of the environment that other tools for these engines read: one row each.
+Every variable of the environment that other tools for these engines read: one row each; those of
+their gateways are in `gateway_rows`.
 
 A row says what gpuctl does with it (`docs/profile.md` prints it), and holds what does it.
 """
@@ -13,7 +14,6 @@ from gpuctl.model import Profile, Workload
 from gpuctl.overrides import changes, names
 from gpuctl.overrides.changes import Change
 from gpuctl.overrides.shapes import shapes
-from gpuctl.quantities import parse_seconds
 
 Refuse = Callable[[Profile, str], str | None]
 
@@ -22,7 +22,7 @@ _KEY_FILE = 'environment = {{ {0} = {{ file = "/path" }} }}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One variable; of `read`, `change`, `refuse`, `ignored` and `later` it has what applies."""
+    """One variable; of `read`, `change`, `refuse` and `ignored` it has what applies."""
 
     variable: str
     does: str  # for the docs
@@ -38,7 +38,6 @@ class Row:
     refuse: Refuse | None = None  # "what; hint", or None where nothing is wrong
     ignored: str = ""  # why it changes nothing
     hint: str = ""
-    later: bool = False  # the gateway will read it
 
     @property
     def wants(self) -> str:
@@ -58,15 +57,6 @@ class Row:
     def fitting(self, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
         """Return the workloads that it concerns."""
         return tuple(filter(self.concerns, workloads))
-
-
-def _seconds(text: str) -> float:
-    """Return digits as the seconds they have always meant in these variables."""
-    try:
-        number = float(text)
-    except ValueError:
-        return parse_seconds(text)
-    return parse_seconds(number)
 
 
 def _tensor_parallel(profile: Profile, text: str) -> str | None:
@@ -125,13 +115,13 @@ WATCHDOG = (
         variable="POLL_INTERVAL",
         does="`watchdog.interval`, in seconds",
         field="interval_seconds",
-        read=_seconds,
+        read=changes.seconds,
     ),
     Row(
         variable="HEALTH_CHECK_TIMEOUT",
         does="`watchdog.health_timeout`, in seconds",
         field="health_timeout_seconds",
-        read=_seconds,
+        read=changes.seconds,
     ),
 )
 
@@ -329,18 +319,7 @@ _NOT_OURS = (
     ),
 )
 
-_GATEWAY = tuple(
-    Row(variable=name, does="not read yet: the gateway's", later=True)
-    for name in (
-        *("MAX_QUEUE_SIZE", "REQUEST_TIMEOUT_STREAMING", "REQUEST_TIMEOUT_BATCH"),
-        *("CIRCUIT_BREAKER_FAILURES", "CIRCUIT_BREAKER_RECOVERY"),
-        *("STREAMING_KEEP_ALIVE_INTERVAL", "ENABLE_FUNCTION_CALLING", "ENABLE_USAGE_STATS"),
-        *("ENABLE_TIKTOKEN_COUNTING", "ENABLE_PROMETHEUS", "ENABLE_REQUEST_TRACING"),
-        *("STRUCTURED_LOGGING", "GATEWAY_API_KEYS", "API_KEYS"),
-    )
-)
-
 #: Those that name the file of a secret.
 FILES = tuple(row.variable for row in _SECRETS if row.change is not None)
 
-TABLE = (*WATCHDOG, *_ENGINE, *_CONTAINER, *_SECRETS, *_NOT_OURS, *_GATEWAY)
+TABLE = (*WATCHDOG, *_ENGINE, *_CONTAINER, *_SECRETS, *_NOT_OURS)

@@ -44,6 +44,7 @@ _NAMES = {(LogRotation, "max_bytes"): "max_size", (LogRotation, "files"): "max_f
 _HIDDEN = {
     *((Workload, name) for name in ("name", "intent", "secrets", "set_by")),
     (Variant, "set_by"),
+    (GatewaySettings, "keys_from"),
 }
 #: Fields for which 0 makes no sense; any other number may be 0, and none may be negative.
 _POSITIVE = frozenset(
@@ -317,6 +318,7 @@ _SPECIAL: dict[tuple[type[Any], str], Any] = {
     (HostSettings, "reserve"): list[Gpu],
     (GatewaySettings, "listen"): _text(written.listen, pattern=":[0-9]+$"),
     (GatewaySettings, "retries"): Retries,
+    (GatewaySettings, "key_files"): list[_text(written.absolute, pattern="^/")],  # type: ignore[misc]
     (GatewaySettings, "priorities"): Annotated[
         dict[Kind, Priority],  # type: ignore[valid-type]
         pydantic.AfterValidator(lambda found: PRIORITIES | found),

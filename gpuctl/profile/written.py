@@ -161,6 +161,13 @@ def route_path(value: object) -> str:
     return value
 
 
+def absolute(value: object) -> str:
+    """Return the path of a file on this host."""
+    if not isinstance(value, str) or not value.startswith("/") or "\x00" in value:
+        raise ValueError(f"{show(value)} is not an absolute path; begin it with /")
+    return value
+
+
 def capability(value: object) -> str:
     """Return a capability to add, as Docker names it."""
     if not isinstance(value, str) or not _CAPABILITY.fullmatch(value):

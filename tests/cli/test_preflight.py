@@ -15,6 +15,7 @@ from gpuctl.errors import ProfileError
 from gpuctl.model import (
     ContainerReading,
     ContainerSpec,
+    GatewaySettings,
     HostSettings,
     Mount,
     Plan,
@@ -201,6 +202,22 @@ def test_the_file_of_a_secret_that_is_anothers(
             f"workloads.chat.environment.HF_TOKEN: {path} may not be read by this user",
             "run as its owner, or let this user read it",
         ),
+    )
+
+
+@pytest.mark.parametrize("variable", [None, "API_KEYS_FILE"], ids=["profile", "environment"])
+def test_a_file_of_the_gateway_s_keys(tmp_path: Path, variable: str | None) -> None:
+    """One that is not there would leave the gateway without them; it is named as others are."""
+    there, path = tmp_path / "there", tmp_path / "keys"
+    there.write_text("sk-1")
+    written = Profile(
+        host=HostSettings(name="p"),
+        gateway=GatewaySettings(key_files=(str(there), str(path))),
+        overrides={variable: str(path)} if variable else {},
+    )
+    where = f"environment: {variable}" if variable else "gateway.key_files"
+    assert preflight.unread_secrets(written) == (
+        (f"{where}: {path} does not exist", "write the secret into it, or correct the path"),
     )
 
 

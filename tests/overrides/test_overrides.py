@@ -120,7 +120,7 @@ def test_a_digest_knows_the_words_and_not_where_they_stood() -> None:
 
 
 def test_notes() -> None:
-    """What changes nothing is told: ignored, for nobody here, or for a gateway to come."""
+    """What changes nothing is told: ignored, for nobody here, or always so."""
     environment = {
         "VLLM_USE_TRITON": "0",
         "CUDA_VISIBLE_DEVICES": "0",
@@ -128,7 +128,7 @@ def test_notes() -> None:
         "MAX_NUM_SEQS": "8",
         "NCCL_DEBUG": "INFO",
         "MAX_QUEUE_SIZE": "100",
-        "GATEWAY_API_KEYS": "key",
+        "ENABLE_PROMETHEUS": "false",
         "POLL_INTERVAL": "5",
     }
     found = overrides.notes(profile(CHAT), environment)
@@ -140,10 +140,11 @@ def test_notes() -> None:
         "environment: VLLM_USE_TRITON: vLLM knows no such variable, so it is not handed on",
         "environment: CUDA_VISIBLE_DEVICES: GPUs are given by UUID, and numbered from 0 inside a"
         " container",
-        "environment: not read yet, as the gateway is not there: MAX_QUEUE_SIZE, GATEWAY_API_KEYS",
+        "environment: ENABLE_PROMETHEUS=false changes nothing: `/metrics` is there",
     ]
     assert "hf_1" not in str(found)
-    assert overrides.apply(profile(CHAT), environment).overrides == {"POLL_INTERVAL": "5"}
+    used = {"POLL_INTERVAL": "5", "MAX_QUEUE_SIZE": "100"}
+    assert overrides.apply(profile(CHAT), environment).overrides == used
 
 
 def test_nothing_to_note() -> None:
