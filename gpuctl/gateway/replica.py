@@ -21,6 +21,7 @@ class Replica:
     """What changes of a replica; owned by the event loop's thread."""
 
     __slots__ = (
+        "authority",
         "authorization",
         "collect_streams",
         "coming",
@@ -56,7 +57,8 @@ class Replica:
         self.coming = False  # it is down, and on its way to be ready again
         self.container = ""
         self.host, self.port, self.uds = "", 0, ""
-        self.authorization: bytes | None = None  # of the header that its engine asks for
+        self.authority = b"localhost"  # of the Host header
+        self.authorization = b""  # the header line that its engine asks for, or nothing
         self.collect_streams = False  # asked to stream always; see `collect`
         self.slots = 1
         self.weight = 1.0

@@ -1,0 +1,110 @@
+"""
+One answer on its way to a client: its head with what the gateway adds, its body in HTTP framing.
+
+`exchange` and the followers of an idempotent request write through it, and nothing else does.
+"""
+
+from __future__ import annotations
+
+from gpuctl.gateway import openai_errors
+from gpuctl.gateway.downstream import Client, Request
+from gpuctl.gateway.record import Record
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+#: nginx keeps a stream back without the last one.
+EVENTS: Headers = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, openai_errors.phrase(status)) for status in (200,)}
+
+
+class Answer:
+    """Writes one answer; its methods may be called after the client has left."""
+
+    __slots__ = ("_chunked", "_client", "_keep_alive", "_record", "_request", "begun", "extra", "sent")
+
+    def __init__(self, client: Client, request: Request, record: Record) -> None:
+        self._client = client
+        self._request = request
+        self._record = record
+        self._keep_alive = request.keep_alive
+        self._chunked = False
+        self.begun = False  # its head was sent
+        self.sent = False  # ... and something of its body
+        self.extra: Headers = ()  # of rate limits, and the like
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send all of it."""
+        if self._request.method == b"HEAD":
+            head = self._head(status, (*headers, (b"content-length", b"%d" % len(body))))
+            self._client.write(head)
+        else:
+            head = self._head(status, headers)
+            self._client.write(b"%scontent-length: %d\r\n\r\n%s" % (head[:-2], len(body), body))
+        self._record.response_bytes += len(body)
+        self.end()
+
+    def head(self, status: int, headers: Headers, length: bytes | None = None) -> None:
+        """Begin one that comes in pieces; *length* is that of its body, where it is known."""
+        self.begun = True
+        self._chunked = length is None and self._request.http11
+        if length is not None:
+            headers = (*headers, (b"content-length", length))
+        elif self._chunked:
+            headers = (*headers, (b"transfer-encoding", b"chunked"))
+        else:
+            self._keep_alive = False  # HTTP/1.0 sees the end in the connection's end
+        self._client.write(self._head(status, headers))
+
+    def piece(self, data: bytes) -> None:
+        """Send what comes next."""
+        self.sent = True
+        self._record.response_bytes += len(data)
+        self._client.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    def comment(self, data: bytes) -> None:
+        """Send what is nothing of the answer, and keeps its connection open."""
+        self._client.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    def finish(self) -> None:
+        """End one that was begun."""
+        if self._chunked:
+            self._client.write(b"0\r\n\r\n")
+        self.end()
+
+    def end(self) -> None:
+        """Let the client's next request be served."""
+        self._client.finish(keep_alive=self._keep_alive)
+
+    def cut(self) -> None:
+        """Break off one that was begun, so that the client sees that it is not whole."""
+        self._client.abort()
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        record = self._record
+        record.status = status
+        line = _LINES.get(status) or b"HTTP/1.1 %d %s\r\n" % (status, openai_errors.phrase(status))
+        parts = [line, b"x-request-id: %s\r\n" % record.id.encode()]
+        if record.replica:
+            parts.append(
+                b"x-gpuctl-replica: %s\r\nserver-timing: queue;dur=%.1f, upstream;dur=%.1f\r\n"
+                b"openai-processing-ms: %d\r\n"
+                % (
+                    record.replica.encode(),
+                    record.queued_seconds * 1000,
+                    (record.seconds - record.queued_seconds) * 1000,
+                    record.seconds * 1000,
+                )
+            )
+        parts += [b"%s: %s\r\n" % header for header in headers]
+        parts += [b"%s: %s\r\n" % header for header in self.extra]
+        if not self._keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif not self._request.http11:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)

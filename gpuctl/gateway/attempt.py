@@ -1,0 +1,237 @@
+"""
+One request at one replica: a connection for it, and what comes back through a reader.
+
+It ends in one of three ways, told to its `Exchange` once: answered, an engine's error, or failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from gpuctl.gateway import upstream
+from gpuctl.gateway.asked import Asked
+from gpuctl.gateway.collect import Failed
+from gpuctl.gateway.readers import Collected, Passed, Reader, Sink, Streamed, Whole
+from gpuctl.gateway.record import Record
+from gpuctl.gateway.replica import Replica
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.gateway import Gateway
+
+#: Of an engine's error, more is not read.
+_ERROR_BYTES = 64 * 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Owner(Protocol):
+    """Who is told how it ended; by then it has let go of its connection."""
+
+    def answered(self, now: float) -> None:
+        """Know that the whole answer went to the sink."""
+
+    def erred(self, status: int, headers: Headers, body: bytes, now: float) -> None:
+        """Take the error that the engine answered with."""
+
+    def failed(self, why: str, *, refused: bool) -> None:
+        """
+        Know that no answer will come, or no more of it.
+
+        Args:
+            why: refused | timeout | reset | malformed
+            refused: nobody listens there.
+        """
+
+
+class Attempt:
+    """Made for each replica that a request is sent to."""
+
+    __slots__ = (
+        "_asked",
+        "_connection",
+        "_error",
+        "_fresh",
+        "_gateway",
+        "_headers",
+        "_owner",
+        "_reader",
+        "_record",
+        "_sink",
+        "_status",
+        "_task",
+        "first_byte",
+        "moved_at",
+        "replica",
+        "sent_at",
+        "token",
+    )
+
+    def __init__(
+        self, gateway: Gateway, replica: Replica, asked: Asked, sink: Sink, record: Record
+    ) -> None:
+        self.replica = replica
+        self.sent_at = self.moved_at = 0.0  # when it began; when the replica last sent a byte
+        self.first_byte = False
+        self.token = 0  # of the replica's gate
+        self._gateway = gateway
+        self._asked = asked
+        self._sink = sink
+        self._record = record
+        self._owner: Owner | None = None
+        self._connection: upstream.Connection | None = None
+        self._task: asyncio.Task[None] | None = None  # opens one
+        self._reader: Reader | None = None
+        self._status = 0
+        self._headers: Headers = []
+        self._error: bytearray | None = None  # the body of an engine's error
+        self._fresh = False  # a kept connection has ended under it
+
+    def begin(self, owner: Owner, now: float) -> None:
+        """Send the request; the *owner* may be told before this returns."""
+        self._owner = owner
+        replica, record = self.replica, self._record
+        self.sent_at = self.moved_at = now
+        record.attempts += 1
+        record.replica, record.container = replica.name, replica.container
+        record.timeline.append(("sent " + replica.name, now - record.began))
+        replica.requests += 1
+        replica.last_use = now
+        replica.open[self] = now
+        self.token = replica.gate.begin(now)
+        self._connect()
+
+    def drop(self) -> None:
+        """Give up: the replica's connection is closed, and the owner is not told."""
+        self.leave()
+        self._owner = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def leave(self) -> None:
+        """Count no longer as in flight there."""
+        self.replica.open.pop(self, None)
+
+    def pause(self) -> None:
+        """Let the replica wait: the client is slower."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self, now: float) -> None:
+        """Let it go on."""
+        self.moved_at = now
+        if self._connection is not None:
+            self._connection.resume()
+
+    # A connection.
+
+    def _connect(self) -> None:
+        connection = None if self._fresh else upstream.idle(self.replica)
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._task = self._gateway.open(self.replica, self._send, self._unopened)
+
+    def _unopened(self, why: str) -> None:
+        self._task = None
+        self._tell_failed(why, refused=why == "refused")
+
+    def _send(self, connection: upstream.Connection) -> None:
+        self._task = None
+        self._connection = connection
+        asked, replica = self._asked, self.replica
+        collect = replica.collect_streams and bool(asked.collect)
+        if asked.way == "stream":
+            self._reader = Streamed(self._sink, self._record, strip=asked.strip)
+        elif asked.way == "pass":
+            self._reader = Passed(self._sink)
+        elif collect:
+            self._reader = Collected(self._sink, self._record, asked.collect)
+        else:
+            self._reader = Whole(self._sink, self._record)
+        id = self._record.id.encode()
+        data = asked.to(replica.authority, replica.authorization, id, collect=collect)
+        connection.send(self, data)
+
+    # What `upstream` tells.
+
+    def headed(self, status: int, headers: Headers) -> None:
+        now = self._gateway.now()
+        self.moved_at = self.replica.last_byte = now
+        self._status, self._headers = status, headers
+        if self._asked.way == "pass":
+            self._first(now)
+        elif status >= 400:
+            self._error = bytearray()
+            return
+        assert self._reader is not None
+        self._reader.headed(status, headers)
+
+    def body(self, data: bytes) -> None:
+        now = self._gateway.now()
+        self.moved_at = self.replica.last_byte = now
+        if self._error is not None:
+            if len(self._error) < _ERROR_BYTES:
+                self._error += data
+            return
+        if not self.first_byte:
+            self._first(now)
+        assert self._reader is not None
+        try:
+            self._reader.body(data)
+        except (ValueError, Failed):  # an event without an end, or more than is collected
+            self._give_up()
+
+    def ended(self) -> None:
+        now = self._gateway.now()
+        self._connection = None
+        owner = self._owner
+        assert owner is not None
+        if self._error is not None:
+            owner.erred(self._status, self._headers, bytes(self._error), now)
+            return
+        if not self.first_byte:
+            self._first(now)
+        self._record.seconds = now - self._record.began
+        assert self._reader is not None
+        try:
+            self._reader.ended()
+        except Failed as failed:
+            if failed.body and not self._sink.sent:
+                owner.erred(failed.status, self._headers, failed.body, now)
+            else:
+                self._tell_failed("malformed", refused=False)
+        else:
+            owner.answered(now)
+
+    def lost(self, why: str, *, empty: bool, reused: bool) -> None:
+        self._connection = None
+        if empty and reused and self.replica.state != "down":
+            # It was closed while it was idle, as engines do after some seconds: nothing is wrong.
+            self._fresh = True
+            self._connect()
+        else:
+            # A new one that ends without a word is docker-proxy in front of no container.
+            self._tell_failed("refused" if empty else why, refused=empty)
+
+    def _first(self, now: float) -> None:
+        self.first_byte = True
+        record = self._record
+        record.seconds = now - record.began
+        if record.first_byte_seconds is None:
+            record.first_byte_seconds = record.seconds
+        record.timeline.append(("first_byte", record.seconds))
+
+    def _give_up(self) -> None:
+        owner = self._owner
+        self.drop()
+        self._owner = owner
+        self._tell_failed("malformed", refused=False)
+
+    def _tell_failed(self, why: str, *, refused: bool) -> None:
+        if self._owner is not None:
+            self._owner.failed(why, refused=refused)

@@ -1,0 +1,349 @@
+"""
+HTTP/1.1 from a client: bytes in, one `Request` at a time out, and the answer's bytes back.
+
+Everything that a hostile client can do to a parser ends here: each limit has its status, each wait
+its deadline (the gateway's sweep calls `sweep`), and after a refusal the rest is read and thrown
+away for a moment, so that the refusal arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+
+from gpuctl.gateway import openai_errors
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.gateway import Gateway
+
+#: Requests sent ahead on one connection before the first was answered.
+_PIPELINED = 16
+#: How long what still comes after a refusal is thrown away.
+_LINGER_SECONDS = 2.0
+_FOREVER = float("inf")
+_OVER = frozenset(("lingering", "last"))
+# Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
+_SINGLE = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
+)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Exchanging(Protocol):
+    """What is done for the request of a client; see `exchange`."""
+
+    def gone(self) -> None:
+        """Stop: the client has left."""
+
+    def pause(self) -> None:
+        """Send no more for now: the client is slow."""
+
+    def resume(self) -> None:
+        """Go on sending."""
+
+
+class Request:
+    """One request, whole."""
+
+    __slots__ = ("body", "head", "headers", "http11", "keep_alive", "method", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case, in their order
+        self.head: dict[bytes, bytes] = {}  # the first of each name
+        self.body = b""
+        self.keep_alive = True
+        self.http11 = True
+
+
+class Client(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_body_count",
+        "_closing",
+        "_deadline",
+        "_exchange",
+        "_gateway",
+        "_head_bytes",
+        "_length",
+        "_limits",
+        "_parser",
+        "_request",
+        "_state",
+        "_target",
+        "_transport",
+        "ip",
+        "paused",
+    )
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._limits = gateway.settings.limits
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = Request()
+        self._body: bytes | bytearray = b""
+        self._target = b""
+        self._ahead: deque[Request] = deque()
+        self._exchange: Exchanging | None = None
+        #: head | body; then lingering, or last where the answer is slow to leave
+        self._state = "head"
+        self._deadline = 0.0
+        self._head_bytes = 0  # received while there is no whole head
+        self._length = 0  # of the head's names and values
+        self._body_count = 0  # of all that are held, against the gateway's budget
+        self._closing = False
+        self.ip = ""
+        self.paused = False
+
+    # What an exchange does with it.
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """Know that the answer is complete: the next request is served, or the connection ends."""
+        self._exchange = None
+        self._release()
+        if not keep_alive or self._closing:
+            self._linger()
+        elif self._ahead:
+            self._begin(self._ahead.popleft())
+        else:
+            now = self._gateway.now()
+            self._deadline = now + self._gateway.settings.timeouts.keep_alive_seconds
+            if self._gateway.draining:
+                self._linger()
+
+    def abort(self) -> None:
+        """End the connection in the middle of an answer, so that the client sees it as broken."""
+        self._exchange = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        """End a connection that has no request: the gateway is about to stop."""
+        if self._exchange is None and self._transport is not None and self._state == "head":
+            self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Refuse or end what took too long to come."""
+        if now < self._deadline or self._exchange is not None or self._transport is None:
+            return
+        begun = self._state == "body" or self._head_bytes
+        if self._state == "lingering" and self._transport.get_write_buffer_size():
+            # The answer has not left yet: as long as a stream may be silent, and no longer.
+            self._deadline = now + self._gateway.settings.timeouts.idle_seconds
+            self._state = "last"
+        elif self._state not in ("lingering", "last") and begun:
+            self._refuse("request_timeout", "the request did not come in time")
+        else:
+            self._transport.abort()
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # of uvloop: no subclass of it
+        peer = transport.get_extra_info("peername")
+        self.ip = peer[0] if isinstance(peer, tuple) else ""
+        if not self._gateway.admit(self):
+            transport.abort()  # type: ignore[attr-defined]
+            return
+        self._deadline = self._gateway.now() + self._gateway.settings.timeouts.head_seconds
+
+    def data_received(self, data: bytes) -> None:
+        if self._state in _OVER:
+            return
+        if self._state == "head" and not self._head_bytes and self._exchange is None:
+            timeouts = self._gateway.settings.timeouts
+            self._deadline = self._gateway.now() + timeouts.head_seconds
+        self._feed(data)
+        if self._state == "head" and self._head_bytes > self._limits.head_bytes:
+            self._refuse("head_too_large", _too_large(self._limits.head_bytes))
+
+    def eof_received(self) -> None:
+        """Let the transport close: who sends no more has left (as with Go's net/http and nginx)."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._ahead.clear()
+        self._release()
+        self._gateway.left(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.gone()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def _feed(self, data: bytes) -> None:
+        if self._state == "head":
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # RFC 9110, 7.8: an offer to speak something else (h2c) may be passed over. The request
+            # is whole by now; what follows it is of the same connection.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest and self._state not in _OVER:
+                self._feed(rest)
+        except httptools.HttpParserError:
+            self._refuse("malformed_request", "this is not a well-formed HTTP/1.1 request")
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self._request = Request()
+        self._body = b""
+        self._target = b""
+        self._length = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        request = self._request
+        name = name.lower()
+        request.headers.append((name, value))
+        self._length += len(name) + len(value)
+        if name not in request.head:
+            request.head[name] = value
+        elif name in _SINGLE:
+            self._refuse("malformed_request", f"the header {name.decode('latin-1')} came twice")
+
+    def on_headers_complete(self) -> None:
+        request, parser, limits = self._request, self._parser, self._limits
+        if self._state in _OVER:
+            return
+        self._state = "body"
+        self._head_bytes = 0
+        request.method = parser.get_method()
+        request.target = self._target
+        request.keep_alive = parser.should_keep_alive()
+        request.http11 = parser.get_http_version() != "1.0"
+        if self._length + len(self._target) > limits.head_bytes:
+            self._refuse("head_too_large", _too_large(limits.head_bytes))
+        elif len(request.headers) > limits.headers:
+            self._refuse("head_too_large", f"a request may have {limits.headers} headers")
+        else:
+            self._expect(request)
+
+    def _expect(self, request: Request) -> None:
+        """Look at what the head says of the body to come."""
+        head = request.head
+        if request.http11 and b"host" not in head:
+            self._refuse("malformed_request", "the header host is missing")
+            return
+        coding = head.get(b"transfer-encoding")
+        if coding is not None and (b"content-length" in head or coding.lower() != b"chunked"):
+            self._refuse("malformed_request", "a body is sent with content-length, or chunked")
+            return
+        length = head.get(b"content-length")
+        if length is not None and (not length.isdigit() or len(length) > 18):
+            self._refuse("malformed_request", "content-length is not a number")
+            return
+        if length is not None and int(length) > self._limits.body_bytes:
+            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
+            return
+        if length is not None or coding is not None:
+            timeouts = self._gateway.settings.timeouts
+            self._deadline = self._gateway.now() + timeouts.body_seconds
+            if head.get(b"expect", b"").lower() == b"100-continue" and self._exchange is None:
+                self.write(_CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        if self._state != "body":
+            return
+        if len(self._body) + len(data) > self._limits.body_bytes:
+            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
+            return
+        self._body_count += len(data)
+        if not self._gateway.hold(len(data)):
+            self._refuse("overloaded", "the gateway holds as many bytes of requests as it may")
+        elif not self._body:
+            self._body = data
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
+
+    def on_message_complete(self) -> None:
+        if self._state != "body":
+            return
+        self._state = "head"
+        request = self._request
+        request.body = bytes(self._body)
+        self._body = b""
+        if self._exchange is None:
+            self._begin(request)
+        elif len(self._ahead) < _PIPELINED:
+            self._ahead.append(request)
+        else:
+            self.abort()
+
+    def _begin(self, request: Request) -> None:
+        self._deadline = _FOREVER
+        if not request.keep_alive:
+            self._closing = True
+        # An answer may be complete at once: then `finish` has been called by the time this returns.
+        exchange = self._gateway.serve(self, request)
+        if exchange is not None:
+            self._exchange = exchange
+
+    def _refuse(self, code: str, message: str) -> None:
+        """Answer what could not become a request, and end the connection."""
+        if self._state in _OVER:
+            return
+        if self._exchange is not None or self._ahead:  # others' answers are still on their way
+            exchange, self._exchange = self._exchange, None
+            self._state = "lingering"
+            if self._transport is not None:
+                self._transport.abort()
+            if exchange is not None:
+                exchange.gone()
+            return
+        answer = openai_errors.answer(code, message)
+        self._gateway.refused(self, code, answer.status)
+        self.write(_rendered(answer))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._state = "lingering"
+        self._exchange = None
+        self._release()
+        self._deadline = self._gateway.now() + _LINGER_SECONDS
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def _release(self) -> None:
+        if self._body_count:
+            self._gateway.hold(-self._body_count)
+            self._body_count = 0
+
+
+def _too_large(limit: int) -> str:
+    return f"the head of a request may have {limit} bytes"
+
+
+def _rendered(answer: openai_errors.Answer) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (answer.status, openai_errors.phrase(answer.status))]
+    lines += [b"%s: %s" % header for header in answer.headers]
+    lines += [b"content-length: %d" % len(answer.body), b"connection: close", b"", b""]
+    return b"\r\n".join(lines) + answer.body

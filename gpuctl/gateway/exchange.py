@@ -1,0 +1,350 @@
+"""
+The life of one request that a replica answers: wait, send, answer; or fail there and try another.
+
+No task and no future belongs to it but while a connection is opened: the event loop's callbacks
+drive it, and `sweep` its deadlines.
+
+1. It asks `Admission` for a seat, and may wait for one.
+2. Seated, an `Attempt` sends it, and gives the answer to the sink.
+3. A replica that refuses, dies or errs before anything was sent: another one is tried, within the
+   retries of the settings and the budget.
+4. A client that leaves ends it wherever it is, and the replica's connection with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuctl.gateway import openai_errors, sse
+from gpuctl.gateway.admission import Seat, Ticket
+from gpuctl.gateway.answer import EVENTS, JSON
+from gpuctl.gateway.asked import Asked
+from gpuctl.gateway.attempt import Attempt
+from gpuctl.gateway.readers import Sink
+from gpuctl.gateway.record import Record
+from gpuctl.gateway.replica import Replica, Route
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.gateway import Gateway
+
+_FOREVER = float("inf")
+
+
+class Exchange:
+    """One request, from the moment it may be served."""
+
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_attempt_deadline",
+        "_avoid",
+        "_deadline",
+        "_gateway",
+        "_last_sent",
+        "_over",
+        "_paused",
+        "_priority",
+        "_queued_at",
+        "_route",
+        "_seat",
+        "_sink",
+        "_suspects",
+        "_ticket",
+        "record",
+    )
+
+    def __init__(
+        self, gateway: Gateway, route: Route, asked: Asked, sink: Sink, record: Record
+    ) -> None:
+        self.record = record
+        self._gateway = gateway
+        self._route = route
+        self._asked = asked
+        self._sink = sink
+        self._deadline = _FOREVER
+        self._attempt_deadline = _FOREVER
+        self._priority = 0
+        self._avoid: set[str] = set()
+        self._ticket: Ticket | None = None  # while it waits
+        self._seat: Seat | None = None
+        self._attempt: Attempt | None = None
+        self._suspects: list[Attempt] = []
+        self._queued_at = record.began
+        self._last_sent = record.began  # a comment, to the client
+        self._paused = False
+        self._over = False
+
+    # 1. The queue.
+
+    def begin(self, priority: int) -> None:
+        """Ask for a seat, wait for one, or be refused."""
+        timeouts = self._gateway.settings.timeouts
+        batch = self._asked.way == "whole"
+        total = timeouts.batch_seconds if batch else timeouts.streaming_seconds
+        self._deadline = self.record.began + total
+        self._priority = priority
+        self._gateway.running.add(self)
+        self._ask(self.record.began)
+
+    def _ask(self, now: float) -> None:
+        self._queued_at = now
+        ticket = Ticket(
+            self._route,
+            self.record.key,
+            self._priority,
+            self._avoid,
+            self._asked.affinity,
+            now,
+            self._deadline,
+            self._seated,
+            self._refused,
+        )
+        found = self._gateway.admission.ask(ticket, now)
+        if isinstance(found, Seat):
+            self._seated(found)
+        elif found is not None:
+            self._refused(found)
+        else:
+            self._ticket = ticket
+            self._note("queued", now)
+
+    def _refused(self, code: str) -> None:
+        self._ticket = None
+        # Who has been sent somewhere was not refused: what was tried has failed.
+        self._fail("upstream_failed" if self.record.attempts and code != "draining" else code)
+
+    # 2. A replica.
+
+    def direct(self, replica: Replica, seconds: float) -> None:
+        """Go where there is room for all: the operator's endpoints."""
+        self._deadline = self.record.began + seconds
+        self._gateway.running.add(self)
+        self._go(replica, self.record.began)
+
+    def _seated(self, seat: Seat) -> None:
+        self._ticket = None
+        self._seat = seat
+        now = self._gateway.now()
+        self.record.queued_seconds += now - self._queued_at
+        if not self.record.attempts:
+            self._gateway.budget.sent(now)
+        self._go(seat.replica, now)
+
+    def _go(self, replica: Replica, now: float) -> None:
+        most = self._gateway.settings.timeouts.attempt_seconds
+        self._attempt_deadline = _FOREVER if most is None else now + most
+        attempt = Attempt(self._gateway, replica, self._asked, self._sink, self.record)
+        self._attempt = attempt
+        attempt.begin(self, now)
+
+    def answered(self, now: float) -> None:
+        """Know that the whole answer went to the sink."""
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.replica.gate.succeeded(attempt.token)
+        attempt.replica.latency.add(now - attempt.sent_at, now)
+        for suspect in self._suspects:  # an error that no other had was that replica's own
+            suspect.replica.gate.failed(suspect.token, now, refused=False)
+        self._end("answered", now)
+
+    # 3. What went wrong there.
+
+    def erred(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, now: float
+    ) -> None:
+        """Take an engine's error: is it the request's, or the replica's?"""
+        attempt = self._attempt
+        assert attempt is not None
+        if status == 503:  # it loads, or has died behind its own door
+            self.failed("503", refused=False)
+            return
+        if status < 500 or status == 501:
+            attempt.replica.gate.dropped(attempt.token)
+        else:
+            # The replica's only if another one answers the same request: one that no engine can
+            # answer must not shut all of them.
+            self._suspects.append(attempt)
+            self._gateway.failed(attempt.replica, str(status))
+            self._note(f"failed {attempt.replica.name} {status}", now)
+            if self._others() and self._may_retry(now):
+                self._again(now)
+                return
+            for suspect in self._suspects:
+                suspect.replica.gate.dropped(suspect.token)
+        self._pass_error(status, headers, body, now)
+
+    def _others(self) -> bool:
+        """Return whether there is a replica that was not tried."""
+        tried = self._avoid | {self.record.replica}
+        return any(
+            replica.state == "ready" and replica.name not in tried
+            for replica in self._route.replicas
+        )
+
+    def _pass_error(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, now: float
+    ) -> None:
+        record = self.record
+        answer = openai_errors.mapped(status, body, record.endpoint)
+        record.error = answer.code
+        record.seconds = now - record.began
+        if self._sink.begun:
+            self._cut(answer.body)
+        else:
+            later = [(b"retry-after", v) for n, v in headers if n.lower() == b"retry-after"]
+            self._sink.whole(answer.status, (*JSON, *later), answer.body)
+        self._end("answered", now)
+
+    def failed(self, why: str, *, refused: bool) -> None:
+        """Hold it against the replica, and try another one."""
+        now = self._gateway.now()
+        attempt = self._attempt
+        assert attempt is not None
+        replica = attempt.replica
+        replica.failures += 1
+        replica.gate.failed(attempt.token, now, refused=refused)
+        self._gateway.failed(replica, why)
+        self._note(f"failed {replica.name} {why}", now)
+        if self._may_retry(now):
+            self._again(now)
+        else:
+            self._fail("upstream_failed")
+
+    def _may_retry(self, now: float) -> bool:
+        return (
+            not self._sink.sent
+            and self._asked.way != "pass"
+            and self.record.attempts <= self._gateway.settings.retries
+            and now < self._deadline
+            and self._gateway.budget.retry(now)
+        )
+
+    def _again(self, now: float) -> None:
+        self._avoid.add(self.record.replica)
+        self._gateway.metrics.retried(self.record.model)
+        self._leave()
+        self._ask(now)
+
+    def _fail(self, code: str) -> None:
+        """Answer that it could not be done, or break off what was begun."""
+        now = self._gateway.now()
+        record = self.record
+        record.error = code
+        record.seconds = now - record.began
+        answer = openai_errors.answer(code)
+        if self._sink.begun:
+            self._cut(answer.body)
+            self._end("cut", now)
+        else:
+            self._sink.whole(answer.status, answer.headers, answer.body)
+            self._end("refused", now)
+
+    def _cut(self, body: bytes) -> None:
+        if self._asked.way == "stream":
+            self._sink.piece(sse.error_event(body))
+            self._sink.finish()
+        else:
+            self._sink.cut()
+
+    # 4. Its end.
+
+    def gone(self) -> None:
+        """Stop: nobody waits for it any more."""
+        if self._over:
+            return
+        now = self._gateway.now()
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.replica.gate.dropped(attempt.token)
+        for suspect in self._suspects:
+            suspect.replica.gate.dropped(suspect.token)
+        self._stop_there()
+        self._end("client_gone", now)
+
+    def stop(self, code: str) -> None:
+        """End it now, and say so: the gateway stops."""
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.replica.gate.dropped(attempt.token)
+        self._stop_there()
+        self._fail(code)
+
+    def pause(self) -> None:
+        """Send no more for now: the client is slow."""
+        self._paused = True
+        if self._attempt is not None:
+            self._attempt.pause()
+
+    def resume(self) -> None:
+        """Go on sending."""
+        self._paused = False
+        if self._attempt is not None:
+            self._attempt.resume(self._gateway.now())
+
+    def sweep(self, now: float) -> None:
+        """Look at its deadlines."""
+        attempt = self._attempt
+        if now >= self._deadline:
+            self._late(now)
+        elif attempt is not None and now >= self._attempt_deadline:
+            attempt.drop()
+            self.failed("timeout", refused=False)
+        elif self._asked.way == "stream":
+            self._sweep_stream(now)
+
+    def _sweep_stream(self, now: float) -> None:
+        settings, attempt = self._gateway.settings, self._attempt
+        silent = now - self._queued_at
+        if attempt is not None:
+            silent = now - attempt.moved_at
+            idle = settings.timeouts.idle_seconds
+            if attempt.first_byte and silent >= idle and not self._paused:
+                attempt.drop()
+                self.failed("timeout", refused=False)
+                return
+        every = settings.keep_alive_interval_seconds
+        if silent >= every and now - self._last_sent >= every and not self._paused:
+            self._last_sent = now
+            self._note("keep_alive", now)
+            if not self._sink.begun:
+                self._sink.head(200, EVENTS)
+            self._sink.comment(sse.KEEP_ALIVE)
+
+    def _late(self, now: float) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            # One that has said nothing all the while is at fault; one that still talks is not.
+            if attempt.first_byte:
+                attempt.replica.gate.dropped(attempt.token)
+            else:
+                attempt.replica.failures += 1
+                attempt.replica.gate.failed(attempt.token, now, refused=False)
+            self._gateway.failed(attempt.replica, "timeout")
+        self._stop_there()
+        self._fail("timeout")
+
+    def _stop_there(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._gateway.admission.cancel(ticket)
+        if self._attempt is not None:
+            self._attempt.drop()
+
+    def _leave(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.leave()
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.release()
+
+    def _end(self, how: str, now: float) -> None:
+        self._over = True
+        self.record.end = how
+        self.record.seconds = now - self.record.began
+        self._gateway.running.discard(self)
+        self._leave()
+        self._gateway.finished(self.record)
+
+    def _note(self, what: str, now: float) -> None:
+        self.record.timeline.append((what, now - self.record.began))

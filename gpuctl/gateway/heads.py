@@ -1,0 +1,49 @@
+"""Which headers go on to a replica, and which come back from one (RFC 9110, 7.6). PURE."""
+
+from __future__ import annotations
+
+Headers = list[tuple[bytes, bytes]]
+
+# Of one connection, or of the gateway's own.
+_HOP = frozenset(
+    (
+        *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te"),
+        *(b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection", b"http2-settings"),
+        *(b"host", b"content-length", b"expect", b"accept-encoding"),
+    )
+)
+# Who the client is, is between it and the gateway; `x-forwarded-*` would be believed by an engine.
+_OURS = frozenset((b"authorization", b"x-api-key", b"cookie", b"x-request-id", b"forwarded"))
+_TRACE = (b"traceparent", b"tracestate")
+_NOT_BACK = _HOP | {b"server", b"date", b"x-request-id", b"set-cookie", b"openai-processing-ms"}
+
+
+def inference(head: dict[bytes, bytes]) -> bytes:
+    """Return the lines that go to an engine: what it needs, and the trace the request is of."""
+    lines = b"content-type: %s\r\n" % head.get(b"content-type", b"application/json")
+    for name in _TRACE:
+        if name in head:
+            lines += b"%s: %s\r\n" % (name, head[name])
+    return lines
+
+
+def passed_on(headers: Headers) -> bytes:
+    """Return the lines that go to another service: all that is not of this connection or ours."""
+    return b"".join(
+        b"%s: %s\r\n" % (name, value)
+        for name, value in headers
+        if name not in _HOP and name not in _OURS and not name.startswith(b"x-forwarded-")
+    )
+
+
+def content_type(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the one header of an engine's answer that goes back."""
+    for name, value in headers:
+        if name.lower() == b"content-type":
+            return ((b"content-type", value),)
+    return ()
+
+
+def passed_back(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what goes back of another service's answer."""
+    return tuple((name, value) for name, value in headers if name.lower() not in _NOT_BACK)

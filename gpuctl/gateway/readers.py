@@ -1,0 +1,192 @@
+"""
+What becomes of a replica's answer: four ways, by what was asked.
+
+`Whole` holds it until it is complete, so that a replica which dies meanwhile costs the client
+nothing. `Streamed` passes on whole events. `Collected` asks for a stream and makes one answer of it.
+`Passed` passes on what comes. An `Exchange` makes one for each attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gpuctl.gateway import heads, sse, usage
+from gpuctl.gateway.answer import EVENTS, JSON, Headers
+from gpuctl.gateway.collect import Collector, Failed
+from gpuctl.gateway.record import Record
+
+#: Larger answers are passed on before they are complete.
+WHOLE_BYTES = 1024 * 1024
+
+
+class Sink(Protocol):
+    """Where an answer goes: to a client, or to all that wait for it."""
+
+    begun: bool  # the head was sent
+    sent: bool  # ... and something of the body
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None: ...
+    def head(self, status: int, headers: Headers, length: bytes | None = None) -> None: ...
+    def piece(self, data: bytes) -> None: ...
+    def comment(self, data: bytes) -> None: ...
+    def cut(self) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Reader(Protocol):
+    """Takes an answer that is not an error."""
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def body(self, data: bytes) -> None: ...
+
+    def ended(self) -> None:
+        """
+        Send what is left.
+
+        Raises:
+            Failed: it was an error after all, or not whole.
+        """
+
+
+class Whole:
+    """Holds an answer until it is complete."""
+
+    __slots__ = ("_headers", "_parts", "_record", "_sink", "_size", "_status", "_tail")
+
+    def __init__(self, sink: Sink, record: Record) -> None:
+        self._sink, self._record = sink, record
+        self._headers: Headers = ()
+        self._parts: list[bytes] = []
+        self._size = self._status = 0
+        self._tail = b""
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status, self._headers = status, heads.content_type(headers)
+
+    def body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._sink.begun:
+            self._tail = (self._tail + data)[-usage.END_BYTES:]
+            self._sink.piece(data)
+            return
+        self._parts.append(data)
+        if self._size > WHOLE_BYTES:
+            held = b"".join(self._parts)
+            self._parts = [held[:usage.END_BYTES]]
+            self._tail = held[-usage.END_BYTES:]
+            self._sink.head(self._status, self._headers)
+            self._sink.piece(held)
+
+    def ended(self) -> None:
+        if self._sink.begun:
+            count(self._record, usage.of_ends(self._parts[0], self._tail))
+            self._sink.finish()
+            return
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        count(self._record, usage.of_body(body))
+        self._sink.whole(self._status, self._headers, body)
+
+
+class Streamed:
+    """Passes on an event when it is complete, without the usage that only the gateway asked for."""
+
+    __slots__ = ("_events", "_record", "_sink", "_strip", "_whole")
+
+    def __init__(self, sink: Sink, record: Record, *, strip: bool) -> None:
+        self._sink, self._record, self._strip = sink, record, strip
+        self._events = sse.Events()
+        self._whole: Whole | None = None  # of an engine that answers without a stream after all
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        kind = heads.content_type(headers)
+        if not kind or not kind[0][1].startswith(b"text/event-stream"):
+            self._whole = Whole(self._sink, self._record)
+            self._whole.headed(status, headers)
+
+    def body(self, data: bytes) -> None:
+        if self._whole is not None:
+            self._whole.body(data)
+            return
+        events = self._events.feed(data)
+        found = usage.in_events(events)
+        if found is not None:
+            count(self._record, found)
+            if self._strip:
+                events = usage.strip(events)
+        if events:
+            if not self._sink.begun:
+                self._sink.head(200, EVENTS)
+            self._sink.piece(events)
+
+    def ended(self) -> None:
+        if self._whole is not None:
+            self._whole.ended()
+            return
+        if self._events.kept:
+            raise Failed(502, b"")
+        if not self._sink.begun:
+            self._sink.head(200, EVENTS)
+        self._sink.finish()
+
+
+class Collected:
+    """Makes one answer of a stream: an engine that streams sees at once that a client has left."""
+
+    __slots__ = ("_collector", "_events", "_record", "_sink", "_whole")
+
+    def __init__(self, sink: Sink, record: Record, kind: str) -> None:
+        self._sink, self._record = sink, record
+        self._events = sse.Events()
+        self._collector = Collector(kind)
+        self._whole: Whole | None = None
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        kind = heads.content_type(headers)
+        if not kind or not kind[0][1].startswith(b"text/event-stream"):
+            self._whole = Whole(self._sink, self._record)
+            self._whole.headed(status, headers)
+
+    def body(self, data: bytes) -> None:
+        if self._whole is not None:
+            self._whole.body(data)
+            return
+        events = self._events.feed(data)
+        if events:
+            self._collector.add(events)
+
+    def ended(self) -> None:
+        if self._whole is not None:
+            self._whole.ended()
+            return
+        if not self._collector.done:
+            raise Failed(502, b"")
+        body = self._collector.answer()
+        count(self._record, usage.of_body(body))
+        self._sink.whole(200, JSON, body)
+
+
+class Passed:
+    """Passes on an answer as it comes."""
+
+    __slots__ = ("_sink",)
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        length = next((value for name, value in headers if name.lower() == b"content-length"), None)
+        self._sink.head(status, heads.passed_back(headers), length)
+
+    def body(self, data: bytes) -> None:
+        self._sink.piece(data)
+
+    def ended(self) -> None:
+        self._sink.finish()
+
+
+def count(record: Record, found: usage.Usage | None) -> None:
+    """Note the tokens that an engine counted."""
+    if found is not None:
+        record.prompt_tokens, record.completion_tokens = found.prompt, found.completion
+        record.cached_tokens = found.cached

@@ -1,0 +1,241 @@
+"""
+HTTP/1.1 to a replica: connections that are kept alive, each with at most one request on it.
+
+An `Attempt` is what uses one: it is told of the answer as it comes, and never after it has let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from gpuctl.gateway.replica import Replica
+
+#: llama.cpp (cpp-httplib) and vLLM (uvicorn) both close a connection idle for 5 s.
+IDLE_SECONDS = 4.0
+# The engines' own heads are below 1 KiB.
+_HEAD_BYTES = 64 * 1024
+
+
+class Attempt(Protocol):
+    """Who is told of an answer; nothing more comes after `ended` or `lost`."""
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take the head; names are as they were sent."""
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the body, freed of its framing."""
+
+    def ended(self) -> None:
+        """Know that the answer is whole."""
+
+    def lost(self, why: str, *, empty: bool, reused: bool) -> None:
+        """
+        Know that nothing more comes.
+
+        Args:
+            why: refused | timeout | reset | malformed
+            empty: no byte of an answer had come.
+            reused: the connection had served before, so that its end may be of no meaning.
+        """
+
+
+class Connection(asyncio.Protocol):
+    """One connection to one container of a replica."""
+
+    __slots__ = (
+        "_answered",
+        "_attempt",
+        "_container",
+        "_head_bytes",
+        "_headers",
+        "_keep",
+        "_parser",
+        "_reading",
+        "_replica",
+        "_reused",
+        "_status",
+        "_transport",
+        "_until_close",
+        "idle_since",
+    )
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._container = replica.container
+        self._transport: asyncio.Transport | None = None
+        self._attempt: Attempt | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._reused = self._answered = self._keep = self._until_close = False
+        self._reading = True
+        self._head_bytes = self._status = 0
+        self.idle_since = 0.0
+
+    # What an attempt does with it.
+
+    def send(self, attempt: Attempt, data: bytes) -> None:
+        """Send a request; the answer goes to the *attempt*."""
+        self._attempt = attempt
+        self._answered = self._until_close = False
+        self._head_bytes = 0
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def pause(self) -> None:
+        """Read no more for now: the client is slower than the replica."""
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def drop(self) -> None:
+        """Close it at once: a replica that sees that stops working on the request."""
+        self._attempt = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def usable(self) -> bool:
+        """Return whether a request can be sent on it."""
+        return (
+            self._transport is not None
+            and not self._transport.is_closing()
+            and self._container == self._replica.container
+        )
+
+    # What the event loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # of uvloop: no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        if self._attempt is None:  # nobody asked: whatever it is, it belongs to no request
+            self._close()
+            return
+        if not self._answered:
+            self._head_bytes += len(data)
+        self._answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._lose("malformed")
+            return
+        if self._status == 0 and self._head_bytes > _HEAD_BYTES:
+            self._lose("malformed")
+
+    def eof_received(self) -> None:
+        """Let the transport close itself: an engine that sends no more answers no more."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self in self._replica.idle:
+            self._replica.idle.remove(self)
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        if self._until_close and self._status and error is None:
+            attempt.ended()
+        else:
+            attempt.lost("reset", empty=not self._answered, reused=self._reused)
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self._status = 0
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue: the answer is still to come
+            return
+        self._status = status
+        self._keep = self._parser.should_keep_alive()
+        if not self._keep:
+            framed = {b"content-length", b"transfer-encoding"}
+            self._until_close = not any(name.lower() in framed for name, _ in self._headers)
+        if self._attempt is not None:
+            self._attempt.headed(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._attempt is not None:
+            self._attempt.body(data)
+
+    def on_message_complete(self) -> None:
+        if not self._status:
+            return
+        self._status = 0
+        attempt, self._attempt = self._attempt, None
+        if self._keep and self._reading and self.usable:
+            self._reused = True
+            self._replica.idle.append(self)
+            self.idle_since = asyncio.get_running_loop().time()
+        else:
+            self._close()
+        if attempt is not None:
+            attempt.ended()
+
+    def _lose(self, why: str) -> None:
+        attempt, self._attempt = self._attempt, None
+        self._close()
+        if attempt is not None:
+            attempt.lost(why, empty=False, reused=self._reused)
+
+    def _close(self) -> None:
+        if self in self._replica.idle:
+            self._replica.idle.remove(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def idle(replica: Replica) -> Connection | None:
+    """Take a connection that is open and unused; the latest used is the likeliest to be alive."""
+    while replica.idle:
+        connection = replica.idle.pop()
+        if connection.usable:
+            return connection
+        connection.drop()
+    return None
+
+
+def expire(replica: Replica, now: float) -> None:
+    """Close what was idle for as long as engines wait, and what belongs to a container of old."""
+    while replica.idle and (
+        now - replica.idle[0].idle_since >= IDLE_SECONDS or not replica.idle[0].usable
+    ):
+        replica.idle.pop(0).drop()
+
+
+async def connect(
+    replica: Replica, seconds: float, opened: Callable[[Connection], None], failed: Callable[[str], None]
+) -> None:
+    """Open a connection and hand it over, or say why not: refused | timeout."""
+    loop = asyncio.get_running_loop()
+
+    def connection() -> Connection:
+        return Connection(replica)
+
+    try:
+        async with asyncio.timeout(seconds):
+            if replica.uds:
+                _, made = await loop.create_unix_connection(connection, replica.uds)
+            else:
+                _, made = await loop.create_connection(connection, replica.host, replica.port)
+    except TimeoutError:
+        failed("timeout")
+    except OSError:
+        failed("refused")
+    else:
+        opened(made)
