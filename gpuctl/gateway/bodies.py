@@ -1,0 +1,261 @@
+"""
+What routing needs of a JSON body, and the body as an engine gets it.
+
+`exchange` calls `read` and `rewritten` once a request. Nothing is decoded but the few fields looked
+at; all others pass on byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gpuctl.gateway.endpoints import Endpoint
+
+#: A proxy that takes an upstream's address from the body can be led anywhere (CVE-2024-6587 in
+#: LiteLLM): no engine gets to see these.
+DROPPED = ("api_base", "base_url", "user_config")
+#: As much of a prompt as tells conversations apart.
+FIRST_WORDS_BYTES = 1024
+
+_ABSENT = msgspec.Raw(b"")
+#: Keys with a sound, a film or a file under them, beside all that end in "_url".
+#: Source: OpenAI API reference, chat and responses; vllm/entrypoints/chat_utils.py.
+_MEDIA = frozenset({"file", "input_audio", "input_video"})
+#: Every opening bracket becomes "(", every closing one ")"; a quote stays, the rest goes.
+_FOLD = bytes.maketrans(b"[{]}", b"(())")
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[{]}"')
+_QUOTED = re.compile(rb'"[^"]*"')
+_FIELD = re.compile(r" - at `\$\.(\w+)")
+
+
+class BadRequest(NamedTuple):
+    """Why a body is refused; `code` is one of `openai_errors.FAULTS`."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Ask(NamedTuple):
+    """What a request asks for, as far as the gateway looks."""
+
+    model: str
+    stream: bool = False
+    usage_asked: bool = False  # the client itself wants the usage chunk of a stream
+    session: bytes | None = None  # `prompt_cache_key`
+    first_words: bytes = b""  # of messages, prompt or input, as they were sent
+    previous_response_id: bytes | None = None
+    media: bool = False  # some part is an image, a sound or a file
+
+
+class _Options(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = _ABSENT
+
+
+class _Fields(msgspec.Struct):
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    prompt_cache_key: msgspec.Raw = _ABSENT
+    previous_response_id: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    query: msgspec.Raw = _ABSENT
+    documents: msgspec.Raw = _ABSENT
+
+
+_fields = msgspec.json.Decoder(_Fields).decode
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_pairs = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def read(
+    endpoint: Endpoint, content_type: bytes, body: bytes, most_depth: int = 64
+) -> Ask | BadRequest:
+    """
+    Return what a JSON body asks for.
+
+    Its Content-Type is not looked at but for multipart: llama.cpp takes JSON under any.
+    """
+    if content_type[:10].lower() == b"multipart/":
+        what = f"{endpoint.name} takes a JSON body, not multipart/form-data."
+        return BadRequest(415, "unsupported_media_type", what)
+    try:
+        # msgspec looks at the UTF-8 of no string that it skips.
+        str(body, "utf-8")
+        fields = _fields(body)
+    except UnicodeDecodeError as error:
+        return BadRequest(400, "invalid_json", f"The body is not UTF-8 at byte {error.start}.")
+    except msgspec.ValidationError as error:
+        return _wrong_type(str(error))
+    except msgspec.DecodeError as error:
+        what = f"The body is not valid JSON: {error}." if body else "The request has no body."
+        return BadRequest(400, "invalid_json", what)
+    except RecursionError:
+        return _too_deep(most_depth)
+    if _deeper(body, most_depth):
+        return _too_deep(most_depth)
+    return _ask(fields, body)
+
+
+def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
+    if not fields.model:  # UNSET is false
+        what = "You must provide a model parameter."
+        return BadRequest(400, "missing_required_parameter", what, "model")
+    try:
+        media, remote = _media(fields)
+    except msgspec.DecodeError as error:
+        return BadRequest(400, "invalid_json", f"The body is not valid JSON: {error}.")
+    if remote:
+        what = f"A URL in '{remote}' is not fetched here: send its content as a data: URL."
+        return BadRequest(400, "remote_url_not_allowed", what, remote)
+    options = fields.stream_options
+    words = fields.messages or fields.prompt or fields.input
+    return Ask(
+        model=str(fields.model),
+        stream=fields.stream is True,
+        usage_asked=options is not None and options.include_usage is True,
+        session=_word(fields.prompt_cache_key),
+        first_words=bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
+        previous_response_id=_word(fields.previous_response_id),
+        media=media,
+    )
+
+
+def rewritten(body: bytes, model: str | None, stream: bool | None, include_usage: bool) -> bytes:
+    """
+    Return a body that `read` found good, as an engine is to get it.
+
+    Args:
+        model, stream: what to ask for instead; None leaves it.
+        include_usage: ask for the usage chunk, beside what else `stream_options` has.
+
+    Returns:
+        The same object where nothing changes. Else every other value byte for byte and in its
+        order; only the white space between them is not kept.
+    """
+    pairs = _pairs(body)
+    dropped = [pairs.pop(name) for name in DROPPED if name in pairs]
+    if model is None and stream is None and not include_usage and not dropped:
+        return body
+    if model is not None:
+        pairs["model"] = _raw(model)
+    if stream is not None:
+        pairs["stream"] = _raw(stream)
+    if include_usage:
+        # Where it is, it is an object or null: `read` saw to that.
+        options = bytes(pairs.get("stream_options", b"null"))
+        asked = {} if options == b"null" else _pairs(options)
+        pairs["stream_options"] = _raw({**asked, "include_usage": True})
+    return msgspec.json.encode(pairs)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _word(value: msgspec.Raw) -> bytes | None:
+    """Return a string as it was written, without its quotes; None where it is anything else."""
+    written = bytes(value)
+    return written[1:-1] if written[:1] == b'"' and written != b'""' else None
+
+
+def _wrong_type(said: str) -> BadRequest:
+    """Return what msgspec says of a field that has not the type it must have."""
+    found = _FIELD.search(said)
+    if found is None:
+        return BadRequest(400, "invalid_json", "The body must be a JSON object.")
+    name = found[1]
+    what = f"Invalid type for '{name}': {said.partition(' - at ')[0].lower()}."
+    return BadRequest(400, "invalid_type", what.replace("`", ""), name)
+
+
+def _too_deep(most: int) -> BadRequest:
+    return BadRequest(400, "json_too_deep", f"The body is nested deeper than {most} levels.")
+
+
+def _deeper(body: bytes, most: int) -> bool:
+    """
+    Return whether valid JSON is nested deeper than *most*.
+
+    Each step is one pass in C, so that 10 MiB of brackets hold up the others for little.
+    """
+    if body.count(b"[") + body.count(b"{") <= most:
+        return False
+    # 1. a backslash is only ever inside a string: without escapes, every quote begins or ends one
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # 2. brackets and quotes alone; two quotes side by side change nothing for the brackets around
+    marks = body.translate(_FOLD, _NO_MARKS).replace(b'""', b"")
+    # 3. brackets alone; one round takes the innermost pair of every nest away
+    brackets = _QUOTED.sub(b"", marks)
+    for _ in range(most):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"()", b"")
+    return bool(brackets)
+
+
+def _media(fields: _Fields) -> tuple[bool, str]:
+    """Return whether the prompt has media, and the field with the first of them that is remote."""
+    some = False
+    for name, raw in _may_hold_media(fields):
+        for embedded in _embedded(msgspec.json.decode(raw)):
+            some = True
+            if not embedded:
+                return True, name
+    return some, ""
+
+
+def _may_hold_media(fields: _Fields) -> Iterator[tuple[str, msgspec.Raw]]:
+    """Yield the few values that are worth decoding: of most requests, none."""
+    if fields.messages:
+        try:
+            # A message whose content is one text holds nothing else.
+            for message in _messages(fields.messages):
+                if bytes(memoryview(message.content)[:1]) == b"[":
+                    yield "messages", message.content
+        except msgspec.ValidationError:
+            yield "messages", fields.messages
+    for name in ("prompt", "input", "query", "documents"):
+        raw: msgspec.Raw = getattr(fields, name)
+        # Texts and lists of tokens have no object among them.
+        if raw and bytes(memoryview(raw)[:1]) != b'"' and b"{" in bytes(raw):
+            yield name, raw
+
+
+def _embedded(prompt: Any) -> Iterator[bool]:
+    """Yield for each medium of a prompt whether its content is in it, not elsewhere."""
+    left = [prompt]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+            for key, part in value.items():
+                if key.endswith("_url"):
+                    url = part.get("url") if isinstance(part, dict) else part
+                    if isinstance(url, str):
+                        yield _is_data(url)
+                elif key in _MEDIA and isinstance(part, dict):
+                    url, content = part.get("url"), part.get("data") or part.get("file_data")
+                    if isinstance(url, str):
+                        yield _is_data(url)
+                    if isinstance(content, str):
+                        # Base64 or a data: URL; a colon is in no base64.
+                        yield _is_data(content) or ":" not in content[:64]
+
+
+def _is_data(url: str) -> bool:
+    return url[:5].lower() == "data:"
