@@ -130,7 +130,7 @@ class Admission:
         `serve` with its seat, or `refuse` with one of these reasons or "queue_timeout".
         """
         self._now = now
-        if self._queue:
+        if self._queue.places:
             self._serve(now)  # whom a newcomer would overtake
         answer = self._answer(ticket, now)
         if self._due:
@@ -187,7 +187,9 @@ class Admission:
         if self._draining and not ticket.avoid:
             return "draining"
         free = self._free(route, ticket.avoid, now)
-        return self._seat(ticket, route, free, now) if free else self._wait(ticket, route)
+        if free:
+            return self._seat(ticket, route, free, now)
+        return self._wait(ticket, route)
 
     def _free(
         self, route: Route, avoid: set[str] | tuple[()], now: float
@@ -220,7 +222,7 @@ class Admission:
             del self._seats[key]
         if trial:
             self._trials.discard(replica)
-        if self._queue:
+        if self._queue.places:
             self.wake(self._now if now is None else now)
 
     # The queue.

@@ -56,7 +56,9 @@ def free(
     """
     found: list[Replica | Pressed] = []
     for replica in route.replicas:
-        if replica.in_flight >= replica.slots or not _ready(replica, trials, now):
+        if replica.in_flight >= replica.slots or replica.state != "ready":
+            continue
+        if replica.gate.retry_at is not None and not _tryable(replica, trials, now):
             continue
         ratio = replica.kv_ratio
         if ratio is None or ratio < KV_PRESSED_RATIO:
@@ -81,8 +83,8 @@ def chosen(
 
     Args:
         route: Whose request it is.
-        places: What `free` gave for it; more than one.
-        affinity: What requests that belong together have in common; None: nothing.
+        places: What `free` gave for it; never none.
+        affinity: What requests that belong together have in common; None: this has none.
         trials: As in `free`.
         strategy: Decides where affinity does not.
         turn: What the strategy goes by.
@@ -93,7 +95,7 @@ def chosen(
         ready = [
             seen.get(replica.name, replica)
             for replica in route.replicas
-            if _ready(replica, trials, turn.now)
+            if _sound(replica) or (replica.state == "ready" and _tryable(replica, trials, turn.now))
         ]
         place = routing.prefer(ready, places, affinity)
     if place is None:
@@ -101,16 +103,12 @@ def chosen(
     return place.replica if isinstance(place, Pressed) else place
 
 
-def _ready(replica: Replica, trials: Collection[Replica], now: float) -> bool:
-    if replica.state != "ready":
-        return False
-    gate = replica.gate
-    if gate.retry_at is None:
-        return True
+def _tryable(replica: Replica, trials: Collection[Replica], now: float) -> bool:
+    """Return whether its gate, which is not closed, lets one try it that has no seat yet."""
     # The gate knows of a trial from when it is sent; one that has its seat is as good as sent.
-    return gate.allows(now) and replica not in trials
+    return replica.gate.allows(now) and replica not in trials
 
 
 def _sound(replica: Replica) -> bool:
-    """Return whether it is better to wait for this one than to go back to one that failed."""
+    """Return whether it is ready, and nothing is held against it."""
     return replica.state == "ready" and replica.gate.retry_at is None

@@ -42,20 +42,21 @@ class _Lane(Generic[W]):
 class Queue(Generic[W]):
     """Waiters in lanes, so that finding the next looks at one of each key."""
 
-    __slots__ = ("_came", "_lanes", "_places")
+    __slots__ = ("_came", "_lanes", "places")
 
     def __init__(self) -> None:
         self._came = 0  # how many have come
         #: Model → (priority, key) → lane, none of them empty.
         self._lanes: dict[str, dict[tuple[int, str], _Lane[W]]] = {}
-        self._places: dict[W, tuple[_Lane[W], float, int]] = {}
+        #: Where each one waits; to others, the quickest way to see whether anybody does.
+        self.places: dict[W, tuple[_Lane[W], float, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[W]:
         """Go through all as they are now, whatever becomes of them meanwhile."""
-        return iter([*self._places])
+        return iter([*self.places])
 
     def models(self) -> list[str]:
         """Return the models that somebody waits for."""
@@ -74,11 +75,11 @@ class Queue(Generic[W]):
         if lane is None:
             lane = lanes[name] = _Lane(model, *name)
         insort(lane.waiters, (waiter.since, self._came, waiter))
-        self._places[waiter] = (lane, waiter.since, self._came)
+        self.places[waiter] = (lane, waiter.since, self._came)
 
     def discard(self, waiter: W) -> None:
         """Forget one; nothing where it does not wait."""
-        place = self._places.pop(waiter, None)
+        place = self.places.pop(waiter, None)
         if place is None:
             return
         lane, *order = place
