@@ -51,6 +51,7 @@ class Turn:
     now: float  # loop clock, seconds
     random: Random
     count: int  # requests of this route that were routed before
+    ring: Sequence[Target] = ()  # all of the route, whose turn comes round; none: the targets
 
 
 T = TypeVar("T", bound=Target)
@@ -76,9 +77,20 @@ def least_busy(targets: Sequence[T], turn: Turn) -> T:
 
 
 def round_robin(targets: Sequence[T], turn: Turn) -> T:
-    """Choose one after the other, those of weight 0 only among themselves."""
+    """
+    Choose one after the other, those of weight 0 only among themselves.
+
+    Each turn belongs to one of the route. Those of a replica that takes nothing now go to the
+    others by turns: were they to go to its neighbour, that would get twice its share.
+    """
     able = [target for target in targets if target.weight] or targets
-    return able[turn.count % len(able)]
+    ring = turn.ring or able
+    lap, place = divmod(turn.count, len(ring))
+    owner = ring[place].name
+    for target in able:
+        if target.name == owner:
+            return target
+    return able[lap % len(able)]
 
 
 def latency(targets: Sequence[T], turn: Turn) -> T:
