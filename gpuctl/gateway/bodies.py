@@ -51,6 +51,7 @@ class Ask(NamedTuple):
     first_words: bytes = b""  # of messages, prompt or input, as they were sent
     previous_response_id: bytes | None = None
     media: bool = False  # some part is an image, a sound or a file
+    drops: bool = False  # `rewritten` has one of DROPPED to leave out
 
 
 class _Options(msgspec.Struct):
@@ -72,6 +73,9 @@ class _Fields(msgspec.Struct):
     input: msgspec.Raw = _ABSENT
     query: msgspec.Raw = _ABSENT
     documents: msgspec.Raw = _ABSENT
+    api_base: msgspec.Raw = _ABSENT
+    base_url: msgspec.Raw = _ABSENT
+    user_config: msgspec.Raw = _ABSENT
 
 
 _fields = msgspec.json.Decoder(_Fields).decode
@@ -115,7 +119,7 @@ def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
     try:
         media, remote = _media(fields)
     except msgspec.DecodeError as error:
-        return BadRequest(400, "invalid_json", f"The body is not valid JSON: {error}.")
+        return BadRequest(400, "invalid_json", f"The body cannot be read: {error}.")
     if remote:
         what = f"A URL in '{remote}' is not fetched here: send its content as a data: URL."
         return BadRequest(400, "remote_url_not_allowed", what, remote)
@@ -129,6 +133,7 @@ def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
         first_words=bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
         previous_response_id=_word(fields.previous_response_id),
         media=media,
+        drops=bool(fields.api_base or fields.base_url or fields.user_config),
     )
 
 
