@@ -42,9 +42,24 @@ class Directories:
         return f"{self.runtime}-gateway/gateway.json"
 
     @property
+    def gateway_lock(self) -> str:
+        """What a gateway holds locked while it runs."""
+        return f"{self.runtime}-gateway/gateway.lock"
+
+    @property
+    def gateway_log(self) -> str:
+        """What a gateway writes that no unit looks after."""
+        return f"{self.state}/gateway.log"
+
+    @property
     def spawned(self) -> str:
         """Holds the pid of a daemon that `up` put in the background, and no unit looks after."""
         return f"{self.runtime}/spawned.pid"
+
+    @property
+    def keys(self) -> str:
+        """keys.json, the API keys' digests: `gpuctl keys` writes it, the gateway reads it."""
+        return f"{self.config}/keys.json"
 
     @property
     def database(self) -> str:

@@ -137,7 +137,8 @@ def found(text: str) -> list[tuple[str, str]]:
             'keys_from = ["API_KEYS"]',
             "keys_from: unknown key",
             "the keys here are: affinity, gate, keep_alive_interval, key_files, limits, listen,"
-            " max_in_flight, metrics_key, pass_through, priorities, queue, retries, routing, timeouts",
+            " max_in_flight, metrics_key, pass_through, priorities, queue, retries, routing,"
+            " timeouts",
             id="what-only-the-environment-says",
         ),
         pytest.param(

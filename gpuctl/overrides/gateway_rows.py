@@ -132,7 +132,8 @@ def changed(
                 changes.switch(text)
             elif row.keys:
                 settings = _with(settings, "keys_from", row.variable)
-            elif row.read is not None:
+            else:
+                assert row.read is not None  # by what a Row is
                 settings = _with(settings, row.sets, row.read(text))
                 used[row.variable] = text
         except ValueError as error:
