@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,7 @@ def test_what_belongs_together_stays_together_until_its_replica_is_full() -> Non
         pytest.param({"in_flight": 3}, None, id="fuller than it may be now"),
     ],
 )
-def test_a_request_waits_only_where_there_is_hope(
-    known: dict[str, object], answer: str | None
-) -> None:
+def test_a_request_waits_only_where_there_is_hope(known: dict[str, Any], answer: Any) -> None:
     """No replica that is ready or coming is a refusal at once; otherwise the request waits."""
     assert Desk(route("chat", **known)).ask("a") == answer
 
