@@ -6,8 +6,7 @@ One answer on its way to a client: its head with what the gateway adds, its body
 
 from __future__ import annotations
 
-from gpuctl.gateway import openai_errors
-from gpuctl.gateway.downstream import Client, Request
+from gpuctl.gateway.downstream import PHRASES, Client, Request
 from gpuctl.gateway.record import Record
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -19,13 +18,22 @@ EVENTS: Headers = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, openai_errors.phrase(status)) for status in (200,)}
+_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, phrase) for status, phrase in PHRASES.items()}
 
 
 class Answer:
     """Writes one answer; its methods may be called after the client has left."""
 
-    __slots__ = ("_chunked", "_client", "_keep_alive", "_record", "_request", "begun", "extra", "sent")
+    __slots__ = (
+        "_chunked",
+        "_client",
+        "_keep_alive",
+        "_record",
+        "_request",
+        "begun",
+        "extra",
+        "sent",
+    )
 
     def __init__(self, client: Client, request: Request, record: Record) -> None:
         self._client = client
@@ -87,7 +95,7 @@ class Answer:
     def _head(self, status: int, headers: Headers) -> bytes:
         record = self._record
         record.status = status
-        line = _LINES.get(status) or b"HTTP/1.1 %d %s\r\n" % (status, openai_errors.phrase(status))
+        line = _LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
         parts = [line, b"x-request-id: %s\r\n" % record.id.encode()]
         if record.replica:
             parts.append(

@@ -1,4 +1,4 @@
-"""What a request asks of a replica: bytes that are ready to be sent, and how the answer comes back."""
+"""What a request asks of a replica: bytes ready to be sent, and how the answer comes back."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ class Asked:
     def to(self, authority: bytes, authorization: bytes, id: bytes, *, collect: bool) -> bytes:
         """Return the whole request for one replica; *authorization* is a header line or empty."""
         body = self.collected_body if collect else self.body
-        return b"%s HTTP/1.1\r\nhost: %s\r\n%s%sx-request-id: %s\r\ncontent-length: %d\r\n\r\n%s" % (
-            self.line,
-            authority,
-            self.lines,
-            authorization,
-            id,
-            len(body),
-            body,
+        return (
+            b"%s HTTP/1.1\r\nhost: %s\r\n%s%sx-request-id: %s\r\ncontent-length: %d\r\n\r\n%s"
+            % (
+                self.line,
+                authority,
+                self.lines,
+                authorization,
+                id,
+                len(body),
+                body,
+            )
         )

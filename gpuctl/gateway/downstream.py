@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
@@ -29,6 +30,8 @@ _OVER = frozenset(("lingering", "last"))
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
 )
+#: Status → its phrase.
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -145,7 +148,7 @@ class Client(asyncio.Protocol):
             self._deadline = now + self._gateway.settings.timeouts.idle_seconds
             self._state = "last"
         elif self._state not in ("lingering", "last") and begun:
-            self._refuse("request_timeout", "the request did not come in time")
+            self._refuse("request_timeout")
         else:
             self._transport.abort()
 
@@ -168,7 +171,7 @@ class Client(asyncio.Protocol):
             self._deadline = self._gateway.now() + timeouts.head_seconds
         self._feed(data)
         if self._state == "head" and self._head_bytes > self._limits.head_bytes:
-            self._refuse("head_too_large", _too_large(self._limits.head_bytes))
+            self._refuse("headers_too_large", _too_large(self._limits.head_bytes))
 
     def eof_received(self) -> None:
         """Let the transport close: who sends no more has left (as with Go's net/http and nginx)."""
@@ -204,8 +207,12 @@ class Client(asyncio.Protocol):
             rest = data[upgrade.args[0] :]
             if rest and self._state not in _OVER:
                 self._feed(rest)
+        except httptools.HttpParserCallbackError as error:
+            # Not the client's doing: one of ours, below.
+            self._gateway.broke(error.__context__ or error)
+            self._refuse("internal_error")
         except httptools.HttpParserError:
-            self._refuse("malformed_request", "this is not a well-formed HTTP/1.1 request")
+            self._refuse("invalid_http")
 
     # What the parser tells.
 
@@ -226,7 +233,7 @@ class Client(asyncio.Protocol):
         if name not in request.head:
             request.head[name] = value
         elif name in _SINGLE:
-            self._refuse("malformed_request", f"the header {name.decode('latin-1')} came twice")
+            self._refuse("invalid_http", f"the header {name.decode('latin-1')} came twice")
 
     def on_headers_complete(self) -> None:
         request, parser, limits = self._request, self._parser, self._limits
@@ -239,9 +246,9 @@ class Client(asyncio.Protocol):
         request.keep_alive = parser.should_keep_alive()
         request.http11 = parser.get_http_version() != "1.0"
         if self._length + len(self._target) > limits.head_bytes:
-            self._refuse("head_too_large", _too_large(limits.head_bytes))
+            self._refuse("headers_too_large", _too_large(limits.head_bytes))
         elif len(request.headers) > limits.headers:
-            self._refuse("head_too_large", f"a request may have {limits.headers} headers")
+            self._refuse("headers_too_large", f"a request may have {limits.headers} headers")
         else:
             self._expect(request)
 
@@ -249,15 +256,15 @@ class Client(asyncio.Protocol):
         """Look at what the head says of the body to come."""
         head = request.head
         if request.http11 and b"host" not in head:
-            self._refuse("malformed_request", "the header host is missing")
+            self._refuse("invalid_http", "the header host is missing")
             return
         coding = head.get(b"transfer-encoding")
         if coding is not None and (b"content-length" in head or coding.lower() != b"chunked"):
-            self._refuse("malformed_request", "a body is sent with content-length, or chunked")
+            self._refuse("invalid_http", "a body is sent with content-length, or chunked")
             return
         length = head.get(b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 18):
-            self._refuse("malformed_request", "content-length is not a number")
+            self._refuse("invalid_http", "content-length is not a number")
             return
         if length is not None and int(length) > self._limits.body_bytes:
             self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
@@ -276,7 +283,7 @@ class Client(asyncio.Protocol):
             return
         self._body_count += len(data)
         if not self._gateway.hold(len(data)):
-            self._refuse("overloaded", "the gateway holds as many bytes of requests as it may")
+            self._refuse("too_many_bytes")
         elif not self._body:
             self._body = data
         else:
@@ -307,7 +314,7 @@ class Client(asyncio.Protocol):
         if exchange is not None:
             self._exchange = exchange
 
-    def _refuse(self, code: str, message: str) -> None:
+    def _refuse(self, code: str, message: str = "") -> None:
         """Answer what could not become a request, and end the connection."""
         if self._state in _OVER:
             return
@@ -343,7 +350,7 @@ def _too_large(limit: int) -> str:
 
 
 def _rendered(answer: openai_errors.Answer) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (answer.status, openai_errors.phrase(answer.status))]
+    lines = [b"HTTP/1.1 %d %s" % (answer.status, PHRASES[answer.status])]
     lines += [b"%s: %s" % header for header in answer.headers]
     lines += [b"content-length: %d" % len(answer.body), b"connection: close", b"", b""]
     return b"\r\n".join(lines) + answer.body

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.admission import Seat, Ticket
-from gpuctl.gateway.answer import EVENTS, JSON
+from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.attempt import Attempt
+from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
@@ -41,7 +42,6 @@ class Exchange:
         "_deadline",
         "_gateway",
         "_last_sent",
-        "_over",
         "_paused",
         "_priority",
         "_queued_at",
@@ -50,6 +50,8 @@ class Exchange:
         "_sink",
         "_suspects",
         "_ticket",
+        "key",
+        "over",
         "record",
     )
 
@@ -57,6 +59,7 @@ class Exchange:
         self, gateway: Gateway, route: Route, asked: Asked, sink: Sink, record: Record
     ) -> None:
         self.record = record
+        self.key: Key | None = None  # whose request it is
         self._gateway = gateway
         self._route = route
         self._asked = asked
@@ -72,7 +75,7 @@ class Exchange:
         self._queued_at = record.began
         self._last_sent = record.began  # a comment, to the client
         self._paused = False
-        self._over = False
+        self.over = False
 
     # 1. The queue.
 
@@ -90,7 +93,7 @@ class Exchange:
         self._queued_at = now
         ticket = Ticket(
             self._route,
-            self.record.key,
+            self.record.key or self.record.ip,
             self._priority,
             self._avoid,
             self._asked.affinity,
@@ -155,10 +158,11 @@ class Exchange:
         """Take an engine's error: is it the request's, or the replica's?"""
         attempt = self._attempt
         assert attempt is not None
-        if status == 503:  # it loads, or has died behind its own door
+        answer = openai_errors.mapped_answer(status, body, self.record.model, self.record.endpoint)
+        if answer.status == 503:  # it loads, or has died behind its own door
             self.failed("503", refused=False)
             return
-        if status < 500 or status == 501:
+        if answer.status < 500:
             attempt.replica.gate.dropped(attempt.token)
         else:
             # The replica's only if another one answers the same request: one that no engine can
@@ -171,7 +175,7 @@ class Exchange:
                 return
             for suspect in self._suspects:
                 suspect.replica.gate.dropped(suspect.token)
-        self._pass_error(status, headers, body, now)
+        self._pass_error(answer, headers, now)
 
     def _others(self) -> bool:
         """Return whether there is a replica that was not tried."""
@@ -182,17 +186,17 @@ class Exchange:
         )
 
     def _pass_error(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, now: float
+        self, answer: openai_errors.Answer, headers: list[tuple[bytes, bytes]], now: float
     ) -> None:
         record = self.record
-        answer = openai_errors.mapped(status, body, record.endpoint)
         record.error = answer.code
         record.seconds = now - record.began
         if self._sink.begun:
             self._cut(answer.body)
         else:
             later = [(b"retry-after", v) for n, v in headers if n.lower() == b"retry-after"]
-            self._sink.whole(answer.status, (*JSON, *later), answer.body)
+            kept = [header for header in answer.headers if not later or header[0] != b"retry-after"]
+            self._sink.whole(answer.status, (*kept, *later), answer.body)
         self._end("answered", now)
 
     def failed(self, why: str, *, refused: bool) -> None:
@@ -221,7 +225,6 @@ class Exchange:
 
     def _again(self, now: float) -> None:
         self._avoid.add(self.record.replica)
-        self._gateway.metrics.retried(self.record.model)
         self._leave()
         self._ask(now)
 
@@ -250,7 +253,7 @@ class Exchange:
 
     def gone(self) -> None:
         """Stop: nobody waits for it any more."""
-        if self._over:
+        if self.over:
             return
         now = self._gateway.now()
         attempt = self._attempt
@@ -339,12 +342,12 @@ class Exchange:
             seat.release()
 
     def _end(self, how: str, now: float) -> None:
-        self._over = True
+        self.over = True
         self.record.end = how
         self.record.seconds = now - self.record.began
         self._gateway.running.discard(self)
         self._leave()
-        self._gateway.finished(self.record)
+        self._gateway.finished(self.record, self.key)
 
     def _note(self, what: str, now: float) -> None:
         self.record.timeline.append((what, now - self.record.began))

@@ -2,8 +2,8 @@
 What becomes of a replica's answer: four ways, by what was asked.
 
 `Whole` holds it until it is complete, so that a replica which dies meanwhile costs the client
-nothing. `Streamed` passes on whole events. `Collected` asks for a stream and makes one answer of it.
-`Passed` passes on what comes. An `Exchange` makes one for each attempt.
+nothing. `Streamed` passes on whole events. `Collected` makes one answer of a stream. `Passed`
+passes on what comes. An `Attempt` makes one for itself.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class Whole:
     def body(self, data: bytes) -> None:
         self._size += len(data)
         if self._sink.begun:
-            self._tail = (self._tail + data)[-usage.END_BYTES:]
+            self._tail = (self._tail + data)[-usage.END_BYTES :]
             self._sink.piece(data)
             return
         self._parts.append(data)
         if self._size > WHOLE_BYTES:
             held = b"".join(self._parts)
-            self._parts = [held[:usage.END_BYTES]]
-            self._tail = held[-usage.END_BYTES:]
+            self._parts = [held[: usage.END_BYTES]]
+            self._tail = held[-usage.END_BYTES :]
             self._sink.head(self._status, self._headers)
             self._sink.piece(held)
 

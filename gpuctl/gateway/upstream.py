@@ -127,6 +127,9 @@ class Connection(asyncio.Protocol):
         self._answered = True
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            self._lose("malformed")
+            raise  # not the replica's doing: one of ours, which the event loop tells of
         except httptools.HttpParserError:
             self._lose("malformed")
             return
@@ -219,7 +222,10 @@ def expire(replica: Replica, now: float) -> None:
 
 
 async def connect(
-    replica: Replica, seconds: float, opened: Callable[[Connection], None], failed: Callable[[str], None]
+    replica: Replica,
+    seconds: float,
+    opened: Callable[[Connection], None],
+    failed: Callable[[str], None],
 ) -> None:
     """Open a connection and hand it over, or say why not: refused | timeout."""
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Files that others write and the gateway reads: read again when they have changed, and only then."""
+"""Files that others write and the gateway reads: again when they have changed, and only then."""
 
 from __future__ import annotations
 

@@ -1,0 +1,265 @@
+"""
+The gateway as a program: `python -m gpuctl.gateway`, which units and `gpuctl up` start.
+
+Serve → start → look, sweep and report → drain. It reads where its directories are from GPUCTL_*,
+waits for a Status that has a gateway, and listens where that says. Exit codes: 0 told to end, 1 it
+cannot (the lock is held, the address is taken), 2 it may not (others would get in without a key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+import uvloop
+
+from gpuctl import paths
+from gpuctl.adapters.systemd import Systemd
+from gpuctl.errors import GpuctlError, UsageError
+from gpuctl.gateway import key_files, keyring, table
+from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.gateway import Gateway
+from gpuctl.gateway.log import Lines
+from gpuctl.gateway.report import Report
+from gpuctl.gateway.watching import Watched
+
+_LOOK_SECONDS = 0.1
+_SWEEP_SECONDS = 0.2
+_REPORT_SECONDS = 1.0
+_KEYS_SECONDS = 1.0
+_BACKLOG = 1024
+# Its own directories come from GPUCTL_*: systemd's name those of the unit, which are not the
+# daemon's.
+_SYSTEMD = ("CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY")
+
+
+def main() -> int:
+    """Run until told to end; return the exit code."""
+    systemd = Systemd.take(os.environ)
+    environment = {name: text for name, text in os.environ.items() if name not in _SYSTEMD}
+    own = paths.directories(environment, root=os.geteuid() == 0)
+    lines = Lines(sys.stderr.fileno())
+    try:
+        lock = _lock(own.gateway_lock)
+        try:
+            program = Program(own, environment, lines, systemd)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(program.run())
+        finally:
+            os.close(lock)
+    except GpuctlError as error:
+        lines.close()
+        sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+    lines.close()
+    return 0
+
+
+class Program:
+    """One run of it."""
+
+    def __init__(
+        self,
+        own: paths.Directories,
+        environment: Mapping[str, str],
+        lines: Lines,
+        systemd: Systemd,
+    ) -> None:
+        self._own, self._environment = own, environment
+        self._lines, self._systemd = lines, systemd
+        self._status = Watched(own.status)
+        self._report = Report(own.gateway)
+        self._keys: tuple[object, ...] = ()
+        self._told_damage = ""
+        self._listen = ""
+        self._server: asyncio.Server | None = None
+        self._end: asyncio.Event
+        self._gateway: Gateway
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def run(self) -> None:
+        """Serve until a signal ends it. Raises `GpuctlError`."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._broke)
+        self._end = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end.set)
+        self._gateway = Gateway(self._lines, self._read_key, f"{self._own.gateway}.sock")
+        document = await self._first()
+        if document is None:
+            return
+        self._take(document)
+        await self._move()
+        self._systemd.tell("READY=1", f"STATUS=listening on {self._listen}")
+        self._write_report()
+        self._gateway.emptied = self._write_report
+        self._every("look", _LOOK_SECONDS, self._look)
+        self._every("sweep", _SWEEP_SECONDS, self._gateway.sweep)
+        self._every("report", _REPORT_SECONDS, self._write_report)
+        self._every("keys", _KEYS_SECONDS, self._look_at_keys)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: collections need not look at it
+        await self._end.wait()
+        await self._stop()
+
+    async def _first(self) -> table.Document | None:
+        """Wait for a Status that has a gateway; `None` when told to end before there is one."""
+        waited = False
+        while True:
+            document = self._document()
+            if document is not None and document.gateway is not None:
+                return document
+            if not waited:
+                waited = True
+                self._lines.event("waiting", file=self._own.status)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._end.wait(), _LOOK_SECONDS)
+                return None
+
+    async def _stop(self) -> None:
+        self._systemd.tell("STOPPING=1")
+        if self._server is not None:
+            self._server.close()
+        seconds = await self._gateway.drain()
+        for handle in self._timers.values():
+            handle.cancel()
+        self._write_report()
+        self._lines.event("stopped", shutdown_seconds=round(seconds, 3))
+
+    # What is done again and again.
+
+    def _every(self, name: str, seconds: float, do: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def again(due: float) -> None:
+            self._gateway.lag_seconds = max(0.0, loop.time() - due)
+            self._timers[name] = loop.call_later(seconds, again, loop.time() + seconds)
+            do()
+
+        self._timers[name] = loop.call_later(seconds, again, loop.time() + seconds)
+
+    def _look(self) -> None:
+        document = self._document()
+        if document is None:
+            return
+        self._take(document)
+        self._write_report()
+        if self._gateway.settings.listen != self._listen:
+            self._moving = asyncio.get_running_loop().create_task(self._move_or_tell())
+
+    def _document(self) -> table.Document | None:
+        """Return a Status that is new; one that cannot be read changes nothing."""
+        try:
+            content = self._status.changed()
+            return None if content is None else table.decode(content)
+        except (OSError, ValueError) as error:
+            if str(error) != self._told_damage:
+                self._told_damage = str(error)
+                self._lines.event("status_unreadable", file=self._own.status, error=str(error))
+            return None
+
+    def _take(self, document: table.Document) -> None:
+        self._gateway.take(document)
+
+    def _look_at_keys(self) -> None:
+        settings = self._gateway.settings
+        stamp = key_files.stamp(self._own.keys, settings, self._environment)
+        if stamp == self._keys:
+            return
+        try:
+            self._gateway.keyring = key_files.load(self._own.keys, settings, self._environment)
+        except GpuctlError as error:
+            self._lines.event("keys_unreadable", error=str(error))
+        else:
+            self._lines.event("keys", count=len(self._gateway.keyring))
+        self._keys = stamp
+
+    def _write_report(self) -> None:
+        try:
+            self._report.write(self._gateway.document())
+        except OSError as error:
+            self._lines.event("report_failed", error=str(error))
+
+    def _read_key(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            self._lines.event("key_file_unreadable", file=path, error=str(error))
+            return ""
+
+    def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self._gateway.broke(error)
+        else:
+            self._lines.event("internal_error", error=str(context.get("message", "")))
+
+    # Where it listens.
+
+    async def _move(self) -> None:
+        """Listen where the settings say. Raises `GpuctlError`: it may not, or cannot."""
+        settings, gateway = self._gateway.settings, self._gateway
+        stamp = key_files.stamp(self._own.keys, settings, self._environment)
+        gateway.keyring = key_files.load(self._own.keys, settings, self._environment)
+        self._keys = stamp
+        if keyring.needs_keys(settings.listen) and gateway.keyring.empty:
+            raise UsageError(
+                f"gateway.listen: {settings.listen} is reached from other hosts, and there is no"
+                " API key: everyone could use these GPUs",
+                "make one with `gpuctl keys create NAME`, or listen on 127.0.0.1",
+            )
+        host, _, port = settings.listen.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                lambda: Client(gateway), host.strip("[]") or None, int(port), backlog=_BACKLOG
+            )
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            raise GpuctlError(
+                f"gateway.listen: {settings.listen}: {os.strerror(error.errno or 0)}",
+                f"see who has it with `ss -ltnp 'sport = :{port}'`" if taken else "",
+            ) from error
+        if self._server is not None:
+            self._server.close()
+        self._server, self._listen = server, settings.listen
+        self._lines.event("listening", address=settings.listen, keys=len(gateway.keyring))
+
+    async def _move_or_tell(self) -> None:
+        wanted = self._gateway.settings.listen
+        try:
+            await self._move()
+        except GpuctlError as error:
+            self._lines.event("not_moved", address=wanted, error=str(error))
+            self._listen = wanted  # told once
+
+
+def _lock(path: str) -> int:
+    """Hold the lock of the one gateway here. Raises `GpuctlError`."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o750, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise GpuctlError(
+            f"{path}: {error.strerror}", "run as the user that owns it, or set GPUCTL_RUNTIME_DIR"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise GpuctlError(
+            f"{os.path.dirname(path)}: another gateway runs here", "`gpuctl status` shows it"
+        ) from error
+    return descriptor
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,303 @@
+"""
+What is looked at before a request may wait for a replica: target, key, limits and body.
+
+`Gateway.serve` calls `serve` with each request; it is answered here, or goes on as an `Exchange`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gpuctl.gateway import bodies, endpoints, heads, multipart, openai_errors
+from gpuctl.gateway.answer import JSON, Answer, Headers
+from gpuctl.gateway.asked import Asked
+from gpuctl.gateway.downstream import Client, Request
+from gpuctl.gateway.endpoints import Endpoint
+from gpuctl.gateway.exchange import Exchange
+from gpuctl.gateway.keyring import Key
+from gpuctl.gateway.limits import Allowance, duration
+from gpuctl.gateway.record import Record
+from gpuctl.gateway.replica import Route
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.gateway import Gateway
+
+#: What a client may name its request; anything else gets a name of ours.
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_PRIORITY = re.compile(rb"[0-9]{1,2}|100")
+# An operator's answer is made in milliseconds.
+_OPERATOR_SECONDS = 10.0
+_OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
+#: Told to the operator's app: who asks may see names and states.
+ADMIN_MARK = b"x-gpuctl-admin: 1\r\n"
+_COLLECTED = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+_DROPPED = tuple(name.encode() for name in bodies.DROPPED)
+
+
+class Front:
+    """One request on its way in."""
+
+    __slots__ = ("_answer", "_client", "_gateway", "_key", "_now", "_record", "_request")
+
+    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+        self._gateway, self._client, self._request = gateway, client, request
+        self._now = gateway.now()
+        self._record = Record(
+            id=_id(request.head.get(b"x-request-id"), gateway),
+            at=gateway.wall(),
+            began=self._now,
+            ip=client.ip,
+            method=request.method.decode("ascii", "replace"),
+            request_bytes=len(request.body),
+        )
+        self._answer = Answer(client, request, self._record)
+        self._key: Key | None = None
+
+    def serve(self) -> Exchange | None:
+        """Answer it, or return the exchange that will."""
+        gateway, request = self._gateway, self._request
+        found = endpoints.find(request.method, request.target, gateway.settings.pass_through)
+        if isinstance(found, endpoints.Refusal):
+            allow: Headers = ((b"allow", found.allow),) if found.allow else ()
+            self._refuse(found.code, found.message, extra=allow)
+            return None
+        self._record.endpoint = found.name
+        if not self._known(found) or not self._within_limits():
+            return None
+        if gateway.draining and found.kind != "operator":
+            self._refuse("draining")
+            return None
+        if found.kind == "operator":
+            return self._operate(found)
+        if found.kind == "models":
+            self._models(found)
+            return None
+        if found.kind == "pass_through":
+            return self._pass_through(found)
+        return self._infer(found)
+
+    # Who asks, and how often.
+
+    def _known(self, endpoint: Endpoint) -> bool:
+        """Return whether the client may ask this; it has been answered if not."""
+        gateway, head = self._gateway, self._request.head
+        if endpoint.name in _OPEN or gateway.keyring.empty:
+            return True
+        if endpoint.name == "/metrics" and not gateway.settings.metrics_key:
+            return True
+        token = head.get(b"x-api-key", b"")
+        bearer = head.get(b"authorization", b"")
+        if bearer[:7].lower() == b"bearer ":
+            token = bearer[7:].strip()
+        text = token.decode("latin-1")
+        found = gateway.keyring.find(text, self._record.at)
+        if found is not None:
+            self._key = found
+            self._record.key = found.id
+            if endpoint.kind == "operator" and not found.admin:
+                self._deny("not_admin", "permission_denied")
+                return False
+            return True
+        reason = "missing"
+        if token:
+            reason, self._record.key = gateway.keyring.refusal(text, self._record.at)
+        self._deny(reason, "invalid_api_key")
+        return False
+
+    def _deny(self, reason: str, code: str) -> None:
+        self._gateway.denied(self._record, reason)
+        self._refuse(code)
+
+    def _within_limits(self) -> bool:
+        """Return whether it may ask once more; it has been answered if not."""
+        gateway, limiter = self._gateway, self._gateway.limiter
+        most = gateway.settings.limits.requests_per_minute_per_ip
+        if most is not None:
+            allowance = limiter.take(f"ip {self._client.ip}", most, 1, self._now)
+            if not allowance.allowed:
+                return self._limit("ip", allowance)
+        key = self._key
+        if key is None:
+            return True
+        if key.requests_per_minute is not None:
+            allowance = limiter.take(f"rpm {key.id}", key.requests_per_minute, 1, self._now)
+            self._answer.extra = _rate_headers(b"requests", allowance)
+            if not allowance.allowed:
+                return self._limit("requests", allowance)
+        if key.tokens_per_minute is not None:
+            # What it costs is known when it is answered: who is not in debt may ask.
+            allowance = limiter.take(f"tpm {key.id}", key.tokens_per_minute, 0, self._now)
+            self._answer.extra += _rate_headers(b"tokens", allowance)
+            if not allowance.allowed:
+                return self._limit("tokens", allowance)
+        return True
+
+    def _limit(self, scope: str, allowance: Allowance) -> bool:
+        self._gateway.limited(self._record, scope)
+        after = b"%d" % max(1, round(allowance.retry_seconds + 0.5))
+        what = f"The limit of {allowance.limit} {scope} a minute is reached."
+        if scope == "ip":
+            what = f"The limit of {allowance.limit} requests a minute of one address is reached."
+        self._refuse("rate_limit_exceeded", what, extra=((b"retry-after", after),))
+        return False
+
+    # What is asked.
+
+    def _operate(self, endpoint: Endpoint) -> Exchange:
+        asked = Asked(
+            "pass",
+            b"GET " + endpoint.upstream_path,
+            ADMIN_MARK if self._gateway.keyring.empty or self._admin() else b"",
+            b"",
+        )
+        gateway = self._gateway
+        exchange = Exchange(gateway, gateway.operators, asked, self._answer, self._record)
+        exchange.direct(gateway.operator, _OPERATOR_SECONDS)
+        return exchange
+
+    def _admin(self) -> bool:
+        return self._key is not None and self._key.admin
+
+    def _models(self, endpoint: Endpoint) -> None:
+        names = self._gateway.table.names
+        listed = [_model(name, route) for name, route in names.items() if self._may_use(route)]
+        if not endpoint.model:
+            self._whole(msgspec.json.encode({"object": "list", "data": listed}))
+            return
+        for entry in listed:
+            if entry["id"] == endpoint.model:
+                self._whole(msgspec.json.encode(entry))
+                return
+        self._unknown_model(endpoint.model)
+
+    def _pass_through(self, endpoint: Endpoint) -> Exchange | None:
+        route = self._gateway.table.routes.get(endpoint.workload)
+        if route is None or not self._may_use(route):
+            self._refuse("no_replica")
+            return None
+        request = self._request
+        line = b"%s %s" % (request.method, endpoint.upstream_path)
+        asked = Asked("pass", line, heads.passed_on(request.headers), request.body)
+        return self._go(route, asked)
+
+    def _infer(self, endpoint: Endpoint) -> Exchange | None:
+        request = self._request
+        content_type = request.head.get(b"content-type", b"")
+        if endpoint.body == "multipart":
+            ask = multipart.read(content_type, request.body)
+        else:
+            ask = bodies.read(endpoint, content_type, request.body)
+        if isinstance(ask, bodies.BadRequest):
+            self._refuse(ask.code, ask.message, param=ask.param)
+            return None
+        route = self._gateway.table.names.get(ask.model)
+        if route is None or not self._may_use(route):
+            self._unknown_model(ask.model)
+            return None
+        record = self._record
+        record.model, record.stream = route.model, ask.stream
+        asked = self._asked(endpoint, ask, route)
+        asked.affinity = self._affinity(ask)
+        return self._go(route, asked)
+
+    def _asked(self, endpoint: Endpoint, ask: bodies.Ask, route: Route) -> Asked:
+        body, stream = self._request.body, ask.stream and endpoint.streams
+        asked = Asked(
+            "stream" if stream else "whole",
+            b"POST " + endpoint.upstream_path,
+            heads.inference(self._request.head),
+            body,
+        )
+        if endpoint.body == "multipart":
+            return asked
+        model = None if ask.model == route.model else route.model
+        kind = _COLLECTED.get(endpoint.name, "")
+        usage = stream and bool(kind) and not ask.usage_asked
+        if model or usage or any(name in body for name in _DROPPED):
+            asked.body = bodies.rewritten(body, model, None, usage)
+            asked.strip = usage
+        if kind and not stream and any(replica.collect_streams for replica in route.replicas):
+            asked.collect = kind
+            asked.collected_body = bodies.rewritten(body, model, True, True)
+        return asked
+
+    def _affinity(self, ask: bodies.Ask) -> bytes | None:
+        """Return what keeps a conversation where it began."""
+        wanted = self._gateway.settings.affinity
+        if wanted == "none":
+            return None
+        told = ask.session or ask.previous_response_id or self._request.head.get(b"x-session-id")
+        if told is None and wanted == "prefix" and ask.first_words:
+            return ask.first_words
+        return told
+
+    def _go(self, route: Route, asked: Asked) -> Exchange | None:
+        self._record.model = route.model
+        exchange = Exchange(self._gateway, route, asked, self._answer, self._record)
+        exchange.key = self._key
+        exchange.begin(self._priority(route))
+        return None if exchange.over else exchange
+
+    def _priority(self, route: Route) -> int:
+        priority = self._gateway.settings.priorities.get(route.kind, 0)
+        if self._key is not None and self._key.priority is not None:
+            priority = self._key.priority
+        asked = self._request.head.get(b"x-gpuctl-priority", b"")
+        if not _PRIORITY.fullmatch(asked):
+            return priority
+        # Whoever has a key may go behind its own place, never before it.
+        return int(asked) if self._key is None else min(int(asked), priority)
+
+    def _may_use(self, route: Route) -> bool:
+        return self._key is None or self._key.allows(route.model, *route.aliases)
+
+    # Answers of the gateway itself.
+
+    def _unknown_model(self, model: str) -> None:
+        self._refuse("model_not_found", openai_errors.no_model(model), param="model")
+
+    def _refuse(
+        self, code: str, message: str = "", *, param: str | None = None, extra: Headers = ()
+    ) -> None:
+        answer = openai_errors.answer(code, message, param=param)
+        self._record.error = code
+        replaced = {name for name, _ in extra}
+        kept = tuple(header for header in answer.headers if header[0] not in replaced)
+        self._answer.whole(answer.status, (*kept, *extra), answer.body)
+        self._end("refused")
+
+    def _whole(self, body: bytes) -> None:
+        self._answer.whole(200, JSON, body)
+        self._end("answered")
+
+    def _end(self, how: str) -> None:
+        self._record.end = how
+        self._record.seconds = self._gateway.now() - self._now
+        self._gateway.finished(self._record)
+
+
+def _id(told: bytes | None, gateway: Gateway) -> str:
+    if told is not None and _ID.fullmatch(told):
+        return told.decode()
+    return gateway.next_id()
+
+
+def _model(name: str, route: Route) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "gpuctl",
+    }
+    return entry if name == route.model else {**entry, "parent": route.model}
+
+
+def _rate_headers(what: bytes, allowance: Allowance) -> Headers:
+    return (
+        (b"x-ratelimit-limit-" + what, b"%d" % allowance.limit),
+        (b"x-ratelimit-remaining-" + what, b"%d" % max(0, allowance.remaining)),
+        (b"x-ratelimit-reset-" + what, duration(allowance.reset_seconds).encode()),
+    )

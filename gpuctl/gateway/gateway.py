@@ -1,0 +1,231 @@
+"""
+All that the parts of the gateway share, and what is done again and again: sweep, watch, report.
+
+`__main__` makes one and runs it; a `Client` hands it each request. One thread owns everything here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable
+
+from gpuctl.gateway import report, table, upstream
+from gpuctl.gateway.admission import Admission
+from gpuctl.gateway.budget import Budget
+from gpuctl.gateway.downstream import Client, Exchanging, Request
+from gpuctl.gateway.exchange import Exchange
+from gpuctl.gateway.front import Front
+from gpuctl.gateway.gate import Gate
+from gpuctl.gateway.keyring import Key, Keyring
+from gpuctl.gateway.limits import Limiter
+from gpuctl.gateway.log import Lines
+from gpuctl.gateway.metrics import Metrics
+from gpuctl.gateway.record import Record
+from gpuctl.gateway.replica import Replica, Route
+from gpuctl.model import GatewaySettings
+
+#: Bodies of requests that are held at once, so that many clients cannot fill the memory.
+HELD_BYTES = 256 * 1024 * 1024
+_OPERATOR_SLOTS = 64
+
+
+class Gateway:
+    """The state of one gateway, while it serves."""
+
+    def __init__(self, lines: Lines, read_key: table.ReadKey, operator_socket: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self.now: Callable[[], float] = loop.time
+        self.wall: Callable[[], float] = time.time
+        self.settings = GatewaySettings()
+        self.lines = lines
+        self.metrics = Metrics()
+        self.table = table.Table(read_key)
+        self.admission = Admission(self.settings, random.Random())
+        self.budget = Budget()
+        self.limiter = Limiter()
+        self.keyring = Keyring.of(b"", ())
+        self.running: set[Exchange] = set()
+        self.clients: set[Client] = set()
+        self.draining = False
+        self.started_at = time.time()
+        self.status_at: float | None = None  # Unix seconds: the daemon made the latest Status
+        self.seq, self.instance = 0, ""  # of that
+        self.lag_seconds = 0.0  # how late the event loop was last
+        self.shutdown_seconds: float | None = None
+        self.operator = _operator(operator_socket)
+        self.operators = Route("", "operator")
+        self.operators.replicas.append(self.operator)
+        self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left
+        self._addresses: dict[str, int] = {}  # of clients → their connections
+        self._held_bytes = 0
+        self._id = os.urandom(6).hex()
+        self._ids = 0
+
+    # What a client's connection asks for.
+
+    def admit(self, client: Client) -> bool:
+        """Count a new connection; return whether there is room for it."""
+        limits = self.settings.limits
+        count = self._addresses.get(client.ip, 0)
+        if len(self.clients) >= limits.connections or count >= limits.connections_per_ip:
+            self.metrics.rate_limited("connections")
+            return False
+        self._addresses[client.ip] = count + 1
+        self.clients.add(client)
+        return True
+
+    def left(self, client: Client) -> None:
+        """Count one less."""
+        if client not in self.clients:
+            return
+        self.clients.remove(client)
+        count = self._addresses[client.ip] - 1
+        if count:
+            self._addresses[client.ip] = count
+        else:
+            del self._addresses[client.ip]
+
+    def hold(self, size: int) -> bool:
+        """Take or give back room for bodies, in bytes; return whether there is so much."""
+        self._held_bytes += size
+        return self._held_bytes <= HELD_BYTES
+
+    def serve(self, client: Client, request: Request) -> Exchanging | None:
+        """Answer a request, or return what will."""
+        return Front(self, client, request).serve()
+
+    def refused(self, client: Client, code: str, status: int) -> None:
+        """Note what could not become a request."""
+        now = self.now()
+        record = Record(id=self.next_id(), at=self.wall(), began=now, ip=client.ip, method="")
+        record.status, record.error, record.end = status, code, "refused"
+        self.finished(record)
+
+    def next_id(self) -> str:
+        """Return a name for a request that has none."""
+        self._ids += 1
+        return f"req-{self._id}-{self._ids:x}"
+
+    # What an exchange asks for, and tells.
+
+    def open(
+        self,
+        replica: Replica,
+        opened: Callable[[upstream.Connection], None],
+        failed: Callable[[str], None],
+    ) -> asyncio.Task[None]:
+        """Open a connection to a replica."""
+        seconds = self.settings.timeouts.connect_seconds
+        return self._loop.create_task(upstream.connect(replica, seconds, opened, failed))
+
+    def failed(self, replica: Replica, why: str) -> None:
+        """Note that a replica did not do its part."""
+        self.metrics.upstream_failed(replica.name, why)
+        self.lines.event("replica_failed", replica=replica.name, why=why)
+
+    def denied(self, record: Record, reason: str) -> None:
+        """Note that somebody had no right to ask: for the audit."""
+        self.metrics.auth_failed(reason)
+        self.lines.event(
+            "auth_failed", request=record.id, ip=record.ip, key=record.key, reason=reason
+        )
+
+    def limited(self, record: Record, scope: str) -> None:
+        """Note that somebody asks too often."""
+        self.metrics.rate_limited(scope)
+        self.lines.event(
+            "rate_limited", request=record.id, ip=record.ip, key=record.key, scope=scope
+        )
+
+    def finished(self, record: Record, key: Key | None = None) -> None:
+        """Note that a request is over; the *key* pays for its tokens."""
+        self.metrics.finished(record)
+        self.lines.finished(record)
+        if key is not None and key.tokens_per_minute is not None:
+            tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+            self.limiter.charge(f"tpm {key.id}", key.tokens_per_minute, tokens, self.now())
+        replica = self.table.replicas.get(record.replica)
+        if replica is not None and replica.state == "draining" and not replica.open:
+            self.emptied()
+
+    def broke(self, error: BaseException) -> None:
+        """Note a fault of the gateway itself."""
+        frames = traceback.extract_tb(error.__traceback__)[-4:]
+        self.lines.event(
+            "internal_error",
+            error=f"{type(error).__name__}: {error}",
+            where=[f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames],
+        )
+
+    # What is done again and again.
+
+    def sweep(self) -> None:
+        """Look at every deadline; a few times a second."""
+        now = self.now()
+        for exchange in tuple(self.running):
+            exchange.sweep(now)
+        for client in tuple(self.clients):
+            client.sweep(now)
+        self.admission.expire(now)
+        self.admission.wake(now)  # a gate may have cooled down
+        for replica in (*self.table.replicas.values(), self.operator):
+            upstream.expire(replica, now)
+
+    def take(self, document: table.Document) -> None:
+        """Take over a new Status."""
+        settings = document.gateway or self.settings
+        if settings != self.settings:
+            self.budget = Budget()
+        before = {name: replica.container for name, replica in self.table.replicas.items()}
+        self.settings = settings
+        self.table.apply(document, settings.gate)
+        self.seq, self.instance, self.status_at = document.seq, document.instance, document.at
+        for name, replica in self.table.replicas.items():
+            if before.get(name) != replica.container:
+                self.lines.event("replica", replica=name, container=replica.container)
+        self.admission.configure(settings, self.table.routes)
+        self.admission.wake(self.now())
+
+    def document(self) -> dict[str, object]:
+        """Return what gateway.json is to say."""
+        now = self.now()
+        return report.document(
+            self.table.replicas,
+            instance=self.instance,
+            seq=self.seq,
+            listen=self.settings.listen,
+            queued=self.admission.waiting(),
+            in_flight=self.admission.in_flight,
+            offset_seconds=report.offset_seconds(now),
+        )
+
+    # The end.
+
+    async def drain(self) -> float:
+        """Take no new work and let finish what runs; return the seconds that took."""
+        began = self.now()
+        self.draining = True
+        self.lines.event("draining", running=len(self.running))
+        self.admission.drain()
+        for client in tuple(self.clients):
+            client.close_if_idle()
+        end = began + self.settings.timeouts.drain_seconds
+        while self.running and self.now() < end:
+            await asyncio.sleep(0.02)
+        for exchange in tuple(self.running):
+            exchange.stop("draining")
+        self.shutdown_seconds = self.now() - began
+        return self.shutdown_seconds
+
+
+def _operator(socket: str) -> Replica:
+    operator = Replica("", "", Gate(5, 1.0))
+    operator.uds = socket
+    operator.state = "ready"
+    operator.slots = _OPERATOR_SLOTS
+    return operator
