@@ -92,13 +92,14 @@ class Lines:
         self._add(self._encoded({"event": name, "at": self._clock(), **fields}) + b"\n")
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
-        """Write what is left, for so long; return whether that was all. Nothing is added then."""
-        self._deadline = time.monotonic() + seconds
+        """Write what is left, for so long; return whether that is over. Nothing is added then."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + seconds
         self._closing = True
         self._some.set()
         self._enough.set()
         self._thread.join(seconds)
-        return not self._thread.is_alive() and not self._lines
+        return not self._thread.is_alive()
 
     def _encoded(self, document: object) -> bytes:
         """Return a document in ASCII without a control character: nothing forges a line of it."""

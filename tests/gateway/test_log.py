@@ -145,15 +145,28 @@ def test_what_comes_after_the_end_is_counted(pipe: Pipe) -> None:
     assert (log.dropped, pipe.read()) == (1, [])
 
 
-@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
-def test_a_reader_that_hangs_holds_up_no_end(pipe: Pipe, blocking: bool) -> None:
-    """A shutdown gives up at its deadline, and says so."""
-    os.set_blocking(pipe.writer, blocking)
+def hung(pipe: Pipe) -> Lines:
+    """A log with more to write than a pipe holds, and nobody who reads."""
     log = lines(pipe, flush_seconds=0.01)
-    for _ in range(40):  # more than a pipe holds
+    for _ in range(40):
         log.event("x" * 10_000)
+    return log
+
+
+def test_a_reader_that_hangs_holds_up_no_end(pipe: Pipe) -> None:
+    """A shutdown gives up at its deadline, and says so, even while a write blocks."""
+    log = hung(pipe)
     assert not log.close(0.05)
     pipe.close(pipe.reader)
+    assert log.close(10)
+    assert log.dropped > 0
+
+
+def test_a_descriptor_that_would_block_is_given_up_at_the_deadline(pipe: Pipe) -> None:
+    """What it did not take is counted."""
+    os.set_blocking(pipe.writer, False)
+    log = hung(pipe)
+    log.close(0.05)
     assert log.close(10)
     assert log.dropped > 0
 
