@@ -256,12 +256,11 @@ def test_any_bytes_are_found_or_refused(method: bytes, target: bytes) -> None:
         assert found.upstream_path.isascii()
 
 
-_PIECES = st.sampled_from(
-    "/ . .. %2e %2F %5c %00 \\ ? # % a : ; // é ocr speech v2 v1 models admin status".split()
-)
+_MARKS = ["/", ".", "..", "%2e", "%2F", "%5c", "%00", "\\", "?", "#", "%", ":", ";", "//", "é"]
+_WORDS = ["ocr", "speech", "v2", "v1", "models", "admin", "status", "a"]
 
 
-@given(pieces=st.lists(_PIECES, max_size=10))
+@given(pieces=st.lists(st.sampled_from(_MARKS + _WORDS), max_size=10))
 def test_no_way_of_writing_leaves_the_routes(pieces: list[str]) -> None:
     """What goes upstream is of the table, or begins with a route and has no way out of it."""
     found = find(b"GET", "".join(["/", *pieces]).encode(), PASSED)
