@@ -115,6 +115,7 @@ def test_files_have_their_places() -> None:
         there.applied,
         there.daemon_log,
         there.gateway,
+        there.keys,
     ) == (
         "/r/status.json",
         "/r/gpuctl.sock",
@@ -122,6 +123,7 @@ def test_files_have_their_places() -> None:
         "/s/applied.json",
         "/s/daemon.log",
         "/r-gateway/gateway.json",
+        "/c/keys.json",
     )
 
 

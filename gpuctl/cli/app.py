@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gpuctl import __version__, fast_status
-from gpuctl.cli import errors, explain, look, operate, prepare, serve
+from gpuctl.cli import errors, explain, keys, look, operate, prepare, serve
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
 
@@ -108,6 +108,7 @@ for group in (serve, look, operate, explain, prepare):
         app.command(rich_help_panel=group.PANEL)(command)
 app.add_typer(prepare.profiles, name="profiles", rich_help_panel=prepare.PANEL)
 app.add_typer(prepare.models, name="models", rich_help_panel=prepare.PANEL)
+app.add_typer(keys.keys, name="keys", rich_help_panel=keys.PANEL)
 
 
 def run(arguments: list[str], environment: Mapping[str, str]) -> int:

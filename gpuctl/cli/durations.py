@@ -24,6 +24,21 @@ def seconds(value: Any) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
+def lifetime(value: Any) -> float:
+    """Return the seconds that something lasts, in days where they are meant: `30d`, `12h`."""
+    from gpuctl.quantities import parse_seconds
+
+    days = str(value).removesuffix("d")
+    in_days = days.isdecimal() and days != value
+    try:
+        found = parse_seconds(int(days) * 86400 if in_days else value)
+    except ValueError:
+        found = 0.0
+    if not found:
+        raise typer.BadParameter(f'"{value}" is no such time; write 30d, 12h, 90m')
+    return found
+
+
 def interval(value: Any) -> float:
     """Return the seconds between two looks. Raises `typer.BadParameter`."""
     found = seconds(value)

@@ -47,7 +47,8 @@ def check(session: Session, name: str | None) -> None:
     for warning in plan.warnings:
         session.say(f"warning: {warning}")
     # A simulated host has no files; `up` refuses what is missing here.
-    for message, hint in () if session.simulate else preflight.missing_models(profile):
+    missing = () if session.simulate else preflight.missing_models(profile)
+    for message, hint in (*missing, *preflight.without_keys(session, profile)):
         session.say(f"warning: {message}\nhint: {hint}")
     fine = words.counted(len(plan.replicas), "replica")
     session.say(f"{profile.source or profile.host.name}: fine: {fine}")

@@ -14,10 +14,11 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import model_sources
+from gpuctl.cli import key_store, model_sources
 from gpuctl.cli.progress import bar
 from gpuctl.cli.session import Session
-from gpuctl.errors import ProfileError
+from gpuctl.errors import GpuctlError, ProfileError
+from gpuctl.gateway import keyring
 from gpuctl.overrides import FILES
 from gpuctl.quantities import format_bytes
 
@@ -64,6 +65,22 @@ def unread_secrets(profile: Profile) -> tuple[Mistake, ...]:
     """Return every file of a secret that could not be read at a start."""
     found = [mistake for workload in profile.workloads for mistake in _secrets(workload)]
     return (*found, *_key_files(profile))
+
+
+def without_keys(session: Session, profile: Profile) -> tuple[Mistake, ...]:
+    """Return what is to be said of a gateway that others reach, and that lacks the keys for it."""
+    gateway = profile.gateway
+    if gateway is None or not keyring.needs_keys(gateway.listen):
+        return ()
+    if gateway.key_files or gateway.keys_from:
+        return ()
+    try:
+        if key_store.read(session.seen.keys):
+            return ()
+    except GpuctlError:
+        return ()  # of those who may not look, or of a file that the gateway itself will refuse
+    what = f"gateway.listen: {gateway.listen} is reached from elsewhere, and there is no key"
+    return ((f"{what}: the gateway will refuse it", "make one: `gpuctl keys create NAME`"),)
 
 
 def pull(session: Session, plan: Plan, runtime: Runtime) -> None:

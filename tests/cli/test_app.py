@@ -16,6 +16,7 @@ from gpuctl.cli.app import app, hoisted
 COMMANDS = (
     "up", "down", "daemon", "demo", "status", "top", "gpus", "report", "start", "stop", "restart",
     "why", "events", "logs", "plan", "check", "init", "profiles", "models",
+    "keys",
 )  # fmt: skip
 
 

@@ -33,3 +33,19 @@ def test_an_interval_takes_time(written: str) -> None:
     with pytest.raises(typer.BadParameter, match="write 100ms or more"):
         durations.interval(written)
     assert durations.interval("100ms") == 0.1
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("30d", 30 * 86400.0), ("12h", 43200.0), ("1h30m", 5400.0), ("3650d", 3650 * 86400.0)],
+)
+def test_a_lifetime(written: str, expected: float) -> None:
+    """Days are a unit here."""
+    assert durations.lifetime(written) == expected
+
+
+@pytest.mark.parametrize("written", ["30", "0d", "0s", "d", "1_0d", "-1d", "1d2h", "3651d", ""])
+def test_no_lifetime(written: str) -> None:
+    """A number alone could be seconds or days."""
+    with pytest.raises(typer.BadParameter, match="write 30d, 12h, 90m"):
+        durations.lifetime(written)

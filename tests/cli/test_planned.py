@@ -53,6 +53,20 @@ def test_the_configured_profile_is_meant_where_none_is_named(
     assert planned.out.splitlines()[1].startswith("chat-0 ")
 
 
+def test_a_gateway_that_others_reach_is_warned_of(inside: Callable[..., Any], place: Path) -> None:
+    """`check` says that it needs keys, as long as there is none."""
+    path = place / "profile.toml"
+    path.write_text(f'{HOST}gpus = "none"\n[gateway]\nlisten = "0.0.0.0:4000"\n')
+
+    bare = inside("--simulate", "cpu", "check")
+    inside("keys", "create", "ci")
+    keyed = inside("--simulate", "cpu", "check")
+
+    assert (bare.code, keyed.code) == (0, 0)
+    assert "warning: gateway.listen: 0.0.0.0:4000 is reached from elsewhere" in bare.err
+    assert "gateway.listen" not in keyed.err
+
+
 @pytest.mark.parametrize(
     ("applied", "index"),
     [

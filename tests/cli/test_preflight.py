@@ -12,6 +12,8 @@ import pytest
 from gpuctl.cli import preflight
 from gpuctl.cli.session import Session
 from gpuctl.errors import ProfileError
+from gpuctl.gateway import keyring
+from gpuctl.gateway.keyring import Key
 from gpuctl.model import (
     ContainerReading,
     ContainerSpec,
@@ -26,6 +28,9 @@ from gpuctl.model import (
     Workload,
 )
 from gpuctl.ports import Runtime
+
+OUTSIDE = GatewaySettings(listen="0.0.0.0:80")
+KEY = Key(id="key-00000001", name="ci", sha256="0" * 64)
 
 
 class Engine:
@@ -218,6 +223,39 @@ def test_a_file_of_the_gateway_s_keys(tmp_path: Path, variable: str | None) -> N
     where = f"environment: {variable}" if variable else "gateway.key_files"
     assert preflight.unread_secrets(written) == (
         (f"{where}: {path} does not exist", "write the secret into it, or correct the path"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "document", "told"),
+    [
+        pytest.param(None, b"", False, id="no-gateway"),
+        pytest.param(GatewaySettings(), b"", False, id="on-loopback"),
+        pytest.param(OUTSIDE, b"", True, id="without-keys"),
+        pytest.param(OUTSIDE, keyring.write((KEY,)), False, id="with-a-key"),
+        pytest.param(OUTSIDE, b"{", False, id="with-what-nobody-can-read"),
+        pytest.param(replace(OUTSIDE, key_files=("/k",)), b"", False, id="with-a-file"),
+        pytest.param(replace(OUTSIDE, keys_from=("API_KEYS",)), b"", False, id="with-a-variable"),
+    ],
+)
+def test_a_gateway_that_others_reach(
+    tmp_path: Path, settings: GatewaySettings | None, document: bytes, told: bool
+) -> None:
+    """It needs keys, and whoever checks the profile is told how to make one."""
+    if document:
+        (tmp_path / "keys.json").write_bytes(document)
+    session = Session(environment={"GPUCTL_CONFIG_DIR": str(tmp_path), "GPUCTL_RUNTIME_DIR": "/no"})
+    written = Profile(host=HostSettings(name="p"), gateway=settings)
+    assert preflight.without_keys(session, written) == (
+        (
+            (
+                "gateway.listen: 0.0.0.0:80 is reached from elsewhere, and there is no key: the"
+                " gateway will refuse it",
+                "make one: `gpuctl keys create NAME`",
+            ),
+        )
+        if told
+        else ()
     )
 
 
