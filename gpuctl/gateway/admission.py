@@ -178,6 +178,13 @@ class Admission:
             depth[ticket.priority] = depth.get(ticket.priority, 0) + 1
         return depth
 
+    def crowds(self) -> dict[str, int]:
+        """Return how many wait, by key; only those of which somebody does."""
+        crowds: dict[str, int] = {}
+        for ticket in self._queue:
+            crowds[ticket.key] = crowds.get(ticket.key, 0) + 1
+        return crowds
+
     # A seat.
 
     def _answer(self, ticket: Ticket, now: float) -> Seat | str | None:

@@ -47,6 +47,13 @@ class RouteDocument(msgspec.Struct):
     aliases: list[str] = []
 
 
+class Load(msgspec.Struct):
+    """How far a replica is that loads."""
+
+    name: str
+    stage: str | None = None  # weights_loaded | graphs_ready | warmed_up
+
+
 class Document(msgspec.Struct):
     """As much of status.json as the gateway reads."""
 
@@ -55,6 +62,7 @@ class Document(msgspec.Struct):
     instance: str
     routes: list[RouteDocument]
     gateway: GatewaySettings | None = None
+    replicas: list[Load] = []
 
 
 decode = msgspec.json.Decoder(Document).decode
@@ -68,6 +76,7 @@ class Table:
         self.replicas: dict[str, Replica] = {}
         self.routes: dict[str, Route] = {}  # by the model's own name
         self.names: dict[str, Route] = {}  # by every name that a client may use
+        self.stages: dict[str, str] = {}  # by replica, of those that load and tell of it
 
     def apply(self, document: Document, gate: GateSettings) -> None:
         """Take over what a Status says."""
@@ -85,6 +94,7 @@ class Table:
             if replicas.get(name) is not replica:  # what runs there may still end well
                 replica.state, replica.coming = "down", False
         self.replicas, self.routes = replicas, routes
+        self.stages = {load.name: load.stage for load in document.replicas if load.stage}
         self.names = {alias: route for route in routes.values() for alias in route.aliases} | routes
 
     def _replica(self, entry: RouteReplica, model: str, gate: GateSettings) -> Replica:
