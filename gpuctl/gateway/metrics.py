@@ -29,8 +29,8 @@ from gpuctl.gateway.record import Record
 #: Shown from the start, at 0: `increase()` does not see the first event of a series that appears
 #: with it. Others are shown once they occur.
 REJECTIONS = ("draining", "no_replica", "queue_full", "queue_timeout")
-AUTH_FAILURES = ("expired", "forbidden", "missing", "revoked", "unknown")
-SCOPES = ("ip", "key_requests", "key_tokens")
+AUTH_FAILURES = ("expired", "missing", "not_admin", "revoked", "unknown")
+SCOPES = ("connections", "ip", "requests", "tokens")
 
 _KINDS = ("prompt", "completion", "cached")
 

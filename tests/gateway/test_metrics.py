@@ -206,14 +206,15 @@ def test_what_no_record_has_is_counted_when_told() -> None:
     labelled = ("auth_failures", "rate_limited", "upstream_errors")
     assert [(name, value) for name, value in found.items() if name.startswith(labelled)] == [
         ('auth_failures_total{reason="expired"}', "0"),
-        ('auth_failures_total{reason="forbidden"}', "0"),
         ('auth_failures_total{reason="malformed"}', "1"),
         ('auth_failures_total{reason="missing"}', "1"),
+        ('auth_failures_total{reason="not_admin"}', "0"),
         ('auth_failures_total{reason="revoked"}', "0"),
         ('auth_failures_total{reason="unknown"}', "0"),
+        ('rate_limited_total{scope="connections"}', "0"),
         ('rate_limited_total{scope="ip"}', "2"),
-        ('rate_limited_total{scope="key_requests"}', "0"),
-        ('rate_limited_total{scope="key_tokens"}', "0"),
+        ('rate_limited_total{scope="requests"}', "0"),
+        ('rate_limited_total{scope="tokens"}', "0"),
         ('upstream_errors_total{replica="chat-0",kind="timeout"}', "2"),
         ('upstream_errors_total{replica="chat-1",kind="refused"}', "1"),
     ]
