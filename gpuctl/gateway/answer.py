@@ -6,14 +6,14 @@ One answer on its way to a client: its head with what the gateway adds, its body
 
 from __future__ import annotations
 
-from gpuctl.gateway.downstream import PHRASES, Client, Request
+from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.request import PHRASES, Request
 
-Headers = tuple[tuple[bytes, bytes], ...]
-
-JSON: Headers = ((b"content-type", b"application/json"),)
+JSON: Given = ((b"content-type", b"application/json"),)
 #: nginx keeps a stream back without the last one.
-EVENTS: Headers = (
+EVENTS: Given = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -43,9 +43,9 @@ class Answer:
         self._chunked = False
         self.begun = False  # its head was sent
         self.sent = False  # ... and something of its body
-        self.extra: Headers = ()  # of rate limits, and the like
+        self.extra: Given = ()  # of rate limits, and the like
 
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+    def whole(self, status: int, headers: Given, body: bytes) -> None:
         """Send all of it."""
         if self._request.method == b"HEAD":
             head = self._head(status, (*headers, (b"content-length", b"%d" % len(body))))
@@ -56,7 +56,7 @@ class Answer:
         self._record.response_bytes += len(body)
         self.end()
 
-    def head(self, status: int, headers: Headers, length: bytes | None = None) -> None:
+    def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         """Begin one that comes in pieces; *length* is that of its body, where it is known."""
         self.begun = True
         self._chunked = length is None and self._request.http11
@@ -92,7 +92,7 @@ class Answer:
         """Break off one that was begun, so that the client sees that it is not whole."""
         self._client.abort()
 
-    def _head(self, status: int, headers: Headers) -> bytes:
+    def _head(self, status: int, headers: Given) -> bytes:
         record = self._record
         record.status = status
         line = _LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status

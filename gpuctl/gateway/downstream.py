@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
 from gpuctl.gateway import openai_errors
+from gpuctl.gateway.request import Request, last
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
@@ -30,8 +30,6 @@ _OVER = frozenset(("lingering", "last"))
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
 )
-#: Status → its phrase.
-PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -46,21 +44,6 @@ class Exchanging(Protocol):
 
     def resume(self) -> None:
         """Go on sending."""
-
-
-class Request:
-    """One request, whole."""
-
-    __slots__ = ("body", "head", "headers", "http11", "keep_alive", "method", "target")
-
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case, in their order
-        self.head: dict[bytes, bytes] = {}  # the first of each name
-        self.body = b""
-        self.keep_alive = True
-        self.http11 = True
 
 
 class Client(asyncio.Protocol):
@@ -112,6 +95,11 @@ class Client(asyncio.Protocol):
         """Send a piece of an answer."""
         if self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def behind_bytes(self) -> int:
+        """What was written and has not left yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def finish(self, *, keep_alive: bool) -> None:
         """Know that the answer is complete: the next request is served, or the connection ends."""
@@ -328,7 +316,7 @@ class Client(asyncio.Protocol):
             return
         answer = openai_errors.answer(code, message)
         self._gateway.refused(self, code, answer.status)
-        self.write(_rendered(answer))
+        self.write(last(answer))
         self._linger()
 
     def _linger(self) -> None:
@@ -347,10 +335,3 @@ class Client(asyncio.Protocol):
 
 def _too_large(limit: int) -> str:
     return f"the head of a request may have {limit} bytes"
-
-
-def _rendered(answer: openai_errors.Answer) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (answer.status, PHRASES[answer.status])]
-    lines += [b"%s: %s" % header for header in answer.headers]
-    lines += [b"content-length: %d" % len(answer.body), b"connection: close", b"", b""]
-    return b"\r\n".join(lines) + answer.body

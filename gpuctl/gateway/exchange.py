@@ -71,7 +71,7 @@ class Exchange:
         self._ticket: Ticket | None = None  # while it waits
         self._seat: Seat | None = None
         self._attempt: Attempt | None = None
-        self._suspects: list[Attempt] = []
+        self._suspects: list[Attempt] = []  # each had an error that may be its replica's
         self._queued_at = record.began
         self._last_sent = record.began  # a comment, to the client
         self._paused = False
@@ -188,9 +188,8 @@ class Exchange:
     def _pass_error(
         self, answer: openai_errors.Answer, headers: list[tuple[bytes, bytes]], now: float
     ) -> None:
-        record = self.record
-        record.error = answer.code
-        record.seconds = now - record.began
+        self.record.error = answer.code
+        self.record.seconds = now - self.record.began
         if self._sink.begun:
             self._cut(answer.body)
         else:
@@ -231,9 +230,8 @@ class Exchange:
     def _fail(self, code: str) -> None:
         """Answer that it could not be done, or break off what was begun."""
         now = self._gateway.now()
-        record = self.record
-        record.error = code
-        record.seconds = now - record.began
+        self.record.error = code
+        self.record.seconds = now - self.record.began
         answer = openai_errors.answer(code)
         if self._sink.begun:
             self._cut(answer.body)
@@ -256,11 +254,9 @@ class Exchange:
         if self.over:
             return
         now = self._gateway.now()
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.replica.gate.dropped(attempt.token)
-        for suspect in self._suspects:
-            suspect.replica.gate.dropped(suspect.token)
+        for attempt in (*self._suspects, self._attempt):
+            if attempt is not None:
+                attempt.replica.gate.dropped(attempt.token)
         self._stop_there()
         self._end("client_gone", now)
 

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpuctl.gateway import bodies, endpoints, heads, multipart, openai_errors
-from gpuctl.gateway.answer import JSON, Answer, Headers
+from gpuctl.gateway import access, bodies, endpoints, heads, idempotency, multipart, openai_errors
+from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
-from gpuctl.gateway.downstream import Client, Request
+from gpuctl.gateway.downstream import Client, Exchanging
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.exchange import Exchange
+from gpuctl.gateway.heads import Given
+from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.keyring import Key
-from gpuctl.gateway.limits import Allowance, duration
+from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Route
+from gpuctl.gateway.request import Request
+from gpuctl.gateway.shared import Follower, Leader
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
@@ -30,7 +34,6 @@ _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PRIORITY = re.compile(rb"[0-9]{1,2}|100")
 # An operator's answer is made in milliseconds.
 _OPERATOR_SECONDS = 10.0
-_OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
 #: Told to the operator's app: who asks may see names and states.
 ADMIN_MARK = b"x-gpuctl-admin: 1\r\n"
 _COLLECTED = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
@@ -56,16 +59,16 @@ class Front:
         self._answer = Answer(client, request, self._record)
         self._key: Key | None = None
 
-    def serve(self) -> Exchange | None:
+    def serve(self) -> Exchanging | None:
         """Answer it, or return the exchange that will."""
         gateway, request = self._gateway, self._request
         found = endpoints.find(request.method, request.target, gateway.settings.pass_through)
         if isinstance(found, endpoints.Refusal):
-            allow: Headers = ((b"allow", found.allow),) if found.allow else ()
+            allow: Given = ((b"allow", found.allow),) if found.allow else ()
             self._refuse(found.code, found.message, extra=allow)
             return None
         self._record.endpoint = found.name
-        if not self._known(found) or not self._within_limits():
+        if not self._let_in(found):
             return None
         if gateway.draining and found.kind != "operator":
             self._refuse("draining")
@@ -79,70 +82,15 @@ class Front:
             return self._pass_through(found)
         return self._infer(found)
 
-    # Who asks, and how often.
-
-    def _known(self, endpoint: Endpoint) -> bool:
-        """Return whether the client may ask this; it has been answered if not."""
-        gateway, head = self._gateway, self._request.head
-        if endpoint.name in _OPEN or gateway.keyring.empty:
-            return True
-        if endpoint.name == "/metrics" and not gateway.settings.metrics_key:
-            return True
-        token = head.get(b"x-api-key", b"")
-        bearer = head.get(b"authorization", b"")
-        if bearer[:7].lower() == b"bearer ":
-            token = bearer[7:].strip()
-        text = token.decode("latin-1")
-        found = gateway.keyring.find(text, self._record.at)
-        if found is not None:
-            self._key = found
-            self._record.key = found.id
-            if endpoint.kind == "operator" and not found.admin:
-                self._deny("not_admin", "permission_denied")
-                return False
-            return True
-        reason = "missing"
-        if token:
-            reason, self._record.key = gateway.keyring.refusal(text, self._record.at)
-        self._deny(reason, "invalid_api_key")
-        return False
-
-    def _deny(self, reason: str, code: str) -> None:
-        self._gateway.denied(self._record, reason)
-        self._refuse(code)
-
-    def _within_limits(self) -> bool:
-        """Return whether it may ask once more; it has been answered if not."""
-        gateway, limiter = self._gateway, self._gateway.limiter
-        most = gateway.settings.limits.requests_per_minute_per_ip
-        if most is not None:
-            allowance = limiter.take(f"ip {self._client.ip}", most, 1, self._now)
-            if not allowance.allowed:
-                return self._limit("ip", allowance)
-        key = self._key
-        if key is None:
-            return True
-        if key.requests_per_minute is not None:
-            allowance = limiter.take(f"rpm {key.id}", key.requests_per_minute, 1, self._now)
-            self._answer.extra = _rate_headers(b"requests", allowance)
-            if not allowance.allowed:
-                return self._limit("requests", allowance)
-        if key.tokens_per_minute is not None:
-            # What it costs is known when it is answered: who is not in debt may ask.
-            allowance = limiter.take(f"tpm {key.id}", key.tokens_per_minute, 0, self._now)
-            self._answer.extra += _rate_headers(b"tokens", allowance)
-            if not allowance.allowed:
-                return self._limit("tokens", allowance)
+    def _let_in(self, endpoint: Endpoint) -> bool:
+        """Return whether the client may ask this now; it has been answered if not."""
+        gateway, record = self._gateway, self._record
+        found = access.find(gateway, endpoint, self._request.head, record)
+        if isinstance(found, access.Refused):
+            self._refuse(found.code, found.message, extra=found.headers)
+            return False
+        self._key, self._answer.extra = found
         return True
-
-    def _limit(self, scope: str, allowance: Allowance) -> bool:
-        self._gateway.limited(self._record, scope)
-        after = b"%d" % max(1, round(allowance.retry_seconds + 0.5))
-        what = f"The limit of {allowance.limit} {scope} a minute is reached."
-        if scope == "ip":
-            what = f"The limit of {allowance.limit} requests a minute of one address is reached."
-        self._refuse("rate_limit_exceeded", what, extra=((b"retry-after", after),))
-        return False
 
     # What is asked.
 
@@ -173,7 +121,7 @@ class Front:
                 return
         self._unknown_model(endpoint.model)
 
-    def _pass_through(self, endpoint: Endpoint) -> Exchange | None:
+    def _pass_through(self, endpoint: Endpoint) -> Exchanging | None:
         route = self._gateway.table.routes.get(endpoint.workload)
         if route is None or not self._may_use(route):
             self._refuse("no_replica")
@@ -183,7 +131,7 @@ class Front:
         asked = Asked("pass", line, heads.passed_on(request.headers), request.body)
         return self._go(route, asked)
 
-    def _infer(self, endpoint: Endpoint) -> Exchange | None:
+    def _infer(self, endpoint: Endpoint) -> Exchanging | None:
         request = self._request
         content_type = request.head.get(b"content-type", b"")
         if endpoint.body == "multipart":
@@ -234,12 +182,52 @@ class Front:
             return ask.first_words
         return told
 
-    def _go(self, route: Route, asked: Asked) -> Exchange | None:
+    def _go(self, route: Route, asked: Asked) -> Exchanging | None:
         self._record.model = route.model
-        exchange = Exchange(self._gateway, route, asked, self._answer, self._record)
-        exchange.key = self._key
+        told = self._request.head.get(b"idempotency-key")
+        if told is not None and asked.way != "pass":
+            return self._share(route, asked, told)
+        exchange = self._exchange(route, asked, self._answer)
         exchange.begin(self._priority(route))
         return None if exchange.over else exchange
+
+    def _exchange(self, route: Route, asked: Asked, sink: Sink) -> Exchange:
+        exchange = Exchange(self._gateway, route, asked, sink, self._record)
+        exchange.key = self._key
+        return exchange
+
+    def _share(self, route: Route, asked: Asked, told: bytes) -> Exchanging | None:
+        """Join the answer to the same Idempotency-Key, or begin it."""
+        if not idempotency.usable(told):
+            self._refuse("invalid_idempotency_key")
+            return None
+        record, request = self._record, self._request
+        print_ = idempotency.fingerprint(record.endpoint, request.body)
+        owner = record.key or record.ip
+        found = self._gateway.memory.lookup(owner, told, print_, self._now)
+        if found.entry is None:
+            self._refuse("idempotency_key_reused")
+            return None
+        if found.state == "new":
+            return self._lead(route, asked, found.entry)
+        self._answer.extra += ((b"idempotent-replayed", b"true"),)
+        follower = Follower(found.entry, self._client, self._answer, None, self._end)
+        found.entry.subscribe(follower)
+        return None if follower.over else follower
+
+    def _lead(self, route: Route, asked: Asked, entry: Entry) -> Exchanging | None:
+        exchange = self._exchange(route, asked, Leader(entry))
+        # The exchange itself notes how it ended.
+        follower = Follower(entry, self._client, self._answer, exchange, lambda how: None)
+
+        def nobody_left() -> None:
+            exchange.gone()
+            entry.fail()
+
+        entry.on_alone = nobody_left
+        entry.subscribe(follower)
+        exchange.begin(self._priority(route))
+        return None if follower.over else follower
 
     def _priority(self, route: Route) -> int:
         priority = self._gateway.settings.priorities.get(route.kind, 0)
@@ -260,7 +248,7 @@ class Front:
         self._refuse("model_not_found", openai_errors.no_model(model), param="model")
 
     def _refuse(
-        self, code: str, message: str = "", *, param: str | None = None, extra: Headers = ()
+        self, code: str, message: str = "", *, param: str | None = None, extra: Given = ()
     ) -> None:
         answer = openai_errors.answer(code, message, param=param)
         self._record.error = code
@@ -293,11 +281,3 @@ def _model(name: str, route: Route) -> dict[str, object]:
         "owned_by": "gpuctl",
     }
     return entry if name == route.model else {**entry, "parent": route.model}
-
-
-def _rate_headers(what: bytes, allowance: Allowance) -> Headers:
-    return (
-        (b"x-ratelimit-limit-" + what, b"%d" % allowance.limit),
-        (b"x-ratelimit-remaining-" + what, b"%d" % max(0, allowance.remaining)),
-        (b"x-ratelimit-reset-" + what, duration(allowance.reset_seconds).encode()),
-    )

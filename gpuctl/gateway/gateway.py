@@ -16,16 +16,18 @@ from collections.abc import Callable
 from gpuctl.gateway import report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
-from gpuctl.gateway.downstream import Client, Exchanging, Request
+from gpuctl.gateway.downstream import Client, Exchanging
 from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.front import Front
 from gpuctl.gateway.gate import Gate
+from gpuctl.gateway.idempotency import Memory
 from gpuctl.gateway.keyring import Key, Keyring
 from gpuctl.gateway.limits import Limiter
 from gpuctl.gateway.log import Lines
 from gpuctl.gateway.metrics import Metrics
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
+from gpuctl.gateway.request import Request
 from gpuctl.model import GatewaySettings
 
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
@@ -39,7 +41,7 @@ class Gateway:
     def __init__(self, lines: Lines, read_key: table.ReadKey, operator_socket: str) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self.now: Callable[[], float] = loop.time
+        self.now: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.settings = GatewaySettings()
         self.lines = lines
@@ -48,6 +50,7 @@ class Gateway:
         self.admission = Admission(self.settings, random.Random())
         self.budget = Budget()
         self.limiter = Limiter()
+        self.memory = Memory()
         self.keyring = Keyring.of(b"", ())
         self.running: set[Exchange] = set()
         self.clients: set[Client] = set()
@@ -148,7 +151,7 @@ class Gateway:
         self.lines.finished(record)
         if key is not None and key.tokens_per_minute is not None:
             tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-            self.limiter.charge(f"tpm {key.id}", key.tokens_per_minute, tokens, self.now())
+            self.limiter.charge(("tokens", key.id), key.tokens_per_minute, tokens, self.now())
         replica = self.table.replicas.get(record.replica)
         if replica is not None and replica.state == "draining" and not replica.open:
             self.emptied()
@@ -173,6 +176,7 @@ class Gateway:
             client.sweep(now)
         self.admission.expire(now)
         self.admission.wake(now)  # a gate may have cooled down
+        self.memory.expire(now)
         for replica in (*self.table.replicas.values(), self.operator):
             upstream.expire(replica, now)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+#: As a parser gives them, and as an answer takes them.
 Headers = list[tuple[bytes, bytes]]
+Given = tuple[tuple[bytes, bytes], ...]
 
 # Of one connection, or of the gateway's own.
 _HOP = frozenset(
@@ -36,7 +38,7 @@ def passed_on(headers: Headers) -> bytes:
     )
 
 
-def content_type(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+def content_type(headers: Headers) -> Given:
     """Return the one header of an engine's answer that goes back."""
     for name, value in headers:
         if name.lower() == b"content-type":
@@ -44,6 +46,6 @@ def content_type(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
     return ()
 
 
-def passed_back(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+def passed_back(headers: Headers) -> Given:
     """Return what goes back of another service's answer."""
     return tuple((name, value) for name, value in headers if name.lower() not in _NOT_BACK)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from gpuctl.gateway import heads, sse, usage
-from gpuctl.gateway.answer import EVENTS, JSON, Headers
+from gpuctl.gateway.answer import EVENTS, JSON
 from gpuctl.gateway.collect import Collector, Failed
+from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 
 #: Larger answers are passed on before they are complete.
@@ -25,8 +26,8 @@ class Sink(Protocol):
     begun: bool  # the head was sent
     sent: bool  # ... and something of the body
 
-    def whole(self, status: int, headers: Headers, body: bytes) -> None: ...
-    def head(self, status: int, headers: Headers, length: bytes | None = None) -> None: ...
+    def whole(self, status: int, headers: Given, body: bytes) -> None: ...
+    def head(self, status: int, headers: Given, length: bytes | None = None) -> None: ...
     def piece(self, data: bytes) -> None: ...
     def comment(self, data: bytes) -> None: ...
     def cut(self) -> None: ...
@@ -55,7 +56,7 @@ class Whole:
 
     def __init__(self, sink: Sink, record: Record) -> None:
         self._sink, self._record = sink, record
-        self._headers: Headers = ()
+        self._headers: Given = ()
         self._parts: list[bytes] = []
         self._size = self._status = 0
         self._tail = b""

@@ -7,6 +7,7 @@ An `Attempt` is what uses one: it is told of the answer as it comes, and never a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -184,7 +185,7 @@ class Connection(asyncio.Protocol):
         if self._keep and self._reading and self.usable:
             self._reused = True
             self._replica.idle.append(self)
-            self.idle_since = asyncio.get_running_loop().time()
+            self.idle_since = time.monotonic()
         else:
             self._close()
         if attempt is not None:

@@ -1,0 +1,132 @@
+"""
+Who may ask, and how often: the key of a request and the limits of that and of the address.
+
+`front` asks with each request. What is refused here is counted, and logged for the audit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from gpuctl.gateway.endpoints import Endpoint
+from gpuctl.gateway.heads import Given
+from gpuctl.gateway.keyring import Key
+from gpuctl.gateway.limits import Allowance, duration
+from gpuctl.gateway.record import Record
+
+if TYPE_CHECKING:
+    from gpuctl.gateway.gateway import Gateway
+
+#: Whether it lives and serves is nobody's secret; who asks without a key gets no names.
+_OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
+
+
+class Refused(NamedTuple):
+    """Why somebody is not let in, as one of `openai_errors.FAULTS`."""
+
+    code: str
+    message: str = ""
+    headers: Given = ()
+
+
+class LetIn(NamedTuple):
+    """Whose request it is, and what its answer tells of the key's limits."""
+
+    key: Key | None  # None: there are no keys, or this needs none
+    headers: Given = ()
+
+
+def find(
+    gateway: Gateway, endpoint: Endpoint, head: Mapping[bytes, bytes], record: Record
+) -> LetIn | Refused:
+    """
+    Return who asks, or why not.
+
+    1. An address that asks too often.
+    2. A key that is needed, and missing or not good; an operator's endpoint without an admin's.
+    3. A key whose requests or tokens of the minute are used up.
+    """
+    # 1. the address
+    most = gateway.settings.limits.requests_per_minute_per_ip
+    if most is not None:
+        allowance = gateway.limiter.take(("ip", record.ip), most, 1, record.began)
+        if not allowance.allowed:
+            return _limited(gateway, record, "ip", allowance)
+    # 2. the key
+    token = _token(head)
+    if gateway.keyring.empty or (not token and _open(gateway, endpoint)):
+        return LetIn(None)
+    text = token.decode("latin-1")
+    key = gateway.keyring.find(text, record.at)
+    if key is None:
+        if _open(gateway, endpoint):
+            return LetIn(None)
+        reason = "missing"
+        if token:
+            reason, record.key = gateway.keyring.refusal(text, record.at)
+        gateway.denied(record, reason)
+        return Refused("invalid_api_key")
+    record.key = key.id
+    if endpoint.kind == "operator":
+        if key.admin or _open(gateway, endpoint):
+            return LetIn(key)
+        gateway.denied(record, "not_admin")
+        return Refused(
+            "permission_denied", "This needs an admin key: `gpuctl keys create --admin`."
+        )
+    # 3. its limits
+    return _within(gateway, key, record)
+
+
+def _open(gateway: Gateway, endpoint: Endpoint) -> bool:
+    free_metrics = endpoint.name == "/metrics" and not gateway.settings.metrics_key
+    return endpoint.name in _OPEN or free_metrics
+
+
+def _token(head: Mapping[bytes, bytes]) -> bytes:
+    bearer = head.get(b"authorization", b"")
+    if bearer[:7].lower() == b"bearer ":
+        return bearer[7:].strip()
+    return head.get(b"x-api-key", b"")
+
+
+def _within(gateway: Gateway, key: Key, record: Record) -> LetIn | Refused:
+    headers: Given = ()
+    if key.requests_per_minute is not None:
+        subject = ("requests", key.id)
+        allowance = gateway.limiter.take(subject, key.requests_per_minute, 1, record.began)
+        if not allowance.allowed:
+            return _limited(gateway, record, "requests", allowance)
+        headers += _told("requests", allowance)
+    if key.tokens_per_minute is not None:
+        # What a request costs is known when it is answered: who is not in debt may ask.
+        subject = ("tokens", key.id)
+        allowance = gateway.limiter.take(subject, key.tokens_per_minute, 0, record.began)
+        if not allowance.allowed:
+            return _limited(gateway, record, "tokens", allowance)
+        headers += _told("tokens", allowance)
+    return LetIn(key, headers)
+
+
+def _limited(gateway: Gateway, record: Record, scope: str, allowance: Allowance) -> Refused:
+    gateway.limited(record, scope)
+    what, whose = ("requests", "this address") if scope == "ip" else (scope, "this key")
+    headers: Given = ((b"retry-after", b"%d" % max(1, math.ceil(allowance.retry_seconds))),)
+    if scope != "ip":
+        headers += _told(scope, allowance)
+    return Refused(
+        "rate_limit_exceeded",
+        f"Rate limit of {whose} reached: {allowance.limit} {what} per minute.",
+        headers,
+    )
+
+
+def _told(what: str, allowance: Allowance) -> Given:
+    name = what.encode()
+    return (
+        (b"x-ratelimit-limit-" + name, b"%d" % allowance.limit),
+        (b"x-ratelimit-remaining-" + name, b"%d" % max(0, allowance.remaining)),
+        (b"x-ratelimit-reset-" + name, duration(allowance.reset_seconds).encode()),
+    )

@@ -1,0 +1,135 @@
+"""
+Requests with an Idempotency-Key: one exchange, and every client that waits for its answer.
+
+The exchange writes to a `Leader`, which tells the `Entry`; each client's `Follower` writes what the
+entry tells to its own connection. When the last of them has left, the exchange ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gpuctl.gateway import openai_errors
+from gpuctl.gateway.answer import EVENTS, Answer
+from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.exchange import Exchange
+from gpuctl.gateway.heads import Given
+from gpuctl.gateway.idempotency import Entry
+
+#: A client that lags behind by more does not get the rest: others follow the same answer.
+_BEHIND_BYTES = 1024 * 1024
+
+
+class Leader:
+    """The sink of the exchange."""
+
+    __slots__ = ("_entry", "begun", "sent")
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self.begun = self.sent = False
+
+    def whole(self, status: int, headers: Given, body: bytes) -> None:
+        self._entry.head(status, headers)
+        self._entry.piece(body)
+        self._entry.finish()
+
+    def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
+        self.begun = True
+        self._entry.head(status, headers)
+
+    def piece(self, data: bytes) -> None:
+        self.sent = True
+        self._entry.piece(data)
+
+    def comment(self, data: bytes) -> None:
+        self._entry.comment(data)
+
+    def finish(self) -> None:
+        self._entry.finish()
+
+    def cut(self) -> None:
+        self._entry.fail()
+
+
+class Follower:
+    """One client that waits for the answer; to its connection it is what serves the request."""
+
+    __slots__ = ("_answer", "_client", "_entry", "_exchange", "_head", "_parts", "_told", "over")
+
+    def __init__(
+        self,
+        entry: Entry,
+        client: Client,
+        answer: Answer,
+        exchange: Exchange | None,
+        told: Callable[[str], None],
+    ) -> None:
+        """
+        Follow an *entry*.
+
+        Args:
+            exchange: the one that this client's request has begun, if it has.
+            told: called with how it ended.
+        """
+        self._entry, self._client, self._answer = entry, client, answer
+        self._exchange, self._told = exchange, told
+        self._head: tuple[int, Given] = (0, ())
+        self._parts: list[bytes] = []
+        self.over = False
+
+    # What the entry tells.
+
+    def head(self, status: int, headers: Given) -> None:
+        self._head = status, headers
+        if headers == EVENTS:
+            self._answer.head(status, headers)
+
+    def piece(self, data: bytes) -> None:
+        if not self._answer.begun:
+            self._parts.append(data)
+        elif self._client.behind_bytes > _BEHIND_BYTES:
+            self._entry.unsubscribe(self)
+            self._answer.cut()
+            self._end("cut")
+        else:
+            self._answer.piece(data)
+
+    def comment(self, data: bytes) -> None:
+        if self._answer.begun:
+            self._answer.comment(data)
+
+    def finish(self) -> None:
+        if self._answer.begun:
+            self._answer.finish()
+        else:
+            status, headers = self._head
+            self._answer.whole(status, headers, b"".join(self._parts))
+        self._end("replayed")
+
+    def fail(self) -> None:
+        if self._answer.begun:
+            self._answer.cut()
+            self._end("cut")
+        else:
+            failed = openai_errors.answer("upstream_failed")
+            self._answer.whole(failed.status, failed.headers, failed.body)
+            self._end("refused")
+
+    # What the connection tells.
+
+    def gone(self) -> None:
+        self._end("client_gone")
+        self._entry.unsubscribe(self)
+
+    def pause(self) -> None:
+        if self._exchange is not None and self._entry.followers == 1:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def _end(self, how: str) -> None:
+        self.over = True
+        self._told(how)
