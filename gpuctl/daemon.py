@@ -83,7 +83,7 @@ class Daemon:
     ) -> None:
         clock = world.clock
         self._world, self._load, self._notify = world, load, notify
-        self._arrangement = Arrangement(load())
+        self.arrangement = Arrangement(load())
         self._checks = load_checks()
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._conditions: Conditions = {}
@@ -96,7 +96,7 @@ class Daemon:
         self.journal = Journal(world.store, clock)
         self._status = Publisher(world, self.journal, self.instance, simulated=simulated)
         self.latest = Latest()
-        interval = self._arrangement.setting.plan.watchdog.interval_seconds
+        interval = self.arrangement.setting.plan.watchdog.interval_seconds
         self.sources = Sources(world, self.latest, self._inbox.put, interval)
         self._attempts = Attempts(
             world,
@@ -209,7 +209,7 @@ class Daemon:
         self._attempts.fetch_ahead(plan, now)
         if gpus_wanted(conditions, waits, now):
             self.sources.hurry_gpus()
-        gateway = self._arrangement.setting.profile.gateway
+        gateway = self.arrangement.setting.profile.gateway
         self._status.publish(
             plan, gateway, now, conditions, waits, self._trends, self._peaks, began
         )
@@ -217,7 +217,7 @@ class Daemon:
 
     def _plan(self) -> Plan:
         """Return the plan with what has moved by now."""
-        return self._arrangement.plan(self.journal.history.assignments)
+        return self.arrangement.plan(self.journal.history.assignments)
 
     def _await_sources(self) -> None:
         """Wait until every source has spoken, so that the first Status is no guess."""
@@ -250,7 +250,7 @@ class Daemon:
 
     def _load_again(self) -> None:
         setting = self._load()
-        self._arrangement = Arrangement(setting)
+        self.arrangement = Arrangement(setting)
         self.sources.pace(setting.plan.watchdog.interval_seconds)
 
     def _observed(self, plan: Plan) -> Snapshot:
@@ -295,7 +295,7 @@ class Daemon:
             now=self._board(plan),
             conditions=self._conditions,
             history=self.journal.history,
-            arrange=self._arrangement.setting.arrange,
+            arrange=self.arrangement.setting.arrange,
         )
         stored = self.journal.record(intents(body, present, self.journal))
         return {"ok": True, "event": stored[0].id}

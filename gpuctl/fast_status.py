@@ -19,6 +19,7 @@ from gpuctl.views import summary, words
 TYPE_CHECKING = False  # `typing` would cost 4 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from gpuctl.model.status import Status
 
@@ -29,6 +30,9 @@ _HEADINGS = (
 #: Without these it is not what a daemon publishes.
 _KEYS = {"at", "profile", "seq", "mode", "simulated", "daemon", "replicas", "gpus", "conditions",
          "warnings"}  # fmt: skip
+
+#: Of 512 replicas gateway.json has some 80 KiB.
+_GATEWAY_BYTES = 1024 * 1024
 
 
 def options(arguments: Sequence[str]) -> tuple[bool, str | None] | None:
@@ -65,10 +69,13 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     now, living = time.time(), alive(status)
     if as_json:
         sys.stdout.write(text.rstrip() + "\n")
-    elif sys.stdout.isatty():
-        _rich(status, living, now)
+        return exit_code(status, alive=living, now=now)
+    front = gateway_line(status, directories.gateway, now)
+    if sys.stdout.isatty():
+        _rich(status, living, now, front)
     else:
-        sys.stdout.write(printable.text(plain(status, alive=living, now=now)) + "\n")
+        shown = plain(status, alive=living, now=now, gateway=front)
+        sys.stdout.write(printable.text(shown) + "\n")
     return exit_code(status, alive=living, now=now)
 
 
@@ -135,14 +142,30 @@ def alive(status: Status) -> bool:
         return True
 
 
+def gateway(path: str) -> Mapping[str, Any]:
+    """Return gateway.json, empty where there is none: another user writes it, whatever it likes."""
+    try:
+        # A pipe in its place would keep a reader for ever.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            document = json.loads(f.read(_GATEWAY_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def gateway_line(status: Status, path: str, now: float) -> str:
+    """Return the line about the gateway; without one in the profile it is "", and costs nothing."""
+    return summary.gateway(status, gateway(path), now) if status.get("gateway") else ""
+
+
 def exit_code(status: Status, *, alive: bool, now: float) -> int:
     """Return 0 when all is ready and somebody looks after it, else 3."""
     return 0 if alive and not summary.stale(status, now) and summary.all_well(status) else 3
 
 
-def plain(status: Status, *, alive: bool, now: float) -> str:
+def plain(status: Status, *, alive: bool, now: float, gateway: str = "") -> str:
     """Return the status as aligned plain text, one line a replica, conditions below."""
-    lines = [summary.header(status, alive=alive, now=now)]
+    lines = [summary.header(status, alive=alive, now=now), *([gateway] if gateway else [])]
     lines += _aligned([_HEADINGS, *(_row(status, index, now) for index in _indexes(status))])
     names = {gpu["uuid"]: f"gpu {gpu['index']}" for gpu in status["gpus"]}
     for condition in status["conditions"]:
@@ -182,7 +205,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _rich(status: Status, living: bool, now: float) -> None:
+def _rich(status: Status, living: bool, now: float, gateway: str) -> None:
     from gpuctl.views.terminal import show_status
 
-    show_status(status, alive=living, now=now)
+    show_status(status, alive=living, now=now, gateway=gateway)

@@ -14,12 +14,13 @@ from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
 
 UNIT = "gpuctl.service"
+GATEWAY_UNIT = "gpuctl-gateway.service"
 _LOG_LINES = 15
 
 
 def ensure(session: Session) -> Callable[[], None]:
     """Start a daemon; return a guard that raises when the one started here has ended."""
-    if _unit_is_enabled(session):
+    if _unit_is(session, "enabled", UNIT):
         _systemctl("start", UNIT)
         return lambda: None
     process = _spawn(session)
@@ -78,14 +79,42 @@ def _spawn(session: Session) -> subprocess.Popen[bytes]:
     return process
 
 
-def _unit_is_enabled(session: Session) -> bool:
+def set_gateway(session: Session, *, wanted: bool) -> None:
+    """Start or stop the gateway's unit; where there is none, the daemon keeps its own gateway."""
+    try:
+        if not wanted:
+            if _unit_is(session, "active", GATEWAY_UNIT):
+                _systemctl("stop", GATEWAY_UNIT)
+        elif _unit_is(session, "enabled", GATEWAY_UNIT):
+            _systemctl("--no-block", "start", GATEWAY_UNIT)
+        elif _unit_is(session, "enabled", UNIT):
+            what = f"{GATEWAY_UNIT} is not enabled, so nothing starts it"
+            raise GpuctlError(what, f"`systemctl enable --now {GATEWAY_UNIT}`")
+    except GpuctlError as error:
+        session.say(f"warning: the gateway: {error.message}; {error.hint}")
+
+
+def end_gateway(session: Session) -> None:
+    """End the gateway, whoever started it, and wait until it has; what keeps it is said."""
+    from gpuctl.cli import gateway_process
+
+    try:
+        if _unit_is(session, "active", GATEWAY_UNIT):
+            _systemctl("stop", GATEWAY_UNIT)
+        elif not gateway_process.ended(session.seen):
+            session.say("warning: the gateway has not ended yet: it answers what it still holds")
+    except GpuctlError as error:
+        session.say(f"warning: the gateway: {error.message}; {error.hint}")
+
+
+def _unit_is(session: Session, state: str, unit: str) -> bool:
+    """Return whether a system unit is `enabled`, or `active`."""
     system = session.own.runtime == paths.SYSTEM_RUNTIME and not session.simulate
     # sd_booted(3): systemd runs where this directory exists.
     if not system or not os.path.isdir("/run/systemd/system") or not shutil.which("systemctl"):
         return False
-    done = subprocess.run(
-        ["systemctl", "is-enabled", "--quiet", UNIT], check=False, timeout=10, capture_output=True
-    )
+    asked = ["systemctl", f"is-{state}", "--quiet", unit]
+    done = subprocess.run(asked, check=False, timeout=10, capture_output=True)
     return done.returncode == 0
 
 
@@ -96,7 +125,7 @@ def _systemctl(*arguments: str) -> None:
     if done.returncode:
         raise GpuctlError(
             f"systemctl {' '.join(arguments)}: {done.stderr.strip()}",
-            f"see `journalctl -u {UNIT} -n 50`",
+            f"see `journalctl -u {arguments[-1]} -n 50`",
         )
 
 

@@ -14,6 +14,7 @@ from gpuctl.cli import (
     compose,
     elsewhere,
     follow,
+    gateway_process,
     knowledge,
     outcome,
     planned,
@@ -51,10 +52,15 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
         preflight.pull(session, plan, runtime)
     apply(session, profile, inventory.gpus, models)
     guard, known = supervise(session)
+    has_gateway = profile.gateway is not None and not session.simulate
+    background.set_gateway(session, wanted=has_gateway)
     if not wait:
         session.say("supervision has begun; `gpuctl status` shows how far it is")
         return 0
-    return ready(session, plan, guard, known, timeout)
+    code = ready(session, plan, guard, known, timeout)
+    if has_gateway:
+        gateway_process.tell(session)
+    return code
 
 
 def apply(

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 def command(session: Session) -> int:
     """Run the daemon in the foreground, on the applied profile; return the exit code."""
     from gpuctl.adapters.systemd import Systemd
+    from gpuctl.cli import gateway_keeper
     from gpuctl.daemon import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with supervisor(session, notify=Systemd.take(os.environ).tell) as daemon:
+    with (
+        supervisor(session, notify=Systemd.take(os.environ).tell) as daemon,
+        gateway_keeper.kept(session, daemon),
+    ):
         run(daemon)
     return 0
 

@@ -1,4 +1,4 @@
-"""`up` and `down`: begin and end supervision."""
+"""`up` and `down`: begin and end supervision; `daemon` and `gateway`: what the units run."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def daemon(context: typer.Context) -> None:
     raise typer.Exit(foreground.command(context.obj))
 
 
+def gateway(context: typer.Context) -> None:
+    """Answer clients in the foreground: what the gateway's systemd unit runs."""
+    from gpuctl.cli import gateway_process
+
+    gateway_process.become(context.obj)
+
+
 def demo(
     context: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running.")] = False,
@@ -62,4 +69,4 @@ def demo(
     raise typer.Exit(demonstration.command(context.obj, keep=keep))
 
 
-COMMANDS = (up, down, daemon, demo)
+COMMANDS = (up, down, daemon, gateway, demo)

@@ -1,4 +1,4 @@
-"""`down`: end everything the profile owns, and the daemon that `up` put in the background."""
+"""`down`: end what the profile owns, its gateway, and a daemon that `up` put in the background."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def command(session: Session, *, timeout: float) -> int:
     except DaemonDown:
         return _without_daemon(session, timeout)
     status = _until_gone(session, timeout, event)
+    background.end_gateway(session)
     pid = status["daemon"]["pid"]
     ended = background.end(session, pid)
     session.say("all down" + ("" if ended else f"; the daemon ({pid}) stays, and starts nothing"))
@@ -58,5 +59,6 @@ def _without_daemon(session: Session, timeout: float) -> int:
             daemon.stop()
             loop.join()
             daemon.end()
+    background.end_gateway(session)
     session.say("all down; it holds until the next `gpuctl up`")
     return 0

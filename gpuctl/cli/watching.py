@@ -36,8 +36,9 @@ def top(session: Session, interval_seconds: float) -> None:
     def draw() -> RenderableType:
         status = session.status()
         recent = events(session, limit=_EVENTS)
-        alive, lines = fast_status.alive(status), console.height
-        return view.screen(status, recent, alive=alive, now=session.now(), lines=lines)
+        alive, lines, now = fast_status.alive(status), console.height, session.now()
+        front = fast_status.gateway_line(status, session.seen.gateway, now)
+        return view.screen(status, recent, alive=alive, now=now, lines=lines, gateway=front)
 
     session.status()
     _watch(draw, interval_seconds)

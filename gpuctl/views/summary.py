@@ -9,7 +9,8 @@ from gpuctl.views import words
 
 TYPE_CHECKING = False  # `typing` would cost the fast path 4 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from gpuctl.model.status import ReplicaStatus, Status
 
@@ -19,6 +20,9 @@ WELL = ("ready", "busy", "stopped")
 #: Older than this many intervals, and never less than `_LEAST_SECONDS`, a Status is stale.
 _STALE_INTERVALS = 3
 _LEAST_SECONDS = 10.0
+
+#: A gateway tells of itself every second; five missed are one that is not there.
+_GATEWAY_SECONDS = 5.0
 
 
 def all_well(status: Status) -> bool:
@@ -69,6 +73,19 @@ def daemon(status: Status, *, alive: bool, now: float) -> str:
         return f"DAEMON SILENT, status {old} old"
     about = status["daemon"]
     return f"daemon {about['pid']} ({about['version']}) · {old} old"
+
+
+def gateway(status: Status, told: Mapping[str, Any], now: float) -> str:
+    """
+    Return where the profile's gateway listens and what it has to do, by its gateway.json.
+
+    Of a simulated host nothing is said unless one runs: nothing starts it there.
+    """
+    at, listen = told.get("at"), (status["gateway"] or {}).get("listen", "")
+    if not isinstance(at, float | int) or abs(now - at) > _GATEWAY_SECONDS:
+        return "" if status["simulated"] else f"gateway {listen} · NOT RUNNING"
+    work = f"{told.get('in_flight', 0)} in flight, {told.get('queued', 0)} queued"
+    return f"gateway {told.get('listen', listen)} · {work}"
 
 
 def names(replica: ReplicaStatus) -> str:

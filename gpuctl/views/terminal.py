@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from gpuctl.model.status import Status
 
 
-def show_status(status: Status, *, alive: bool, now: float) -> None:
-    """Print the whole status: header, replicas, GPUs, conditions, warnings."""
-    console().print(whole(status, alive=alive, now=now))
+def show_status(status: Status, *, alive: bool, now: float, gateway: str = "") -> None:
+    """Print the whole status: header, gateway, replicas, GPUs, conditions, warnings."""
+    console().print(whole(status, alive=alive, now=now, gateway=gateway))
 
 
-def whole(status: Status, *, alive: bool, now: float) -> Group:
+def whole(status: Status, *, alive: bool, now: float, gateway: str = "") -> Group:
     """Return header, replicas, GPUs, conditions and warnings, an empty line between them."""
     parts: list[RenderableType] = [
         heading(status, alive=alive, now=now),
+        *([Text(gateway)] if gateway else []),
         tables.replicas(status, now),
     ]
     if status["gpus"]:

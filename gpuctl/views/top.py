@@ -24,7 +24,13 @@ _LEAST_CONDITIONS = 2
 
 
 def screen(
-    status: Status, events: Sequence[Event], *, alive: bool, now: float, lines: int = 1000
+    status: Status,
+    events: Sequence[Event],
+    *,
+    alive: bool,
+    now: float,
+    lines: int = 1000,
+    gateway: str = "",
 ) -> Group:
     """
     Return everything the operator watches, on a screen of so many lines.
@@ -32,11 +38,12 @@ def screen(
     *events* come oldest first, and as many of the last are shown as there is room for. Where not
     even the replicas have room, those that are not well come first.
     """
-    above: list[RenderableType] = [heading(status, alive=alive, now=now), Text()]
+    front = [Text(gateway)] if gateway else []
+    above: list[RenderableType] = [heading(status, alive=alive, now=now), *front, Text()]
     if status["gpus"]:
         above += [gpus(status["gpus"]), Text()]
     # Headings of the tables, lines between them, and the last line.
-    taken = 5 + (3 + len(status["gpus"]) if status["gpus"] else 0)
+    taken = 5 + len(front) + (3 + len(status["gpus"]) if status["gpus"] else 0)
     least = min(len(status["replicas"]), _LEAST_REPLICAS)
     below, height = _conditions(status, lines - taken - least, now)
     taken += height
