@@ -39,8 +39,8 @@ _TOO_LONG = tuple(
         r"\((?P<asked>\d+) tokens\) exceeds the available context size \((?P<window>\d+) tokens",
         r"exceeds the available context size",
         r"\((?P<asked>\d+) tokens\) (?:is|are) too large to process.*size: (?P<window>\d+)",
-        # vLLM: renderers/params.py, entrypoints/utils.py, v1/engine/input_processor.py, and the
-        # same checks as its versions from 0.4 on worded them
+        # vLLM: renderers/params.py, entrypoints/utils.py, v1/engine/input_processor.py, and what
+        # its older versions said in entrypoints/openai/serving_engine.py
         r"maximum context length is (?P<window>\d+) tokens and your request has (?P<asked>\d+)",
         r"maximum context length is \d+",
         r"passed (?P<asked>\d+) input tokens.*context length is only (?P<window>\d+)",
@@ -121,8 +121,8 @@ def _fields(body: bytes) -> Mapping[str, Any]:
     """
     Return message, type, code and param, whichever way the engine wraps them.
 
-    OpenAI, llama.cpp and vLLM: {"error": {…}}. vLLM before 0.10: {"object": "error", …}; its check
-    of keys: {"error": "…"}. FastAPI (llama-cpp-python): {"detail": "…" or [{loc, msg, type}]}.
+    OpenAI, llama.cpp and vLLM: {"error": {…}}. Older vLLM: {"object": "error", …}; its check of
+    keys: {"error": "…"}. FastAPI (llama-cpp-python): {"detail": "…" or [{loc, msg, type}]}.
     """
     if len(body) > BODY_BYTES:
         return {}
