@@ -70,6 +70,15 @@ def test_what_was_sent_counts_for_ten_seconds(later: float, granted: int) -> Non
     assert spend(budget, 100.9 + later) == granted
 
 
+def test_what_is_forgotten_is_forgotten_once() -> None:
+    """A thousand a while ago are nothing, and do not count against the thousand of now."""
+    budget = Budget()
+    for now in (100.0, 150.0):
+        for _ in range(1000):
+            budget.sent(now)
+    assert spend(budget, 150.0) == 200
+
+
 def test_its_measures_are_settable() -> None:
     """Half of what is sent, two at least, in two seconds."""
     budget = Budget(ratio=0.5, least=2, window_seconds=2)
