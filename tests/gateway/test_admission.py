@@ -175,6 +175,18 @@ def test_a_limit_below_what_is_in_flight_is_waited_for() -> None:
     assert desk.heard() == [("d", "chat-0")]
 
 
+def test_who_waits_is_counted() -> None:
+    """In all, by route, by priority and by key; only where somebody does."""
+    desk = Desk(route("chat"), route("embed"))
+    desk.ask("running")
+    for name, key, priority in (("a", "x", 5), ("b", "x", 5), ("c", "y", 10)):
+        desk.ask(name, key=key, priority=priority)
+    assert desk.admission.waiting() == desk.admission.waiting(desk.routes["chat"]) == 3
+    assert desk.admission.waiting(desk.routes["embed"]) == 0
+    assert desk.admission.depth() == {5: 2, 10: 1}
+    assert desk.admission.crowds() == {"x": 2, "y": 1}
+
+
 def test_a_full_queue_refuses() -> None:
     """One more of equal priority and key is refused, and so is any where none may wait."""
     desk = Desk(route("chat"), size=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -21,7 +21,7 @@ from gpuctl.gateway.idempotency import (
     usable,
 )
 
-HEADERS = [(b"content-type", b"application/json")]
+HEADERS = ((b"content-type", b"application/json"),)
 ASKED = fingerprint("/v1/chat/completions", b'{"model": "chat"}')
 
 
@@ -38,6 +38,10 @@ class Follower:
 
     def piece(self, data: bytes) -> None:
         self.heard.append(data)
+        self.then()
+
+    def comment(self, data: bytes) -> None:
+        self.heard.append(("comment", data))
         self.then()
 
     def finish(self) -> None:
@@ -88,6 +92,7 @@ def test_a_key_is_visible_ascii(key: bytes, good: bool) -> None:
     assert usable(key) is good
 
 
+@settings(deadline=None)
 @given(st.tuples(st.text(), st.binary()), st.tuples(st.text(), st.binary()))
 def test_a_fingerprint_is_of_one_request(one: tuple[str, bytes], other: tuple[str, bytes]) -> None:
     """Two requests have the same one only if they are the same, to the byte."""
@@ -114,6 +119,20 @@ def test_who_joins_late_hears_all_of_it() -> None:
     assert early.heard == [(200, HEADERS), b"one ", b"two ", b"three", "finish"]
     assert late.heard == [(200, HEADERS), b"one two ", b"three", "finish"]
     assert entry.followers == 0
+
+
+def test_a_comment_is_no_part_of_the_answer() -> None:
+    """Those that follow hear it when it is told; it is not kept for who comes later."""
+    memory = Memory()
+    entry = led(memory)
+    follower, late = Follower(), Follower()
+    entry.subscribe(follower)
+    entry.head(200, HEADERS)
+    before = memory.bytes
+    entry.comment(b": keep-alive")
+    entry.subscribe(late)
+    assert follower.heard == [(200, HEADERS), ("comment", b": keep-alive")]
+    assert (late.heard, memory.bytes) == ([(200, HEADERS)], before)
 
 
 def test_a_finished_answer_is_heard_again() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuctl.gateway.limits import Allowance, Limiter, duration
@@ -99,6 +99,7 @@ def test_a_full_bucket_is_forgotten_before_one_that_is_not() -> None:
     assert limiter.take("limited", 60, 0, 20.0).remaining == 20
 
 
+@settings(deadline=None)
 @given(per_minute=st.integers(1, 1_000_000), amount=st.integers(0, 2_000_000), now=CLOCK)
 def test_who_waits_as_long_as_told_is_let_in(per_minute: int, amount: int, now: float) -> None:
     """Whatever was charged before, retry_seconds is enough, and no wait is for ever."""
@@ -110,6 +111,7 @@ def test_who_waits_as_long_as_told_is_let_in(per_minute: int, amount: int, now: 
     assert limiter.take("key", per_minute, amount, now + first.retry_seconds).allowed
 
 
+@settings(deadline=None)
 @given(
     per_minute=st.integers(1, 600),
     waits=st.lists(st.floats(0, 20), max_size=60),
