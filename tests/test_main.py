@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,29 @@ def test_status_prints_one_line_a_replica(tmp_path: Path) -> None:
         "embed-0",
     ]
     assert lines[6].startswith("failed: gpu 2: gpu_lost for ")
+
+
+def test_status_tells_of_the_gateway(tmp_path: Path) -> None:
+    """One line more where the profile has one; its file is another user's, and may be anything."""
+    place = tmp_path / "run-gateway"
+    (tmp_path / "run").mkdir()
+    place.mkdir()
+    publish(tmp_path / "run", gateway={"listen": "127.0.0.1:4000"})
+    told = {"at": time.time(), "listen": "127.0.0.1:4000", "in_flight": 2, "queued": 0}
+    lines = []
+    for text in (json.dumps(told), "[]", "\udcff", "[" * 100_000):
+        (place / "gateway.json").write_text(text, errors="surrogateescape")
+        _, out, err = gpuctl(tmp_path / "run", "status")
+        lines.append((out.splitlines()[1], err))
+    assert lines == [
+        ("gateway 127.0.0.1:4000 · 2 in flight, 0 queued", ""),
+        *[("gateway 127.0.0.1:4000 · NOT RUNNING", "")] * 3,
+    ]
+
+
+def test_a_status_without_a_gateway_looks_for_none(tmp_path: Path) -> None:
+    """Its file is not even opened: a pipe in its place would be."""
+    assert fast_status.gateway_line(document(gateway=None), f"{tmp_path}/\0", 0.0) == ""
 
 
 def test_status_as_json_is_the_document(tmp_path: Path) -> None:

@@ -45,6 +45,27 @@ def test_header_of_a_rehearsal(status: Any) -> None:
     assert "OBSERVE ONLY" in line
 
 
+@pytest.mark.parametrize(
+    ("told", "simulated", "expected"),
+    [
+        pytest.param(
+            {"at": NOW - 5, "listen": "0.0.0.0:80", "in_flight": 3, "queued": 1},
+            False,
+            "gateway 0.0.0.0:80 · 3 in flight, 1 queued",
+            id="there",
+        ),
+        pytest.param({"at": NOW - 5.1}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="old"),
+        pytest.param({"at": "now"}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="no time"),
+        pytest.param({}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="none"),
+        pytest.param({}, True, "", id="none, simulated"),
+    ],
+)
+def test_gateway(status: Any, told: Any, simulated: bool, expected: str) -> None:
+    """Where it listens and what it has to do; loud when it should run and does not."""
+    wanted = status | {"gateway": {"listen": "127.0.0.1:4000"}, "simulated": simulated}
+    assert summary.gateway(wanted, told, NOW) == expected
+
+
 def test_phases_of_nothing() -> None:
     """A profile without replicas says so."""
     assert summary.phases([]) == "0 replicas"

@@ -37,6 +37,15 @@ def test_the_whole_status(status: Any, text: Callable[..., list[str]]) -> None:
     assert "\n".join(text(terminal.whole(status, alive=True, now=NOW))) == EXPECTED
 
 
+def test_the_gateway_is_told_of_below_the_header(
+    status: Any, text: Callable[..., list[str]]
+) -> None:
+    """One line, where the profile has a gateway."""
+    lines = text(terminal.whole(status, alive=True, now=NOW, gateway="gateway [::]:4000"))
+
+    assert lines[1:3] == ["gateway [::]:4000", EXPECTED.splitlines()[1]]
+
+
 def test_brackets_in_a_name_are_shown(status: Any, text: Callable[..., list[str]]) -> None:
     """A GPU's name is text, not markup."""
     status["gpus"][0]["name"] = "[red]A[/red]"

@@ -28,6 +28,21 @@ def test_screen(
     assert lines[-1] == "q quits"
 
 
+def test_the_gateway_has_a_line_of_the_screen(
+    status: Any, text: Callable[..., list[str]], happened: Callable[..., Event]
+) -> None:
+    """It is below the header, and takes its line from the events."""
+    events = [happened("ready", "chat-0", 0)] * 9
+    line = "gateway 127.0.0.1:4000 · 3 in flight, 0 queued"
+
+    without = text(top.screen(status, events, alive=True, now=NOW, lines=24))
+    lines = text(top.screen(status, events, alive=True, now=NOW, lines=24, gateway=line))
+
+    assert lines[1] == line
+    assert len(lines) == len(without) <= 24
+    assert [each for each in lines if each != line] == [*without[:-3], *without[-2:]]
+
+
 def test_a_host_without_gpus(status: Any, text: Callable[..., list[str]]) -> None:
     """On the CPU there is no table of GPUs."""
     lines = text(top.screen(status | {"gpus": [], "conditions": []}, [], alive=True, now=NOW))
