@@ -174,11 +174,16 @@ class Program:
         if stamp == self._keys:
             return
         try:
-            self._gateway.keyring = key_files.load(self._own.keys, settings, self._environment)
+            fresh = key_files.load(self._own.keys, settings, self._environment)
         except GpuctlError as error:
             self._lines.event("keys_unreadable", error=str(error))
+            fresh = self._gateway.keyring
+            closed = fresh.empty
         else:
-            self._lines.event("keys", count=len(self._gateway.keyring))
+            self._lines.event("keys", count=len(fresh))
+            closed = fresh.empty and keyring.needs_keys(self._listen)
+        # A first key that cannot be read, or the file gone where others reach: no door opens by it.
+        self._gateway.keyring = keyring.Keyring.shut() if closed else fresh
         self._keys = stamp
 
     def _write_report(self) -> None:

@@ -65,11 +65,12 @@ class Key:
 class Keyring:
     """Every key there is."""
 
-    __slots__ = ("_by_start", "_count")
+    __slots__ = ("_by_start", "_count", "_shut")
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], *, shut: bool = False) -> None:
         self._by_start: dict[str, tuple[Key, ...]] = {}
         self._count = 0
+        self._shut = shut
         for key in keys:
             start = key.sha256[:_START]
             self._by_start[start] = (*self._by_start.get(start, ()), key)
@@ -90,6 +91,11 @@ class Keyring:
             keys[sha256] = Key(id=f"inline-{number}", name="inline", sha256=sha256)
         return cls(keys.values())
 
+    @classmethod
+    def shut(cls) -> Keyring:
+        """Return the keys of a gateway that cannot read its own: nobody is let in."""
+        return cls((), shut=True)
+
     @property
     def empty(self) -> bool:
         """
@@ -97,7 +103,7 @@ class Keyring:
 
         With nothing but revoked or expired ones nobody is: the last `revoke` opens no door.
         """
-        return self._count == 0
+        return self._count == 0 and not self._shut
 
     def __len__(self) -> int:
         return self._count

@@ -174,6 +174,13 @@ def test_whether_there_are_keys(document: bytes, inline: tuple[str, ...], empty:
     assert (ring.empty, len(ring) == 0) == (empty, empty)
 
 
+def test_keys_that_cannot_be_read() -> None:
+    """They let nobody in, as none would."""
+    ring = Keyring.shut()
+    assert (ring.empty, len(ring), ring.find("sk-1", NOW)) == (False, 0, None)
+    assert ring.refusal("sk-1", NOW) == ("unknown", "")
+
+
 def test_what_a_key_is_for() -> None:
     """A route counts by any of its names; a key without models is for all."""
     assert key("a").allows("chat")
