@@ -208,7 +208,7 @@ class Admission:
     def _seat(
         self, ticket: Ticket, route: Route, free: Sequence[Replica | places.Pressed], now: float
     ) -> Seat:
-        turn = routing.Turn(now, self._random, route.turns)
+        turn = routing.Turn(now, self._random, route.turns, route.replicas)
         replica = places.chosen(route, free, ticket.affinity, self._trials, self._strategy, turn)
         trial = replica.gate.retry_at is not None
         if trial:
