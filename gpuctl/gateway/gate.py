@@ -23,7 +23,8 @@ class Gate:
     """
     One replica's gate. Every `now` is in seconds of one monotonic clock.
 
-    `begin` gives a token, and one of `succeeded`, `failed` and `dropped` takes it back, once. What
+    `begin` gives a token, and one of `succeeded`, `failed` and `dropped` takes it back; a `dropped`
+    after that changes nothing, and a trial that is told neither way shuts the gate for good. What
     a request shows is heard only in the period it began in: an end told late neither closes an
     open gate nor keeps it open for longer. A period ends where the gate opens, where a trial
     begins or is dropped, and at a reset.

@@ -176,6 +176,28 @@ def test_asking_takes_nothing() -> None:
     assert [played.gate.allows(played.now) for _ in range(3)] == [True, True, True]
 
 
+@pytest.mark.parametrize("verdict", ["succeeded", "failed", "dropped"])
+@pytest.mark.parametrize("trial", [False, True])
+def test_dropped_after_its_verdict_changes_nothing(verdict: str, trial: bool) -> None:
+    """Not even when the next trial is under way: whoever tidies up need not know what was told."""
+    played = Played(Gate(allowed_fails=1, cooldown_seconds=COOLDOWN))
+    if trial:
+        played.play("z begins, z is refused, 30 s")
+    token = played.gate.begin(played.now)
+    match verdict:
+        case "succeeded":
+            played.gate.succeeded(token)
+        case "failed":
+            played.gate.failed(token, played.now, refused=False)
+        case _:
+            played.gate.dropped(token)
+    for story in ("0 s", "30 s, next begins"):
+        played.play(story)
+        before = played.found()
+        played.gate.dropped(token)
+        assert played.found() == before
+
+
 def test_each_opening_counts() -> None:
     """A failed trial is one more; a closing and a reset are none."""
     played = Played(Gate(allowed_fails=3, cooldown_seconds=COOLDOWN))
