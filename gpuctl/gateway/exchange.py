@@ -342,6 +342,8 @@ class Exchange:
         self.record.end = how
         self.record.seconds = now - self.record.began
         self._gateway.running.discard(self)
+        for suspect in self._suspects:  # not told yet where a later attempt failed or was late
+            suspect.replica.gate.dropped(suspect.token)
         self._leave()
         self._gateway.finished(self.record, self.key)
 
