@@ -295,8 +295,8 @@ def test_a_count_that_is_no_count_is_left_out() -> None:
         pytest.param(
             400,
             b'{"error":{"message":"This model\'s maximum context length is 512 tokens. However, '
-            b"you requested 744 tokens (728 in the messages, 16 in the completion). Please reduce the "
-            b'length of the messages or completion.","type":"invalid_request_error","param":'
+            b"you requested 744 tokens (728 in the messages, 16 in the completion). Please reduce "
+            b'the length of the messages or completion.","type":"invalid_request_error","param":'
             b'"messages","code":"context_length_exceeded"}}',
             Said(
                 "context_length_exceeded",
