@@ -232,12 +232,12 @@ class GatewayProcess:
             gpus=[],
             conditions=[],
             gateway=asdict(self.settings),
-            routes=_routes(self.upstreams),
+            routes=routes(self.upstreams),
             warnings=[],
         )
 
 
-def _routes(upstreams: Iterable[Upstream]) -> list[Route]:
+def routes(upstreams: Iterable[Upstream]) -> list[Route]:
     routes: dict[str, Route] = {}
     for upstream in upstreams:
         route = routes.setdefault(

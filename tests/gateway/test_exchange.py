@@ -1,0 +1,330 @@
+"""What becomes of a request: answered, tried again, queued, refused, or ended with its client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gpuctl.model import GatewaySettings, QueueSettings, TimeoutSettings
+from tests.gateway.inside import Inside, answered, request
+from tests.rig.gateway_process import Upstream
+from tests.rig.stub_engine import StubEngine
+from tests.rig.waiting import wait_for
+
+ASKED: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+STREAM: dict[str, Any] = {**ASKED, "stream": True}
+
+
+@pytest.fixture
+def first() -> Iterator[StubEngine]:
+    with StubEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def second() -> Iterator[StubEngine]:
+    with StubEngine() as engine:
+        yield engine
+
+
+def upstream(engine: StubEngine, index: int = 0, **told: Any) -> Upstream:
+    return Upstream(name=f"chat-{index}", address=engine.address, **told)
+
+
+def with_stub(body: dict[str, Any], **orders: Any) -> dict[str, Any]:
+    return {**body, "stub": orders}
+
+
+def test_whole(first: StubEngine) -> None:
+    """An answer comes back as the engine gave it, with who gave it and under the client's name."""
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post(ASKED, x_request_id="mine-1")
+
+        assert answer.status == 200
+        assert answer.json["choices"][0]["message"]["content"] == "w0 w1 w2 w3 "
+        assert answer.headers["x-gpuctl-replica"] == "chat-0"
+        assert answer.headers["x-request-id"] == "mine-1"
+        record = inside.record
+        assert (record.prompt_tokens, record.completion_tokens) == (3, 4)
+        assert (record.end, record.attempts, record.status) == ("answered", 1, 200)
+
+
+def test_stream(first: StubEngine) -> None:
+    """A stream comes without the usage that the gateway asked for, which is counted."""
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post(STREAM)
+
+        words = [e["choices"][0]["delta"].get("content") for e in answer.events[:-1]]
+        assert words == ["w0 ", "w1 ", "w2 ", "w3 ", None]
+        assert answer.events[-1] == "[DONE]"
+        assert inside.record.completion_tokens == 4
+        assert first.seen[-1].asked["stream_options"] == {"include_usage": True}
+
+
+def test_stream_usage(first: StubEngine) -> None:
+    """A client that asks for usage gets it."""
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post({**STREAM, "stream_options": {"include_usage": True}})
+
+        assert answer.events[-2]["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    "fault", ["close_empty", "close_head", "close_body", "nonsense", "500", "503"]
+)
+def test_another_replica(first: StubEngine, second: StubEngine, fault: str) -> None:
+    """What a replica could not answer, another one does, and the client sees nothing of it."""
+    first.orders["fault"] = fault
+    with Inside([upstream(first), upstream(second, 1)]) as inside:
+        answers = [inside.post(ASKED) for _ in range(6)]
+
+        assert {answer.status for answer in answers} == {200}
+        assert {answer.headers["x-gpuctl-replica"] for answer in answers} == {"chat-1"}
+        assert first.seen
+
+
+def test_refused(first: StubEngine, second: StubEngine) -> None:
+    """One refused connection is enough to leave a replica alone."""
+    first.refuse()
+    with Inside([upstream(first), upstream(second, 1)]) as inside:
+        answers = [inside.post(ASKED) for _ in range(8)]
+
+        assert {answer.status for answer in answers} == {200}
+        assert inside.gateway.table.replicas["chat-0"].failures == 1
+        # Another container closes the gate.
+        first.listen()
+        inside.publish([upstream(first, container="c2"), upstream(second, 1)])
+        assert inside.gateway.table.replicas["chat-0"].gate.allows(inside.gateway.now())
+
+
+def test_poison(first: StubEngine, second: StubEngine) -> None:
+    """A request that no replica can answer is held against none of them."""
+    with Inside([upstream(first), upstream(second, 1)]) as inside:
+        answers = [inside.post(with_stub(ASKED, fault="500")) for _ in range(12)]
+
+        assert {(answer.status, answer.code) for answer in answers} == {(500, "engine_error")}
+        assert inside.post(ASKED).status == 200
+        assert [replica.gate.retry_at for replica in inside.gateway.table.replicas.values()] == [
+            None,
+            None,
+        ]
+
+
+def test_stream_cut(first: StubEngine) -> None:
+    """A stream that has begun ends with an error event, and its framing is whole."""
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post(with_stub(STREAM, fault="close_stream", after=2))
+
+        assert answer.status == 200
+        assert answer.events[-1]["error"]["code"] == "upstream_failed"
+        assert inside.record.end == "cut"
+
+
+def test_queue(first: StubEngine) -> None:
+    """What finds no free slot waits, and is served when one is given back."""
+    first.orders["delay_seconds"] = 0.1
+    with Inside([upstream(first)]) as inside:
+        clients = [inside.connect() for _ in range(3)]
+        for client in clients:
+            client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 2, "two to wait")
+        assert [answered(client).status for client in clients] == [200, 200, 200]
+        for client in clients:
+            client.close()
+        assert len(first.seen) == 3
+
+
+def test_queue_full(first: StubEngine) -> None:
+    """What finds the queue full is told when to come back."""
+    first.orders["fault"] = "hang_head"
+    settings = GatewaySettings(queue=QueueSettings(size=1))
+    with Inside([upstream(first)], settings) as inside:
+        clients = [inside.connect() for _ in range(2)]
+        for client in clients:
+            client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "one to wait")
+        answer = inside.post(ASKED)
+        assert (answer.status, answer.code) == (503, "queue_full")
+        assert answer.headers["x-should-retry"] == "true"
+        assert int(answer.headers["retry-after"]) > 0
+        inside.pass_time(30.5)
+        late = answered(clients[1])
+        assert (late.status, late.code) == (503, "queue_timeout")
+        for client in clients:
+            client.close()
+
+
+def test_no_replica(first: StubEngine) -> None:
+    """Where none runs and none is on its way, nobody waits."""
+    with Inside([upstream(first, phase="stopped")]) as inside:
+        answer = inside.post(ASKED)
+        assert (answer.status, answer.code) == (503, "no_replica")
+
+
+def test_held(first: StubEngine) -> None:
+    """Where one is on its way, requests wait for it."""
+    with Inside([upstream(first, phase="loading", coming=True)]) as inside:
+        with inside.connect() as client:
+            client.sendall(request(ASKED))
+            wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+            inside.publish([upstream(first, container="c2")])
+            assert answered(client).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(with_stub(ASKED, fault="hang_head"), id="whole"),
+        pytest.param(with_stub(STREAM, fault="hang_stream", after=2), id="stream"),
+        pytest.param(with_stub(STREAM, tokens=500, interval_seconds=0.01), id="streaming"),
+    ],
+)
+def test_client_gone(first: StubEngine, body: dict[str, Any]) -> None:
+    """A client that leaves takes the replica's connection with it, at once."""
+    with Inside([upstream(first)]) as inside:
+        client = inside.connect()
+        client.sendall(request(body))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        client.close()
+        wait_for(lambda: first.running == 0, "the engine's connection to end", 1.0)
+        assert first.seen[-1].ended == "cut"
+        assert inside.record.end == "client_gone"
+        assert inside.call(lambda: inside.gateway.admission.in_flight) == 0
+
+
+def test_client_gone_queued(first: StubEngine) -> None:
+    """One that leaves while it waits is never sent."""
+    first.orders["delay_seconds"] = 0.2
+    with Inside([upstream(first)]) as inside:
+        busy, waiting = inside.connect(), inside.connect()
+        busy.sendall(request(ASKED))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        waiting.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "one to wait")
+        waiting.close()
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 0, "nobody to wait")
+        assert answered(busy).status == 200
+        busy.close()
+        assert len(first.seen) == 1
+
+
+def test_keep_alive(first: StubEngine) -> None:
+    """A stream that is silent for 30 s gets a comment, and what comes then is the answer."""
+    with Inside([upstream(first)]) as inside, inside.connect() as client:
+        client.sendall(request(with_stub(STREAM, delay_seconds=0.3)))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        inside.pass_time(30.5)
+        answer = answered(client)
+        assert answer.body.startswith(b": keep-alive\n\n")
+        assert answer.events[-1] == "[DONE]"
+
+
+def test_keep_alive_then_failed(first: StubEngine) -> None:
+    """After a comment an error comes as an event, as the status is sent."""
+    with Inside([upstream(first)]) as inside, inside.connect() as client:
+        client.sendall(request(with_stub(STREAM, fault="hang_head")))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        inside.pass_time(30.5)
+        inside.pass_time(300)
+        answer = answered(client)
+        assert answer.status == 200
+        assert answer.events[-1]["error"]["code"] == "timeout"
+
+
+def test_timeout(first: StubEngine) -> None:
+    """A replica that says nothing for the whole time is held responsible."""
+    with Inside([upstream(first)]) as inside, inside.connect() as client:
+        client.sendall(request(with_stub(ASKED, fault="hang_head")))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        inside.pass_time(60.5)
+        answer = answered(client)
+        assert (answer.status, answer.code) == (504, "timeout")
+        assert inside.gateway.table.replicas["chat-0"].failures == 1
+        wait_for(lambda: first.running == 0, "the engine's connection to end", 1.0)
+
+
+def test_attempt_timeout(first: StubEngine, second: StubEngine) -> None:
+    """An attempt that takes too long is given up, and another replica asked."""
+    first.orders["fault"] = "hang_head"
+    settings = GatewaySettings(timeouts=TimeoutSettings(attempt_seconds=20), affinity="none")
+    with Inside([upstream(first)], settings) as inside, inside.connect() as client:
+        client.sendall(request(ASKED))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        inside.publish([upstream(first), upstream(second, 1)])
+        inside.pass_time(20.5)
+        answer = answered(client)
+        assert (answer.status, answer.headers["x-gpuctl-replica"]) == (200, "chat-1")
+
+
+def test_between_bytes(first: StubEngine) -> None:
+    """A stream that stands still for a minute is ended with an error."""
+    with Inside([upstream(first)]) as inside, inside.connect() as client:
+        client.sendall(request(with_stub(STREAM, fault="hang_stream", after=2)))
+        wait_for(lambda: first.seen and first.seen[-1].sent_bytes > 300, "two events")
+        inside.call(lambda: None)
+        inside.pass_time(60.5)
+        assert answered(client).events[-1]["error"]["code"] == "upstream_failed"
+
+
+def test_alias_and_addresses(first: StubEngine) -> None:
+    """An alias becomes the model's own name, and an address in a body goes nowhere."""
+    with Inside([upstream(first, aliases=("gpt-4",))]) as inside:
+        assert inside.post({**ASKED, "model": "gpt-4", "api_base": "http://x"}).status == 200
+        assert first.seen[-1].asked["model"] == "chat"
+        assert "api_base" not in first.seen[-1].asked
+
+
+def test_collected(first: StubEngine) -> None:
+    """A replica that would rather stream is asked to, and the client gets one answer."""
+    with Inside([upstream(first, collect_streams=True)]) as inside:
+        answer = inside.post(ASKED)
+        assert first.seen[-1].asked["stream"] is True
+        assert answer.json["object"] == "chat.completion"
+        assert answer.json["choices"][0]["message"]["content"] == "w0 w1 w2 w3 "
+        assert answer.json["usage"]["completion_tokens"] == 4
+
+
+def test_collected_killed(first: StubEngine, second: StubEngine) -> None:
+    """What was collected of a replica that dies is asked of another one, from the beginning."""
+    first.orders |= {"fault": "close_stream", "after": 2}
+    upstreams = [
+        upstream(first, collect_streams=True),
+        upstream(second, 1, collect_streams=True),
+    ]
+    with Inside(upstreams) as inside:
+        answers = [inside.post(ASKED) for _ in range(4)]
+        assert {a.json["choices"][0]["message"]["content"] for a in answers} == {"w0 w1 w2 w3 "}
+        assert first.seen
+
+
+def test_stale_connection(first: StubEngine) -> None:
+    """A kept connection that the engine has closed costs nothing: a new one is opened."""
+    with Inside([upstream(first)]) as inside:
+        assert inside.post(ASKED).status == 200
+        first.refuse()
+        first.listen()
+        assert inside.post(ASKED).status == 200
+        assert inside.gateway.table.replicas["chat-0"].failures == 0
+
+
+def test_drain(first: StubEngine) -> None:
+    """A replica that drains gets no more, and the daemon is told when it is empty."""
+    with Inside([upstream(first)]) as inside, inside.connect() as client:
+        told: list[int] = []
+        inside.gateway.emptied = lambda: told.append(1)
+        client.sendall(request(with_stub(ASKED, delay_seconds=0.1)))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        inside.publish([upstream(first, phase="draining", coming=True)])
+        assert inside.call(lambda: inside.gateway.document()["replicas"]) == {
+            "chat-0": {
+                "in_flight": 1,
+                "last_byte_boot_seconds": None,
+                "began_boot_seconds": pytest.approx(0, abs=10**9),
+                "last_use_boot_seconds": pytest.approx(0, abs=10**9),
+                "errors": 0,
+            }
+        }
+        assert answered(client).status == 200
+        wait_for(lambda: told, "the daemon to be told")
