@@ -37,7 +37,6 @@ _OPERATOR_SECONDS = 10.0
 #: Told to the operator's app: who asks may see names and states.
 ADMIN_MARK = b"x-gpuctl-admin: 1\r\n"
 _COLLECTED = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
-_DROPPED = tuple(name.encode() for name in bodies.DROPPED)
 
 
 class Front:
@@ -159,12 +158,15 @@ class Front:
             heads.inference(self._request.head),
             body,
         )
-        if endpoint.body == "multipart":
-            return asked
         model = None if ask.model == route.model else route.model
+        if endpoint.body == "multipart":
+            if model:
+                content_type = self._request.head.get(b"content-type", b"")
+                asked.body = multipart.rewritten(content_type, body, model)
+            return asked
         kind = _COLLECTED.get(endpoint.name, "")
         usage = stream and bool(kind) and not ask.usage_asked
-        if model or usage or any(name in body for name in _DROPPED):
+        if model or usage or ask.drops:
             asked.body = bodies.rewritten(body, model, None, usage)
             asked.strip = usage
         if kind and not stream and any(replica.collect_streams for replica in route.replicas):
