@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuctl import __version__, fast_status
-from gpuctl.cli import choose, compose, model_sources, planned
+from gpuctl.cli import choose, compose, gateway_process, model_sources, planned
 from gpuctl.cli.progress import Show
 from gpuctl.cli.session import Session
 from gpuctl.diagnosis.facts import DockerFacts, Facts, FilesFacts, Unread, Wanted
@@ -239,13 +239,18 @@ def _sure(workload: Workload) -> int:
 
 
 def _ours(session: Session, profile: Profile | None, wanted: Mapping[int, str]) -> frozenset[int]:
-    """Return the ports that replicas hold which run already."""
+    """Return the ports that replicas and the gateway hold which run already."""
     if profile is None:
         return frozenset()
     running: set[str] = set()
     with suppress(RuntimeUnavailable), closing(compose.runtime(session, profile)) as runtime:
         running = {each.replica for each in runtime.list() if each.state == "running"}
-    return frozenset(port for port, owner in wanted.items() if owner in running)
+    ours = {port for port, owner in wanted.items() if owner in running}
+    if gateway_process.running(session.seen) is not None:
+        listen = str(fast_status.gateway(session.seen.gateway).get("listen"))
+        there = (listen.rpartition(":")[2], "the gateway")
+        ours |= {port for port, owner in wanted.items() if (str(port), owner) == there}
+    return frozenset(ours)
 
 
 def _fetched(found: FilesFacts, profile: Profile | None) -> FilesFacts:

@@ -44,7 +44,7 @@ def plan(facts: Facts) -> Iterator[Finding]:
 
 
 def ports(found: tuple[PortFacts, ...], facts: Facts) -> Iterator[Finding]:
-    """Judge whether every port is free, or held by the replica that is to have it."""
+    """Judge whether every port is free, or held by whom of ours is to have it."""
     for port in (each for each in found if each.state == "taken"):
         holder = port.holder or "somebody this user may not see"
         message = f"{port.number} for {port.owner} is taken by {holder}"
@@ -58,7 +58,7 @@ def ports(found: tuple[PortFacts, ...], facts: Facts) -> Iterator[Finding]:
         ours = sum(port.state == "ours" for port in found)
         planned = facts.wanted is not None and facts.wanted.plan is not None
         rest = "" if planned else "; without a plan, of each workload only what it surely has"
-        yield ok("ports", f"{len(found) - ours} free, {ours} held by replicas{rest}")
+        yield ok("ports", f"{len(found) - ours} free, {ours} held by gpuctl{rest}")
 
 
 def memory(system: SystemFacts, facts: Facts) -> Iterator[Finding]:

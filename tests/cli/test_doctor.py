@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -150,6 +151,28 @@ def test_a_replica_that_runs_has_its_own_port(
         facts = quiet(here, written())
     assert not isinstance(facts.ports, Unread)
     assert [port.state for port in facts.ports if port.owner == "chat-0"] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "state"),
+    [
+        pytest.param("127.0.0.1:4000", "ours", id="where it should"),
+        pytest.param("0.0.0.0:4000", "ours", id="on every address"),
+        pytest.param("127.0.0.1:4001", "free", id="elsewhere"),
+    ],
+)
+def test_a_gateway_that_runs_has_its_own_port(
+    here: Session, docker: Path, written: Callable[..., str], listen: str, state: str
+) -> None:
+    """What our own gateway listens on is not taken, even where it may not be bound again."""
+    own = here.own
+    Path(own.gateway).parent.mkdir()
+    Path(own.gateway).write_text(json.dumps({"pid": os.getpid(), "listen": listen}))
+    with fake_docker.answering(docker, has_images=False), open(own.gateway_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        facts = quiet(here, written())
+    assert not isinstance(facts.ports, Unread)
+    assert [port.state for port in facts.ports if port.owner == "the gateway"] == [state]
 
 
 UNPLANNED = """

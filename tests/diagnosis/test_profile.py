@@ -268,11 +268,11 @@ def test_ports_without_a_plan() -> None:
     """Only the ports that the profile tells by itself were looked at, and that is said."""
     free = (FREE, replace(FREE, number=4000, owner="the gateway"))
     unplanned = wanted(plan=None, mistakes=(("m", "h"),))
-    assert finding(host(ports=free), "ports").message == "2 free, 0 held by replicas"
+    assert finding(host(ports=free), "ports").message == "2 free, 0 held by gpuctl"
     found = finding(host(ports=free, wanted=unplanned), "ports")
     assert (found.level, found.message) == (
         "ok",
-        "2 free, 0 held by replicas; without a plan, of each workload only what it surely has",
+        "2 free, 0 held by gpuctl; without a plan, of each workload only what it surely has",
     )
     taken = host(ports=(TAKEN,), wanted=unplanned)
     assert judged(taken, "ports") == [("ports", "fail", "port_taken")]
