@@ -165,12 +165,12 @@ def test_no_replica(first: StubEngine) -> None:
 
 def test_held(first: StubEngine) -> None:
     """Where one is on its way, requests wait for it."""
-    with Inside([upstream(first, phase="loading", coming=True)]) as inside:
-        with inside.connect() as client:
-            client.sendall(request(ASKED))
-            wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
-            inside.publish([upstream(first, container="c2")])
-            assert answered(client).status == 200
+    loading = upstream(first, phase="loading", coming=True)
+    with Inside([loading]) as inside, inside.connect() as client:
+        client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+        inside.publish([upstream(first, container="c2")])
+        assert answered(client).status == 200
 
 
 @pytest.mark.parametrize(
