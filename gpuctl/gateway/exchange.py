@@ -173,8 +173,6 @@ class Exchange:
             if self._others() and self._may_retry(now):
                 self._again(now)
                 return
-            for suspect in self._suspects:
-                suspect.replica.gate.dropped(suspect.token)
         self._pass_error(answer, headers, now)
 
     def _others(self) -> bool:
