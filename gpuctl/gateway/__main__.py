@@ -14,6 +14,7 @@ import errno
 import fcntl
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ import uvloop
 from gpuctl import paths
 from gpuctl.adapters.systemd import Systemd
 from gpuctl.errors import GpuctlError, UsageError
-from gpuctl.gateway import key_files, keyring, table
+from gpuctl.gateway import key_files, keyring, operator, table
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.gateway import Gateway
 from gpuctl.gateway.log import Lines
@@ -45,6 +46,7 @@ def main() -> int:
     systemd = Systemd.take(os.environ)
     environment = {name: text for name, text in os.environ.items() if name not in _SYSTEMD}
     own = paths.directories(environment, root=os.geteuid() == 0)
+    _allow_descriptors()
     lines = Lines(sys.stderr.fileno())
     try:
         lock = _lock(own.gateway_lock)
@@ -76,6 +78,8 @@ class Program:
         self._lines, self._systemd = lines, systemd
         self._status = Watched(own.status)
         self._report = Report(own.gateway)
+        self._socket = f"{os.path.dirname(own.gateway)}/operator.sock"
+        self._operator: operator.Operator | None = None
         self._keys: tuple[object, ...] = ()
         self._told_damage = ""
         self._listen = ""
@@ -91,7 +95,7 @@ class Program:
         self._end = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        self._gateway = Gateway(self._lines, self._read_key, f"{self._own.gateway}.sock")
+        self._gateway = Gateway(self._lines, self._read_key, self._socket)
         document = await self._first()
         if document is None:
             return
@@ -104,6 +108,10 @@ class Program:
         self._every("sweep", _SWEEP_SECONDS, self._gateway.sweep)
         self._every("report", _REPORT_SECONDS, self._write_report)
         self._every("keys", _KEYS_SECONDS, self._look_at_keys)
+        try:
+            self._operator = await operator.serve(self._gateway, self._socket)
+        except OSError as error:  # requests are served without it as well
+            self._lines.event("operator_failed", path=self._socket, error=str(error))
         gc.collect()
         gc.freeze()  # what is there by now stays: collections need not look at it
         await self._end.wait()
@@ -128,6 +136,8 @@ class Program:
         if self._server is not None:
             self._server.close()
         seconds = await self._gateway.drain()
+        if self._operator is not None:
+            await self._operator.stop()
         for handle in self._timers.values():
             handle.cancel()
         self._write_report()
@@ -245,6 +255,12 @@ class Program:
         except GpuctlError as error:
             self._lines.event("not_moved", address=wanted, error=str(error))
             self._listen = wanted  # told once
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as the host allows: each connection is one, at both sides."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _lock(path: str) -> int:
