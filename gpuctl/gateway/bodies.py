@@ -22,9 +22,10 @@ DROPPED = ("api_base", "base_url", "user_config")
 FIRST_WORDS_BYTES = 1024
 
 _ABSENT = msgspec.Raw(b"")
-#: Keys with a sound, a film or a file under them, beside all that end in "_url".
-#: Source: OpenAI API reference, chat and responses; vllm/entrypoints/chat_utils.py.
-_MEDIA = frozenset({"file", "input_audio", "input_video"})
+#: Keys with an address under them, and keys with content: as OpenAI, llama.cpp and vLLM have them.
+#: Source: OpenAI API reference; llama.cpp, tools/server; vLLM, entrypoints/chat_utils.
+_URLS = frozenset({"image_url", "audio_url", "video_url", "file_url"})
+_CONTENTS = frozenset({"input_audio", "input_video", "file"})
 #: Every opening bracket becomes "(", every closing one ")"; a quote stays, the rest goes.
 _FOLD = bytes.maketrans(b"[{]}", b"(())")
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[{]}"')
@@ -226,9 +227,9 @@ def _may_hold_media(fields: _Fields) -> Iterator[tuple[str, msgspec.Raw]]:
     """Yield the few values that are worth decoding: of most requests, none."""
     if fields.messages:
         try:
-            # A message whose content is one text holds nothing else.
+            # A message whose content is one text, or null, holds nothing else.
             for message in _messages(fields.messages):
-                if bytes(memoryview(message.content)[:1]) == b"[":
+                if bytes(memoryview(message.content)[:1]) in (b"[", b"{"):
                     yield "messages", message.content
         except msgspec.ValidationError:
             yield "messages", fields.messages
@@ -241,6 +242,22 @@ def _may_hold_media(fields: _Fields) -> Iterator[tuple[str, msgspec.Raw]]:
 
 def _embedded(prompt: Any) -> Iterator[bool]:
     """Yield for each medium of a prompt whether its content is in it, not elsewhere."""
+    for key, part in _named(prompt):
+        inside = part if isinstance(part, dict) else {}
+        if key in _URLS:
+            url = inside.get("url") if inside else part
+            if isinstance(url, str):
+                yield _is_data(url)
+        elif key in _CONTENTS:
+            if isinstance(url := inside.get("url"), str):
+                yield _is_data(url)
+            if isinstance(content := inside.get("data") or inside.get("file_data"), str):
+                # Base64 or a data: URL; there is no colon in base64.
+                yield _is_data(content) or ":" not in content[:64]
+
+
+def _named(prompt: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every member of every object of a document."""
     left = [prompt]
     while left:
         value = left.pop()
@@ -248,18 +265,7 @@ def _embedded(prompt: Any) -> Iterator[bool]:
             left += value
         elif isinstance(value, dict):
             left += value.values()
-            for key, part in value.items():
-                if key.endswith("_url"):
-                    url = part.get("url") if isinstance(part, dict) else part
-                    if isinstance(url, str):
-                        yield _is_data(url)
-                elif key in _MEDIA and isinstance(part, dict):
-                    url, content = part.get("url"), part.get("data") or part.get("file_data")
-                    if isinstance(url, str):
-                        yield _is_data(url)
-                    if isinstance(content, str):
-                        # Base64 or a data: URL; a colon is in no base64.
-                        yield _is_data(content) or ":" not in content[:64]
+            yield from value.items()
 
 
 def _is_data(url: str) -> bool:

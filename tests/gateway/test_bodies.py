@@ -287,6 +287,7 @@ def test_no_engine_is_sent_to_fetch(part: object) -> None:
         pytest.param({"query": {"content": [{"image_url": {"url": "http://h"}}]}}, id="query"),
         pytest.param({"documents": ["a", {"content": [{"image_url": "h"}]}]}, id="documents"),
         pytest.param({"messages": {"content": [{"image_url": "h"}]}}, id="messages of no list"),
+        pytest.param({"messages": [{"content": {"image_url": "h"}}]}, id="content of no list"),
         pytest.param({"messages": [1, {"content": [{"image_url": "h"}]}]}, id="a number as one"),
     ],
 )
@@ -307,6 +308,7 @@ def test_wherever_it_is_written(fields: dict[str, object]) -> None:
         pytest.param({"type": "file", "file": {"file_id": "f"}}, False, id="a file by its id"),
         pytest.param({"type": "image_url", "image_url": None}, False, id="nothing"),
         pytest.param({"type": "file", "file": "x"}, False, id="no file"),
+        pytest.param({"text": "a", "source_url": "http://host"}, False, id="where a text is from"),
         pytest.param({"type": "text", "text": "see http://host/a_url"}, False, id="a text"),
         pytest.param({"annotations": [{"url_citation": {"url": "http://h"}}]}, False, id="cited"),
     ],
