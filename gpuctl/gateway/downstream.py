@@ -25,7 +25,7 @@ _PIPELINED = 16
 #: How long what still comes after a refusal is thrown away.
 _LINGER_SECONDS = 2.0
 _FOREVER = float("inf")
-_OVER = frozenset(("lingering", "last"))
+_OVER = frozenset(("broken", "lingering", "last"))
 # Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
@@ -79,7 +79,8 @@ class Client(asyncio.Protocol):
         self._target = b""
         self._ahead: deque[Request] = deque()
         self._exchange: Exchanging | None = None
-        #: head | body; then lingering, or last where the answer is slow to leave
+        #: head | body; then broken: it sent what is no request, while one is being answered;
+        #: lingering; last: the answer is slow to leave
         self._state = "head"
         self._deadline = 0.0
         self._head_bytes = 0  # received while there is no whole head
@@ -306,13 +307,10 @@ class Client(asyncio.Protocol):
         """Answer what could not become a request, and end the connection."""
         if self._state in _OVER:
             return
-        if self._exchange is not None or self._ahead:  # others' answers are still on their way
-            exchange, self._exchange = self._exchange, None
-            self._state = "lingering"
-            if self._transport is not None:
-                self._transport.abort()
-            if exchange is not None:
-                exchange.gone()
+        if self._exchange is not None:
+            # An answer is on its way to the request before: it is the last on this connection.
+            self._state = "broken"
+            self._closing = True
             return
         answer = openai_errors.answer(code, message)
         self._gateway.refused(self, code, answer.status)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
 _FOREVER = float("inf")
+#: Refused connections of one request; each has opened a gate.
+_REFUSED = 16
 
 
 class Exchange:
@@ -206,19 +208,18 @@ class Exchange:
         replica.gate.failed(attempt.token, now, refused=refused)
         self._gateway.failed(replica, why)
         self._note(f"failed {replica.name} {why}", now)
-        if self._may_retry(now):
+        if self._may_retry(now, refused):
             self._again(now)
         else:
             self._fail("upstream_failed")
 
-    def _may_retry(self, now: float) -> bool:
-        return (
-            not self._sink.sent
-            and self._asked.way != "pass"
-            and self.record.attempts <= self._gateway.settings.retries
-            and now < self._deadline
-            and self._gateway.budget.retry(now)
-        )
+    def _may_retry(self, now: float, refused: bool = False) -> bool:
+        if self._sink.sent or self._asked.way == "pass" or now >= self._deadline:
+            return False
+        if refused:  # it was sent nowhere, and is no load: it waits for a replica that is there
+            return self.record.attempts < _REFUSED
+        most = self._gateway.settings.retries
+        return self.record.attempts <= most and self._gateway.budget.retry(now)
 
     def _again(self, now: float) -> None:
         self._avoid.add(self.record.replica)

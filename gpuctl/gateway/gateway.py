@@ -31,7 +31,7 @@ from gpuctl.gateway.request import Request
 from gpuctl.model import GatewaySettings
 
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
-HELD_BYTES = 256 * 1024 * 1024
+HELD_BYTES = 128 * 1024 * 1024
 _OPERATOR_SLOTS = 64
 
 

@@ -99,6 +99,19 @@ def test_refused(first: StubEngine, second: StubEngine) -> None:
         assert inside.gateway.table.replicas["chat-0"].gate.allows(inside.gateway.now())
 
 
+def test_all_refuse(first: StubEngine, second: StubEngine) -> None:
+    """Where nobody listens, as while Docker restarts, a request waits until somebody does."""
+    first.refuse()
+    second.refuse()
+    with Inside([upstream(first), upstream(second, 1)]) as inside, inside.connect() as client:
+        client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+        first.listen()
+        inside.publish([upstream(first, container="c2"), upstream(second, 1)])
+        answer = answered(client)
+        assert (answer.status, answer.headers["x-gpuctl-replica"]) == (200, "chat-0")
+
+
 def test_poison(first: StubEngine, second: StubEngine) -> None:
     """A request that no replica can answer is held against none of them."""
     with Inside([upstream(first), upstream(second, 1)]) as inside:
