@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from gpuctl import paths
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.systemd import Systemd, unit_text
 from tests.rig.waiting import wait_for
 
 PROGRAM = "/usr/local/bin/gpuctl"
+UNITS = (
+    *("gpuctl.service", "gpuctl-gateway.service"),
+    *("gpuctl-report.service", "gpuctl-report.timer"),
+)
 
 #: A service that does what systemd asks of the daemon, through gpuctl's own adapter.
 SERVICE = """
@@ -55,7 +60,7 @@ needs_analyze = pytest.mark.skipif(
 @pytest.fixture
 def shipped(tmp_path: Path) -> Path:
     """The units in a folder of their own, with a program that is on every host."""
-    for name in ("gpuctl.service", "gpuctl-report.service", "gpuctl-report.timer"):
+    for name in UNITS:
         (tmp_path / name).write_text(unit_text(name).replace(PROGRAM, "/bin/true"))
     return tmp_path
 
@@ -66,7 +71,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs_analyze
-@pytest.mark.parametrize("name", ["gpuctl.service", "gpuctl-report.service", "gpuctl-report.timer"])
+@pytest.mark.parametrize("name", UNITS)
 def test_systemd_finds_nothing_wrong(shipped: Path, name: str) -> None:
     """Every directive is known and has a value that systemd understands."""
     verified = analyze("verify", "--man=no", shipped / name)
@@ -79,6 +84,8 @@ def test_systemd_finds_nothing_wrong(shipped: Path, name: str) -> None:
     [
         # 2.8: root, /dev, other users' files and loopback are what it is for.
         pytest.param("gpuctl.service", 28, id="daemon"),
+        # 1.2: clients come by the network, and it has nothing else of the host.
+        pytest.param("gpuctl-gateway.service", 12, id="gateway"),
         # 1.2: it reads two files and prints.
         pytest.param("gpuctl-report.service", 12, id="report"),
     ],
@@ -111,6 +118,39 @@ def values(name: str, key: str) -> list[str]:
 def test_the_daemon_is_kept_running(key: str, value: str) -> None:
     """What operators rely on: it comes back for ever, and takes nothing along when it goes."""
     assert values("gpuctl.service", key) == [value]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Type", "notify"),
+        ("ExecStart", f"{PROGRAM} gateway"),
+        ("User", "gpuctl-gateway"),
+        ("Group", "gpuctl"),
+        ("Restart", "always"),
+        ("StartLimitIntervalSec", "0"),
+        ("TimeoutStopSec", "40"),
+        ("RuntimeDirectory", "gpuctl-gateway"),
+        ("RuntimeDirectoryMode", "0750"),
+        ("EnvironmentFile", "-/etc/gpuctl/gateway.env"),
+        ("LimitNOFILE", "65536"),
+        ("CapabilityBoundingSet", ""),
+        ("PrivateDevices", "yes"),
+    ],
+)
+def test_the_gateway_is_kept_running(key: str, value: str) -> None:
+    """It comes back for ever, drains before it ends, and is nobody of importance."""
+    assert values("gpuctl-gateway.service", key) == [value]
+
+
+def test_the_daemon_s_end_is_not_the_gateway_s() -> None:
+    """It serves on while the daemon is away, and looks for its Status where that puts it."""
+    for key in ("Requires", "BindsTo", "PartOf", "Requisite"):
+        assert values("gpuctl-gateway.service", key) == []
+    assert values("gpuctl-gateway.service", "Wants") == ["gpuctl.service"]
+    named = dict(line.split("=") for line in values("gpuctl-gateway.service", "Environment"))
+    assert paths.directories(named, root=False) == paths.directories({}, root=True)
+    assert values("gpuctl-gateway.service", "UnsetEnvironment") == ["RUNTIME_DIRECTORY"]
 
 
 def test_docker_s_end_is_not_the_daemon_s() -> None:
