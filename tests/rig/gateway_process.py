@@ -112,7 +112,11 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gpuctl.gateway"], env=self._environment, stderr=log
             )
-        wait_for(self._answers, f"the gateway\n{self.log}", START_SECONDS)
+        try:
+            wait_for(self._answers, f"the gateway\n{self.log}", START_SECONDS)
+        except BaseException:
+            self.kill()  # nobody else would end it
+            raise
         return time.monotonic() - began
 
     def stop(self) -> int:
