@@ -125,6 +125,39 @@ def test_poison(first: StubEngine, second: StubEngine) -> None:
         ]
 
 
+def opened(inside: Inside, name: str) -> None:
+    """Open a replica's gate, and let it cool down."""
+
+    def refuse() -> None:
+        gate = inside.gateway.table.replicas[name].gate
+        gate.failed(gate.begin(inside.gateway.now()), inside.gateway.now(), refused=True)
+
+    inside.call(refuse)
+    inside.later += 31
+
+
+def state(inside: Inside, name: str) -> str:
+    return inside.call(lambda: inside.gateway.table.replicas[name].gate.state(inside.gateway.now()))
+
+
+def test_trial_suspected(first: StubEngine, second: StubEngine) -> None:
+    """A trial that ends in an error that every replica has leaves room for another trial."""
+    with Inside([upstream(first), upstream(second, 1)]) as inside:
+        for name in ("chat-0", "chat-1"):
+            opened(inside, name)
+        assert inside.post(with_stub(ASKED, fault="500")).status == 500
+        assert inside.post(ASKED).status == 200
+        assert inside.post(ASKED).status == 200
+
+
+def test_trial_streams(first: StubEngine) -> None:
+    """A trial that answers closes the gate with its first byte, however long it streams."""
+    with Inside([upstream(first, slots=2)]) as inside, inside.connect() as client:
+        opened(inside, "chat-0")
+        client.sendall(request(with_stub(STREAM, fault="hang_stream", after=2)))
+        wait_for(lambda: state(inside, "chat-0") == "closed", "the gate to close")
+
+
 def test_stream_cut(first: StubEngine) -> None:
     """A stream that has begun ends with an error event, and its framing is whole."""
     with Inside([upstream(first)]) as inside:
