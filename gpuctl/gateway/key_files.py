@@ -51,16 +51,16 @@ def damaged(path: str, error: ValueError) -> GpuctlError:
 
 def stamp(
     path: str, settings: GatewaySettings, environment: Mapping[str, str]
-) -> tuple[tuple[int, int, int], ...]:
-    """Return what is another as soon as one of the files is."""
-    found: list[tuple[int, int, int]] = []
+) -> tuple[object, ...]:
+    """Return what is another as soon as one of the files is, or where keys are to be had."""
+    found: list[object] = [settings.keys_from]
     for name in (path, *_files(settings, environment)):
         try:
             at = os.stat(name)
         except OSError:
-            found.append((0, 0, 0))
+            found.append((name, None))
         else:
-            found.append((at.st_mtime_ns, at.st_ino, at.st_size))
+            found.append((name, at.st_mtime_ns, at.st_ino, at.st_size))
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,12 +132,12 @@ def test_keys_that_cannot_be_had(
 
 
 def test_a_stamp(tmp_path: Path) -> None:
-    """It is another when a file of keys comes, changes, or goes, whoever named it."""
+    """It is another when a file of keys comes, changes or goes, or the profile names others."""
     path, other = tmp_path / "keys.json", tmp_path / "other"
     environment = {"API_KEYS_FILE": str(other)}
 
-    def now() -> tuple[tuple[int, int, int], ...]:
-        return key_files.stamp(str(path), GatewaySettings(), environment)
+    def now(**changes: Any) -> tuple[object, ...]:
+        return key_files.stamp(str(path), GatewaySettings(**changes), environment)
 
     seen = [now()]
     path.write_text("1")
@@ -147,5 +148,8 @@ def test_a_stamp(tmp_path: Path) -> None:
     seen.append(now())
     path.unlink()
     seen.append(now())
-    assert len(set(seen)) == 5
+    seen.append(now(keys_from=("API_KEYS",)))
+    seen.append(now(key_files=("/nowhere",)))
+    seen.append(now())
+    assert len(set(seen)) == 7
     assert now() == seen[-1]
