@@ -97,7 +97,11 @@ class GatewayProcess:
         if self.keys is not None:
             (self.folder / "conf" / "keys.json").write_text(json.dumps(self.keys))
         self.publish()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +114,10 @@ class GatewayProcess:
         began = time.monotonic()
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpuctl.gateway"], env=self._environment, stderr=log
+                [sys.executable, "-m", "gpuctl.gateway"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
         try:
             wait_for(self._answers, f"the gateway\n{self.log}", START_SECONDS)
