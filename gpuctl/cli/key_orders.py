@@ -50,10 +50,15 @@ def create(session: Session, name: str, order: Order) -> None:
         made = _beside(made, _live(there, name, made.created_at))
         return (*there, made)
 
-    key_store.change(session.seen.keys, add)
+    path = session.seen.keys
+    key_store.change(path, add)
     show(token, flush=True)
     for line in _told(session, made, before):
         session.say(line)
+    with suppress(FileNotFoundError):  # of a Status: nothing runs yet
+        if other := other_group(os.stat(path), os.stat(session.seen.status)):
+            where = f"{os.path.dirname(path)} {path}"
+            session.say(f"warning: the gateway may not read it: `chgrp {other} {where}` mends that")
 
 
 def listing(session: Session, *, as_json: bool) -> None:
@@ -88,6 +93,22 @@ def revoke(session: Session, names: tuple[str, ...]) -> None:
         session.say(f"revoked {key.id} of {key.name}: the gateway takes it no more")
     if not any(key.state(now) == "live" for key in after):
         session.say("no key holds now, and nobody is let in: `gpuctl keys create NAME` makes one")
+
+
+def other_group(keys: os.stat_result, status: os.stat_result) -> str:
+    """
+    Return the group that keys.json should be of and is not, "" where nothing is wrong.
+
+    A gateway that root starts is of the group that may read status.json.
+    """
+    import grp
+
+    if keys.st_uid != 0 or keys.st_gid == status.st_gid:
+        return ""
+    try:
+        return grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        return str(status.st_gid)
 
 
 def _check(name: str, order: Order) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import re
@@ -293,6 +294,37 @@ def test_the_file(place: Path, here: Session) -> None:
     assert stat.S_IMODE(found.st_mode) == 0o640
     assert found.st_gid == os.stat(place).st_gid
     assert sorted(path.name for path in place.iterdir()) == ["keys.json"]
+
+
+def owned(user: int, group: int) -> os.stat_result:
+    return os.stat_result((0o100640, 1, 1, 1, user, group, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("keys", "status", "group"),
+    [
+        pytest.param(owned(0, 0), owned(0, 0), "", id="roots"),
+        pytest.param(owned(0, 0), owned(0, 54321), "54321", id="of-a-group-of-its-own"),
+        pytest.param(owned(0, 54321), owned(0, 0), grp.getgrgid(0).gr_name, id="of-another"),
+        pytest.param(owned(1000, 1000), owned(1000, 54321), "", id="a-users-own"),
+    ],
+)
+def test_the_group_of_a_gateway_that_is_another_user(
+    keys: os.stat_result, status: os.stat_result, group: str
+) -> None:
+    """It is that of status.json, where root starts the gateway; a user's own is that user."""
+    assert key_orders.other_group(keys, status) == group
+
+
+def test_a_gateway_that_could_not_read_it_is_told_of(
+    inside: Inside, place: Path, publish: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that mends it."""
+    publish()
+    monkeypatch.setattr(key_orders, "other_group", lambda *_: "gpuctl")
+    assert inside("keys", "create", "ci").err.splitlines()[-1] == (
+        f"warning: the gateway may not read it: `chgrp gpuctl {place} {place}/keys.json` mends that"
+    )
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
