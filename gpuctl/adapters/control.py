@@ -43,10 +43,13 @@ Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class ControlServer:
-    """Listens on *path*; root, the daemon's own user and the socket's group may ask."""
+    """
+    Listens on *path*; root, the daemon's own user and the socket's group may ask, but for those of
+    *refused*, by their number: who reads the Status through that group need not command as well.
+    """
 
-    def __init__(self, path: Path, handler: Handler) -> None:
-        self._path, self._handler = path, handler
+    def __init__(self, path: Path, handler: Handler, refused: frozenset[int] = frozenset()) -> None:
+        self._path, self._handler, self._refused = path, handler, refused
         self._closed = threading.Event()
         self._socket = _listening(path)
 
@@ -83,6 +86,8 @@ class ControlServer:
             "iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         line = _line(connection)
+        if uid in self._refused:
+            return {"ok": False, "error": "this user may look, and not command", "hint": ""}
         if len(line) > _LINE_BYTES:
             return {"ok": False, "error": "the line is too long", "hint": ""}
         try:

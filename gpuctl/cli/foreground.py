@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose, elsewhere
+from gpuctl.cli import background, choose, compose, elsewhere, gateway_process
 from gpuctl.cli.claim import Claim
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, RuntimeUnavailable
@@ -79,7 +79,7 @@ def supervisor(
             fault=fault_from(session.environment),
             simulated=bool(session.simulate),
         )
-        server = ControlServer(Path(own.socket), daemon.handle)
+        server = ControlServer(Path(own.socket), daemon.handle, gateway_process.users())
         held.callback(server.close)
         server.begin()
         yield daemon

@@ -191,6 +191,15 @@ def account(named: str | None) -> int:
     )
 
 
+def users() -> frozenset[int]:
+    """Return the users that a gateway of root's may be: those who serve clients command nobody."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return frozenset()
+    return frozenset(each.pw_uid for each in pwd.getpwall() if each.pw_name in USERS)
+
+
 def _group(own: paths.Directories) -> int:
     try:
         return os.stat(own.status).st_gid

@@ -53,6 +53,19 @@ def test_a_request_reaches_the_daemon_with_who_asked(path: Path, asked: list[Req
     ]
 
 
+def test_a_user_that_may_only_look_is_refused(path: Path) -> None:
+    """The gateway is of the group that may read the Status, and has no business here."""
+
+    def handler(_: Request) -> Request:
+        raise AssertionError("it reached the daemon")
+
+    server = ControlServer(path, handler, frozenset({os.geteuid()}))
+    server.begin()
+    with pytest.raises(GpuctlError, match="this user may look, and not command"):
+        ask(path, "down")
+    server.close()
+
+
 def test_nobody_can_ask_in_another_s_name(path: Path, asked: list[Request]) -> None:
     """A uid or pid within the request is overwritten by the kernel's."""
     _said(path, b'{"verb": "down", "uid": 12345, "pid": 1}\n')

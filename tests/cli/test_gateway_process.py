@@ -231,3 +231,10 @@ def test_a_user_that_is_not_there() -> None:
     with pytest.raises(GpuctlError, match="there is no user no-such-user") as caught:
         gateway_process.account("no-such-user")
     assert "GPUCTL_GATEWAY_USER" in caught.value.hint
+
+
+@as_root
+def test_its_users_are_refused_by_the_daemon_of_root() -> None:
+    """Whom it would run as is among them, and root is not."""
+    assert gateway_process.account(None) in gateway_process.users()
+    assert 0 not in gateway_process.users()
