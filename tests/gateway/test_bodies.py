@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpuctl.gateway.bodies import DROPPED, FIRST_WORDS_BYTES, Ask, BadRequest, read, rewritten
+from gpuctl.gateway.bodies import (
+    DROPPED,
+    FIRST_WORDS_BYTES,
+    MOST_PARTS,
+    Ask,
+    BadRequest,
+    read,
+    rewritten,
+)
 from gpuctl.gateway.endpoints import EXACT
 from gpuctl.gateway.openai_errors import FAULTS
 
@@ -165,7 +173,7 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
             id="usage of a number",
         ),
         pytest.param(
-            b'{"model":"a","messages":[{"content":[1%s]}]}' % (b"0" * 5000),
+            b'{"model":"a","messages":[{"content":[1%s,"\\u0041"]}]}' % (b"0" * 5000),
             BadRequest(
                 400,
                 "invalid_json",
@@ -246,6 +254,41 @@ TOO_DEEP = BadRequest(400, "json_too_deep", "The body is nested deeper than 64 l
 def test_depth_is_bounded(sent: bytes, expected: Ask | BadRequest) -> None:
     """64 levels are let through, 65 are not; brackets in texts are no levels."""
     assert read(CHAT, JSON, sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "fits"),
+    [
+        pytest.param("[]", True, id="arrays"),
+        pytest.param('{"a":"[{"}', True, id="objects"),
+        pytest.param("[]", False, id="too many arrays"),
+        pytest.param('{"a":"[{"}', False, id="too many objects"),
+        pytest.param('["["]', False, id="too many texts with brackets"),
+    ],
+)
+def test_the_number_of_parts_is_bounded(unit: str, fits: bool) -> None:
+    """What would hold up all others for long is refused; brackets in texts are no parts."""
+    count = MOST_PARTS - 2 if fits else 2 * MOST_PARTS + 1
+    sent = b'{"model":"a","x":[%s]}' % ",".join([unit] * count).encode()
+    assert read(CHAT, JSON, sent) == (
+        Ask(model="a")
+        if fits
+        else BadRequest(
+            413, "request_too_large", "The body has more than 100,000 arrays and objects."
+        )
+    )
+
+
+def test_the_number_of_values_beside_media_is_bounded() -> None:
+    """Only a prompt with media is decoded; it may not take all others' time."""
+    values = "1," * (10 * MOST_PARTS + 1)
+    plain = b'{"model":"a","messages":[{"content":[%s1]}]}' % values.encode()
+    assert isinstance(read(CHAT, JSON, plain), Ask)
+    assert read(CHAT, JSON, plain.replace(b"1,", b'"_url",', 1)) == BadRequest(
+        413,
+        "request_too_large",
+        "The body has more than 1,000,000 values in a prompt with media.",
+    )
 
 
 REMOTE = BadRequest(
@@ -405,10 +448,10 @@ _VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
     ),
-    max_leaves=10,
+    max_leaves=4,
 )
 _NAMES = st.sampled_from(["model", "stream", "stream_options", "messages", "input", *DROPPED])
-_BODIES = st.dictionaries(_NAMES | st.text(max_size=8), _VALUES, max_size=8)
+_BODIES = st.dictionaries(_NAMES | st.text(max_size=8), _VALUES, max_size=5)
 
 
 @given(sent=st.binary(max_size=200), content_type=st.binary(max_size=20))
