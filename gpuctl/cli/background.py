@@ -16,6 +16,8 @@ from gpuctl.errors import GpuctlError
 UNIT = "gpuctl.service"
 GATEWAY_UNIT = "gpuctl-gateway.service"
 _LOG_LINES = 15
+#: A gateway drains for 30 s at most, and is idle when its replicas have gone.
+_DRAINED_SECONDS = 40.0
 
 
 def ensure(session: Session) -> Callable[[], None]:
@@ -94,14 +96,14 @@ def set_gateway(session: Session, *, wanted: bool) -> None:
         session.say(f"warning: the gateway: {error.message}; {error.hint}")
 
 
-def end_gateway(session: Session) -> None:
-    """End the gateway, whoever started it, and wait until it has; what keeps it is said."""
+def end_gateway(session: Session, *, seconds: float = _DRAINED_SECONDS) -> None:
+    """End the gateway, whoever started it, and wait so long until it has; what keeps it is said."""
     from gpuctl.cli import gateway_process
 
     try:
         if _unit_is(session, "active", GATEWAY_UNIT):
             _systemctl("stop", GATEWAY_UNIT)
-        elif not gateway_process.ended(session.seen):
+        elif not gateway_process.ended(session.seen, seconds=seconds):
             session.say("warning: the gateway has not ended yet: it answers what it still holds")
     except GpuctlError as error:
         session.say(f"warning: the gateway: {error.message}; {error.hint}")

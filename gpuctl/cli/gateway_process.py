@@ -28,8 +28,6 @@ PROGRAM = (sys.executable, "-m", "gpuctl.gateway")
 _SYSTEMD = ("CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY")
 #: It listens within half a second, and who keeps it looks every second.
 _BEGINS_SECONDS = 5.0
-#: It drains for 30 s at most, and is idle when its replicas have gone.
-_ENDS_SECONDS = 40.0
 _LOOK_SECONDS = 0.05
 
 
@@ -138,8 +136,8 @@ def end(own: paths.Directories) -> int | None:
     return pid
 
 
-def ended(own: paths.Directories, *, seconds: float = _ENDS_SECONDS) -> bool:
-    """End the gateway and wait until it has ended; False when it has not by then."""
+def ended(own: paths.Directories, *, seconds: float) -> bool:
+    """End the gateway and wait until it has ended; False when it has not so many seconds later."""
     if end(own) is None:
         return True
     until = time.monotonic() + seconds

@@ -61,7 +61,7 @@ def test_nothing_is_there(own: paths.Directories) -> None:
     """Without a file there is no gateway, and nothing to end."""
     assert gateway_process.running(own) is None
     assert gateway_process.end(own) is None
-    assert gateway_process.ended(own)
+    assert gateway_process.ended(own, seconds=10.0)
 
 
 @pytest.mark.usefixtures("held")
@@ -111,7 +111,7 @@ def test_started_and_ended(session: Session, own: paths.Directories) -> None:
     assert Path(own.gateway_log).read_text() == "it listens\n"
     assert gateway_process.end(own) == child.pid
     assert child.wait(10) == 0
-    assert gateway_process.ended(own)
+    assert gateway_process.ended(own, seconds=10.0)
 
 
 def test_one_that_does_not_end_is_told(session: Session, own: paths.Directories) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,10 +15,12 @@ import pytest
 
 from gpuctl.adapters.control import ControlServer
 from gpuctl.adapters.lock import lock_directory
-from gpuctl.cli import bring_up, choose, take_down
+from gpuctl.cli import background, bring_up, choose, gateway_process, take_down
 from gpuctl.cli.follow import TimedOut
 from gpuctl.cli.session import Session
 from tests.cli.conftest import DOCUMENT
+from tests.cli.gateway_bench import PROGRAM
+from tests.rig.waiting import wait_for
 
 ROW = json.loads(DOCUMENT.read_text())["replicas"][2]
 
@@ -92,3 +95,38 @@ def test_down_without_a_daemon_and_a_damaged_status(
     assert take_down.command(own, timeout=20) == 0
 
     assert "all down; it holds until" in capsys.readouterr().err
+
+
+def test_down_ends_the_gateway(
+    here: Session, daemon: Callable[..., None], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once nothing is left for it to send requests to, and before it says that all is down."""
+    names = {f"GPUCTL_{name}_DIR": str(place) for name in ("CONFIG", "STATE", "RUNTIME")}
+    own = replace(here, environment={**names, "GPUCTL_GATEWAY_USER": "root"})
+    child = gateway_process.start(own, PROGRAM)
+    wait_for(lambda: gateway_process.running(own.own), "the gateway", 10.0)
+    daemon(**document())
+
+    assert take_down.command(own, timeout=1) == 0
+
+    assert child.wait(10) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_down_tells_of_a_gateway_that_answers_on(
+    here: Session, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A drain may take longer than anybody waits, which is said."""
+    background.end_gateway(here, seconds=0.0)
+    assert capsys.readouterr().err == ""
+    names = {f"GPUCTL_{name}_DIR": str(place) for name in ("CONFIG", "STATE", "RUNTIME")}
+    own = replace(here, environment={**names, "GPUCTL_GATEWAY_USER": "root"})
+    child = gateway_process.start(own, PROGRAM)
+    wait_for(lambda: gateway_process.running(own.own), "the gateway", 10.0)
+    child.send_signal(signal.SIGSTOP)
+
+    background.end_gateway(own, seconds=0.0)
+
+    child.kill()
+    child.wait()
+    assert "the gateway has not ended yet" in capsys.readouterr().err
