@@ -25,6 +25,7 @@ class Answer:
     """Writes one answer; its methods may be called after the client has left."""
 
     __slots__ = (
+        "_bodiless",
         "_chunked",
         "_client",
         "_keep_alive",
@@ -41,13 +42,14 @@ class Answer:
         self._record = record
         self._keep_alive = request.keep_alive
         self._chunked = False
+        self._bodiless = request.method == b"HEAD"
         self.begun = False  # its head was sent
         self.sent = False  # ... and something of its body
         self.extra: Given = ()  # of rate limits, and the like
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         """Send all of it."""
-        if self._request.method == b"HEAD":
+        if self._bodiless:
             head = self._head(status, (*headers, (b"content-length", b"%d" % len(body))))
             self._client.write(head)
         else:
@@ -59,7 +61,7 @@ class Answer:
     def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         """Begin one that comes in pieces; *length* is that of its body, where it is known."""
         self.begun = True
-        self._chunked = length is None and self._request.http11
+        self._chunked = length is None and self._request.http11 and not self._bodiless
         if length is not None:
             headers = (*headers, (b"content-length", length))
         elif self._chunked:
@@ -71,6 +73,8 @@ class Answer:
     def piece(self, data: bytes) -> None:
         """Send what comes next."""
         self.sent = True
+        if self._bodiless:
+            return
         self._record.response_bytes += len(data)
         self._client.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
