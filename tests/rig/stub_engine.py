@@ -208,7 +208,9 @@ class Answer:
         fault = str(self.orders.get("fault", ""))
         if fault and "stream" not in fault:
             return await self.faulted(fault)
-        if self.asked.get("stream"):
+        # As engines do, it passes the field over where there is nothing to stream.
+        whole = self.seen.path in ("/v1/embeddings", "/v1/rerank")
+        if self.asked.get("stream") and not whole:
             return await self.stream(fault)
         await asyncio.sleep(self.tokens * self.interval)
         await self.json(200, self.document())
