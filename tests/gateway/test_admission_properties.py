@@ -77,6 +77,7 @@ class Gateway(RuleBasedStateMachine):
     def seated(self, request: Request, seat: Seat) -> None:
         request.state, request.seat = "seated", seat
         request.trial = seat.replica.gate.state(self.desk.now) == "half_open"
+        assert not (request.trial and self.tried(seat.replica, request))
         assert seat.replica.state == "ready"
         assert seat.replica.gate.allows(self.desk.now)
         assert seat.replica.in_flight <= seat.replica.slots
@@ -200,14 +201,21 @@ class Gateway(RuleBasedStateMachine):
         replicas = self.desk.routes[request.ticket.route.model].replicas
         return any(each.state == "ready" or each.coming for each in replicas)
 
+    def tried(self, each: Replica, but: Request | None = None) -> bool:
+        """Return whether a request has the seat of a replica's trial."""
+        return any(
+            one.trial and one.seat is not None and one.seat.replica is each
+            for one in self.requests
+            if one is not but
+        )
+
     def has_place(self, each: Replica) -> bool:
         now = self.desk.now
-        trials = [one.seat.replica for one in self.requests if one.seat and one.trial]
         gate = each.gate.state(now)
         return (
             each.state == "ready"
             and each.in_flight < each.slots
-            and (gate == "closed" or (each.gate.allows(now) and each not in trials))
+            and (gate == "closed" or (each.gate.allows(now) and not self.tried(each)))
             and (each.kv_ratio is None or each.kv_ratio < 0.95 or each.in_flight == 0)
         )
 
