@@ -52,14 +52,14 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
         preflight.pull(session, plan, runtime)
     apply(session, profile, inventory.gpus, models)
     guard, known = supervise(session)
-    has_gateway = profile.gateway is not None and not session.simulate
-    background.set_gateway(session, wanted=has_gateway)
+    gateway = None if session.simulate else profile.gateway
+    background.set_gateway(session, wanted=gateway is not None)
     if not wait:
         session.say("supervision has begun; `gpuctl status` shows how far it is")
         return 0
     code = ready(session, plan, guard, known, timeout)
-    if has_gateway:
-        gateway_process.tell(session)
+    if gateway is not None:
+        gateway_process.tell(session, gateway.listen)
     return code
 
 

@@ -54,18 +54,17 @@ def running(own: paths.Directories) -> int | None:
     return int(str(pid)) if ours else None
 
 
-def tell(session: Session, *, seconds: float = _BEGINS_SECONDS) -> None:
-    """Say where the gateway listens, or that none does so many seconds from now."""
+def tell(session: Session, listen: str, *, seconds: float = _BEGINS_SECONDS) -> None:
+    """Say that the gateway listens there, or that it does not so many seconds from now."""
+    own = session.own
     until = time.monotonic() + seconds
-    while running(session.own) is None:
+    while running(own) is None or fast_status.gateway(own.gateway).get("listen") != listen:
         if time.monotonic() >= until:
-            log = session.own.gateway_log
-            where = f"{log} says why" if os.path.exists(log) else "`gpuctl gateway` says why"
-            session.say(f"warning: the gateway does not run; {where}")
+            why = own.gateway_log if os.path.exists(own.gateway_log) else "`gpuctl gateway`"
+            session.say(f"warning: no gateway listens on {listen}; {why} says why")
             return
         time.sleep(_LOOK_SECONDS)
-    told = fast_status.gateway(session.own.gateway)
-    session.say(f"the gateway listens on {told.get('listen')}")
+    session.say(f"the gateway listens on {listen}")
 
 
 def start(session: Session, program: Sequence[str] = PROGRAM) -> subprocess.Popen[bytes]:

@@ -126,6 +126,7 @@ class Program:
                 return document
             if not waited:
                 waited = True
+                self._systemd.tell("READY=1", f"STATUS=waiting for {self._own.status}")
                 self._lines.event("waiting", file=self._own.status)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._end.wait(), _LOOK_SECONDS)
@@ -140,7 +141,8 @@ class Program:
             await self._operator.stop()
         for handle in self._timers.values():
             handle.cancel()
-        self._write_report()
+        with contextlib.suppress(OSError):
+            os.unlink(self._own.gateway)  # nobody waits for what is not in flight any more
         self._lines.event("stopped", shutdown_seconds=round(seconds, 3))
 
     # What is done again and again.

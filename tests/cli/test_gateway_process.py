@@ -129,18 +129,18 @@ def test_one_that_does_not_end_is_told(session: Session, own: paths.Directories)
 def test_what_up_says(
     session: Session, own: paths.Directories, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where it listens; or that it does not run, and where that is explained."""
-    gateway_process.tell(session, seconds=0.0)
+    """Where it listens; or that it does not, and where that is explained."""
+    gateway_process.tell(session, "127.0.0.1:4000", seconds=0.0)
     Path(own.gateway_log).touch()
-    gateway_process.tell(session, seconds=0.0)
     child = gateway_process.start(session, PROGRAM)
-    gateway_process.tell(session, seconds=10.0)
+    gateway_process.tell(session, "127.0.0.1:4000", seconds=10.0)
+    gateway_process.tell(session, "127.0.0.1:4001", seconds=0.0)
     child.kill()
     child.wait()
     assert capsys.readouterr().err.splitlines() == [
-        "warning: the gateway does not run; `gpuctl gateway` says why",
-        f"warning: the gateway does not run; {own.gateway_log} says why",
+        "warning: no gateway listens on 127.0.0.1:4000; `gpuctl gateway` says why",
         "the gateway listens on 127.0.0.1:4000",
+        f"warning: no gateway listens on 127.0.0.1:4001; {own.gateway_log} says why",
     ]
 
 
