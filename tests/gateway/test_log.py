@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +71,14 @@ def test_a_request_is_one_line_with_its_timeline(pipe: Pipe) -> None:
         "completion_tokens": 11, "cached_tokens": None,
         "timeline": [["received", 0.0], ["sent chat-0", 0.5], ["first_byte", 1.0], ["done", 3.0]],
     }  # fmt: skip
+
+
+def test_the_page_has_every_field() -> None:
+    """And no other."""
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    table = page.partition("\n| field | is |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    told = [name for row in table for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(told) == sorted(each.name for each in fields(Record))
 
 
 def test_an_event_has_its_name_and_time(pipe: Pipe) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,6 +305,27 @@ def test_every_metric_says_what_it_is_once() -> None:
     assert {n for n, kind in families.items() if kind == "counter"} == {
         name for name in families if name.endswith("_total")
     }
+
+
+def test_the_page_has_every_metric() -> None:
+    """With its type and its labels."""
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    metrics = told(record(), record(end="cut"))
+    metrics.upstream_failed("chat-0", "refused")
+    text = lines(metrics, FULL)
+    typed = dict(line.split()[2:] for line in text if line.startswith("# TYPE "))
+    labels = {
+        re.split(r"[{ ]", line)[0]: re.findall(r'(?:[{,])(\w+)="', line)
+        for line in text
+        if not line.startswith("#") and "_bucket" not in line
+    }
+    for name, kind in typed.items():
+        short = name.removeprefix("gpuctl_gateway_")
+        some = labels[f"{name}_sum" if kind == "histogram" else name]
+        shown = " ".join(f"`{label}`," for label in some).rstrip(",")
+        cells = rf"{kind} \| {shown}{' ' if shown else ''}\| .+"
+        row = rf"^\| (`\w+`, )?`{short}`(, `\w+`)? \| {cells} \|$"
+        assert re.search(row, page, re.MULTILINE), short
 
 
 def test_prometheus_own_tool_accepts_it() -> None:

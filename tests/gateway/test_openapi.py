@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -161,3 +162,33 @@ def test_every_id_that_fits_is_looked_up(parts: list[tuple[str, str]]) -> None:
         found = endpoints.find(b"GET", b"/v1/models/" + text.encode())
         assert isinstance(found, endpoints.Endpoint)
         assert found.model == model
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table under a heading of the page."""
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    section = page.partition(f"\n{heading}\n")[2]
+    table = section.partition("|---")[2].partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+def test_the_page_has_every_error() -> None:
+    """With its status, and whether a client should try again."""
+    assert [row[:3] for row in rows("### Errors")] == [
+        [f"`{code}`", str(fault.status), "yes" if fault.retry else "no"]
+        for code, fault in openai_errors.FAULTS.items()
+    ]
+
+
+def test_the_page_has_every_endpoint() -> None:
+    """With its method, and whether it asks for a key."""
+    told = {
+        (path, method, key != "no")
+        for paths, method, key, _ in rows("## Endpoints")
+        for path in re.findall(r"`(.+?)`", paths)
+    }
+    assert told == {
+        (path, method.upper(), operation.get("security") != [])
+        for path, method, operation in operations(made(metrics_key=True))
+        if method != "head"
+    }
