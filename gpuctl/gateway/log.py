@@ -56,7 +56,8 @@ class Lines:
         self._clock = clock
         self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
         self._most_bytes = most_bytes
-        self._encoder = msgspec.json.Encoder()
+        # A value that JSON does not have is told in words: a log must not fail where it is written.
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
         self._lines: deque[bytes] = deque()
         # Each is written by one thread alone, so that adding takes no lock.
         self._added_bytes, self._refused = 0, 0
@@ -106,7 +107,7 @@ class Lines:
         try:
             line = self._encoder.encode(document)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have
-            return _escaped(msgspec.to_builtins(document))
+            return _escaped(msgspec.to_builtins(document, enc_hook=str))
         if line.isascii() and b"\x7f" not in line:
             return line
         return _escaped(json.loads(line))

@@ -93,6 +93,16 @@ def test_an_event_has_its_name_and_time(pipe: Pipe) -> None:
     ]
 
 
+def test_what_json_does_not_have_is_told_in_words(pipe: Pipe) -> None:
+    """An exception, say: a line in a log is no reason to fail."""
+    log = lines(pipe)
+    log.event("failed", error=ValueError("no such thing"))
+    log.event("failed", error=ValueError("\ud800"))
+    assert log.close()
+    told = [json.loads(line)["error"] for line in pipe.read()]
+    assert told == ["no such thing", "\ud800"]
+
+
 @pytest.mark.parametrize(
     ("text", "written"),
     [
