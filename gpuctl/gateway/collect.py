@@ -31,9 +31,15 @@ _CALL_KEYS = ("type", "function", "id")
 _NOT_CARRIED = frozenset({"choices", "object", "prompt_progress"})
 
 
+class _Format(Struct):
+    type: str = "text"
+
+
 class _Asked(Struct):
     stop: str | list[str] | None = None
     tools: list[Raw] | None = None
+    response_format: _Format | None = None
+    json_schema: dict[str, Raw] | None = None
 
 
 _asked = Decoder(_Asked)
@@ -47,18 +53,22 @@ def collectable(body: bytes) -> bool:
     """
     Return whether a request gets the same answer from llama.cpp streamed and not.
 
-    1. Not with stop words: text that may be the beginning of one is held back, and lost where the
-       token limit comes first; logprobs have the tokens of a stop word that the answer leaves out.
-    2. Not with tools: a call that looks otherwise when it is complete ends the stream with an
-       error ("Invalid diff"), and some versions of llama.cpp with it.
-    Source: measured with llama.cpp of October 2026 (1); ggml-org/llama.cpp#14060 (2).
+    Streamed, it holds back what may yet turn out to be something else, and forgets that when the
+    token limit comes first:
+    1. the beginning of a stop word, whose tokens are then in the logprobs as well;
+    2. the beginning of a code fence around an answer that is to be JSON.
+    3. And a call of a tool that looks otherwise when it is whole ends the stream with an error
+       ("Invalid diff"), and some versions of llama.cpp with it.
+
+    Source: measured with llama.cpp of October 2026 (1, 2); ggml-org/llama.cpp#14060 (3).
     """
     try:
         asked = _asked.decode(body)
     except DecodeError:
         return False
     words = [asked.stop] if isinstance(asked.stop, str) else asked.stop or ()
-    return not any(words) and not asked.tools
+    text = asked.response_format is None or asked.response_format.type == "text"
+    return not any(words) and text and asked.json_schema is None and not asked.tools
 
 
 class Failed(Exception):
