@@ -19,7 +19,7 @@ from msgspec.json import Decoder, encode
 
 from gpuctl.gateway import sse
 
-#: Of text and logprobs that wait for their end: some two million tokens, or 20,000 with logprobs.
+#: Of the choices in chunks: some 350,000 tokens, or 20,000 with three logprobs each.
 MOST_COLLECTED_BYTES = 8 * 1024 * 1024
 
 _ANSWER_KEYS = ("choices", "created", "model", "system_fingerprint", "object", "usage", "id")
