@@ -256,6 +256,8 @@ class Admission:
                 for model in self._queue.models()
                 if (found := self._free(self._routes[model], (), now))
             }
+            if not free:
+                return
             ticket = self._queue.first(free, lambda ticket: self._suits(ticket, now), self._seats)
             if ticket is None:
                 return
