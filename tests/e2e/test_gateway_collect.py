@@ -24,7 +24,7 @@ STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LlamaServer]:
-    with LlamaServer("chat", "--ctx-size", "1024", "--parallel", "2") as started:
+    with LlamaServer("chat", "--ctx-size", "640", "--parallel", "2") as started:
         started.ready()
         yield started
 
@@ -108,7 +108,6 @@ TOOLS = [
 CALLS = {
     "messages": [
         *called("What is the capital of Italy?", "Rome"),
-        *called("What is the capital of Spain?", "Madrid"),
         *FRANCE["messages"],
     ],
     "tools": TOOLS,
@@ -136,7 +135,7 @@ ASKED = [
     pytest.param(CHAT, {**FRANCE, "n": 2, "temperature": 1.0, "seed": 7}, id="two choices"),
     pytest.param(CHAT, {**FRANCE, "return_progress": True}, id="progress"),
     pytest.param(CHAT, {**FRANCE, "timings_per_token": True}, id="timings of each token"),
-    pytest.param(CHAT, user("the " * 480) | {"max_tokens": 100}, id="the context is full"),
+    pytest.param(CHAT, user("the " * 300) | {"max_tokens": 100}, id="the context is full"),
     pytest.param(TEXT, PROMPT, id="completion"),
     pytest.param(TEXT, {**PROMPT, "echo": True}, id="echo"),
     pytest.param(TEXT, {**PROMPT, "logprobs": 2}, id="completion's logprobs"),
@@ -167,31 +166,23 @@ def test_it_is_the_answer_without_a_stream(
 
 
 @pytest.mark.parametrize(
-    ("path", "fields"),
+    ("fields", "reason"),
     [
-        pytest.param(CHAT, {**CALLS, "tool_choice": "required"}, id="a call"),
-        pytest.param(CHAT, {**CALLS, "max_tokens": 16}, id="a call, cut by the limit"),
-        pytest.param(CHAT, {**FRANCE, "stop": ["."], "max_tokens": 40}, id="a stop word"),
-        pytest.param(CHAT, {**FRANCE, **JSON, "max_tokens": 40}, id="json"),
+        pytest.param({**CALLS, "tool_choice": "required"}, "tool_calls", id="a call"),
+        pytest.param({**CALLS, "max_tokens": 16}, "length", id="a call, cut by the limit"),
+        pytest.param({**FRANCE, "stop": ["."], "max_tokens": 40}, "stop", id="a stop word"),
+        pytest.param({**FRANCE, **JSON, "max_tokens": 40}, "stop", id="json"),
     ],
 )
 def test_what_is_left_alone_can_be_put_together_as_well(
-    engine: LlamaServer, path: str, fields: dict[str, Any]
+    engine: LlamaServer, fields: dict[str, Any], reason: str
 ) -> None:
     """Calls, stop words and JSON are collected right where llama.cpp streams them right."""
     assert not collectable(json.dumps(fields).encode())
-    direct = ask(engine, path, **fields)[1]
-    stream = ask(engine, path, **fields, **STREAM)[1]
-    assert shape(collected(path, stream)) == shape(direct)
-
-
-def test_the_function_was_called(engine: LlamaServer) -> None:
-    """The request of the test above is answered by a call, so a call was compared."""
-    (choice,) = json.loads(ask(engine, CHAT, **CALLS)[1])["choices"]
-    assert choice["finish_reason"] == "tool_calls"
-    assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]).keys() == {
-        "name"
-    }
+    direct = ask(engine, CHAT, **fields)[1]
+    assert json.loads(direct)["choices"][0]["finish_reason"] == reason
+    stream = ask(engine, CHAT, **fields, **STREAM)[1]
+    assert shape(collected(CHAT, stream)) == shape(direct)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +203,8 @@ def test_an_error_before_the_stream_is_the_same(
 
 
 def test_an_error_within_the_stream_is_the_same(engine: LlamaServer) -> None:
-    """The first prompt is answered already when the second turns out to be too long."""
-    prompts = {"prompt": ["One", "the " * 600], "max_tokens": 30}
+    """A third prompt waits for one of two slots, and turns out to be too long only then."""
+    prompts = {"prompt": ["One", "Two", "the " * 600]}
     direct = ask(engine, TEXT, **prompts)
     status, stream = ask(engine, TEXT, **prompts, **STREAM)
     assert (status, direct[0]) == (200, 400)
