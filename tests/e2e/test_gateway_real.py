@@ -1,0 +1,255 @@
+"""
+Daemon and gateway, two processes of two users, over four real llama.cpp: cancel, drain, restarts.
+
+One `up` serves every test of this module, in their order; what a test changes it leaves as found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.host import LLAMA, Host, workload
+from tests.gateway.inside import Answered, answered, request
+from tests.rig import http
+from tests.rig.dockerd import PrivateEngine
+from tests.rig.http import free_port
+from tests.rig.reachable import reachable
+from tests.rig.waiting import wait_for
+
+pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.mark.timeout(240)]
+
+CHAT = 18381
+#: llama.cpp looks every second whether its client is there, and begins that second anew whenever it
+#: answers anybody: asked for its metrics twice a second, it would look at the prompt's end.
+WATCHDOG = 'interval = "5s"\nload_spacing = "500ms"\nstop_grace = "3s"\n'
+#: A word of one token.
+WORD = " the"
+
+
+class Served(Host):
+    """A host with a gateway in front."""
+
+    listen = 0
+
+    def ask(self, body: dict[str, Any], *, seconds: float = 60.0) -> Answered:
+        with socket.create_connection(("127.0.0.1", self.listen), timeout=seconds) as client:
+            client.sendall(request(body))
+            return answered(client)
+
+    def begin(self, body: dict[str, Any]) -> socket.socket:
+        """Send a request, and leave its answer to come."""
+        client = socket.create_connection(("127.0.0.1", self.listen), timeout=60)
+        client.sendall(request(body))
+        return client
+
+    def gateway(self) -> dict[str, Any]:
+        path = self.folder / "run-gateway" / "gateway.json"
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def gateway_log(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "state" / "gateway.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def at(self) -> int:
+        """Return the port of the one replica that works on a request of ours."""
+
+        def look() -> str | None:
+            busy = [n for n, told in self.gateway()["replicas"].items() if told["in_flight"]]
+            return busy[0] if busy else None
+
+        name = wait_for(look, "a request in flight")
+        return CHAT + int(name.rpartition("-")[2])
+
+    def upstream(self, port: int) -> int:
+        """Return how many connections the gateway has to a replica."""
+        found = psutil.Process(self.gateway()["pid"]).net_connections("tcp")
+        return sum(bool(c.raddr) and c.raddr.port == port for c in found)
+
+
+@pytest.fixture(scope="module")
+def host(engine: PrivateEngine) -> Iterator[Served]:
+    with reachable(), Served(engine) as started:
+        started.listen = free_port()
+        tables = workload(
+            "chat", port=CHAT, image=LLAMA, gpus=[0, 1, 2, 3], context=4096,
+            options={"threads": 1, "batch": 256, "ubatch": 256},
+        )  # fmt: skip
+        gateway = f'[gateway]\nlisten = "127.0.0.1:{started.listen}"\n'
+        os.chmod(started.folder, 0o755)
+        started.up(started.profile(f"{tables}\n{gateway}", watchdog=WATCHDOG))
+        wait_for(lambda: (started.folder / "run-gateway" / "gateway.json").exists(), "a gateway")
+        yield started
+        started.run("down")
+
+
+def chat(words: int, *, tokens: int, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{time.time()}" + WORD * words}]
+    return {
+        "model": "chat", "messages": messages, "max_tokens": tokens, "temperature": 0,
+        "ignore_eos": True, "cache_prompt": False, **more,
+    }  # fmt: skip
+
+
+def processing(port: int) -> bool:
+    """Return whether the engine works on anything; asked rarely, as asking delays a cancel."""
+    answer = http.get(port, "/slots")
+    assert answer is not None
+    return any(slot["is_processing"] for slot in json.loads(answer[1]))
+
+
+def test_two_users(host: Served) -> None:
+    """The gateway is not the daemon's user, and what it serves is what Status says."""
+    gateway, daemon = psutil.Process(host.gateway()["pid"]), psutil.Process(host.daemon_pid())
+    assert (daemon.uids().effective, gateway.uids().effective != 0) == (0, True)
+    answer = host.ask(chat(1, tokens=4))
+    assert answer.status == 200
+    assert answer.json["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    ("stream", "seconds"),
+    [pytest.param(True, 1.0, id="streamed"), pytest.param(False, 2.5, id="whole")],
+)
+def test_cancel(host: Served, stream: bool, seconds: float) -> None:
+    """A client that leaves frees the engine's slot: 1 s after a stream, 2.5 s after another."""
+    client = host.begin(chat(1, tokens=1500, stream=stream))
+    port = host.at()
+    if stream:
+        client.recv(100)
+    client.close()
+    left = time.monotonic()
+    wait_for(lambda: not host.upstream(port), "the upstream connection to end", 1.0)
+    time.sleep(max(0.0, left + seconds - time.monotonic()))
+    assert not processing(port)
+
+
+def test_cancel_in_prefill(host: Served) -> None:
+    """During a long prompt the connection ends at once, and the slot with the batch."""
+    client = host.begin(chat(3000, tokens=8))
+    port = host.at()
+    client.close()
+    wait_for(lambda: not host.upstream(port), "the upstream connection to end", 1.0)
+    until = time.monotonic() + 20
+    while processing(port):
+        assert time.monotonic() < until, "the slot is not free one batch later"
+        time.sleep(2.0)
+
+
+class Load:
+    """Clients that ask one after the other until told to stop."""
+
+    def __init__(self, host: Served, clients: int = 4) -> None:
+        self.answers: list[Answered | Exception] = []
+        self._host = host
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.answers.append(self._host.ask(chat(1, tokens=4)))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test tells of it
+                self.answers.append(error)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: len(self.answers) >= 4, "the load to begin")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(90)
+
+    def failed(self) -> list[object]:
+        return [
+            answer if isinstance(answer, Exception) else (answer.status, answer.body)
+            for answer in self.answers
+            if isinstance(answer, Exception) or answer.status != 200
+        ]
+
+
+def wait_renewed(host: Served, name: str, before: str) -> None:
+    """Wait until a replica serves in another container; under load it is rarely idle."""
+
+    def look() -> bool:
+        row = host.replica(name)
+        return row["container"] not in (None, before) and row["phase"] in ("ready", "busy")
+
+    wait_for(look, f"{name} to be renewed\n{host.tail()}", 40.0)
+
+
+def test_drain(host: Served) -> None:
+    """A replica that is renewed under load costs no request, and waits for no deadline."""
+    before = host.replica("chat-0")["container"]
+    with Load(host) as load:
+        ran = host.run("restart", "chat-0")
+        assert ran.code == 0, ran.err
+        wait_renewed(host, "chat-0", before)
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 4, "answers afterwards")
+    assert load.failed() == []
+    began = {
+        event["evidence"]["action"]: event["at"]
+        for event in host.events("attempt", subject="chat-0")
+    }
+    # The gateway said that it was empty: nobody waited for the deadline of 30 s.
+    assert 0 < began["terminate"] - began["drain"] < 15
+
+
+def test_daemon_killed(host: Served) -> None:
+    """The daemon killed and started again under load: no request notices."""
+    pid = host.gateway()["pid"]
+    with Load(host) as load:
+        host.kill_daemon()
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 8, "answers without a daemon")
+        host.begin_daemon()
+        seen = host.status()["instance"]
+        wait_for(lambda: host.gateway()["instance"] == seen, "the gateway to see the new one")
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 8, "answers with the next one")
+    assert load.failed() == []
+    assert host.gateway()["pid"] == pid
+
+
+def test_replica_killed(host: Served) -> None:
+    """A replica killed under load: everybody is answered by the others."""
+    before = host.replica("chat-1")["container"]
+    with Load(host) as load:
+        os.kill(host.pid_of("chat-1"), signal.SIGKILL)
+        wait_renewed(host, "chat-1", before)
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 8, "answers afterwards")
+    assert load.failed() == []
+
+
+def test_gateway_killed(host: Served) -> None:
+    """The gateway killed is back by itself, and no container was touched."""
+    containers, pid = host.containers(), host.gateway()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: host.gateway()["pid"] != pid, "another gateway", 20.0)
+    assert host.ask(chat(1, tokens=4)).status == 200
+    assert host.containers() == containers
+
+
+def test_log(host: Served) -> None:
+    """Each request has one line with its timeline, and no words of anybody's."""
+    requests = [line for line in host.gateway_log() if line["event"] == "request"]
+    served = [line for line in requests if line["end"] == "answered"]
+    assert len(served) > 20
+    assert {"sent", "first_byte"} <= {what.split()[0] for what, _ in served[-1]["timeline"]}
+    assert WORD.strip() * 2 not in Path(host.folder / "state" / "gateway.log").read_text()
