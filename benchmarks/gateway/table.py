@@ -7,6 +7,7 @@ while is slower for all. What a proxy adds is its figure less that of no proxy a
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,13 +131,15 @@ def _worst(goal: Goal, rounds: Sequence[Round]) -> float:
     if not goal.peers:
         return _median(rounds, "gpuctl", goal.value)
     ratios = [
-        statistics.median(
-            goal.value(each["gpuctl"], each[DIRECT]) / goal.value(each[peer], each[DIRECT])
-            for each in rounds
-        )
-        for peer in goal.peers
+        statistics.median(_ratio(goal.value, each, peer) for each in rounds) for peer in goal.peers
     ]
     return min(ratios) if goal.least else max(ratios)
+
+
+def _ratio(value: Value, each: Round, peer: str) -> float:
+    """Return gpuctl's figure by a peer's; a peer that did nothing in a short round is infinitely far."""
+    own, other = value(each["gpuctl"], each[DIRECT]), value(each[peer], each[DIRECT])
+    return own / other if other else math.inf
 
 
 def _median(rounds: Sequence[Round], name: str, value: Value) -> float:
