@@ -19,6 +19,13 @@ from gpuctl.gateway.record import Record
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
+#: Of each limit of a key, what an answer says of it.
+_LINES = {
+    what: b"x-ratelimit-limit-%s: %%d\r\n"
+    b"x-ratelimit-remaining-%s: %%d\r\n"
+    b"x-ratelimit-reset-%s: %%s\r\n" % ((what.encode(),) * 3)
+    for what in ("requests", "tokens")
+}
 #: Whether it lives and serves is nobody's secret; who asks without a key gets no names.
 _OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
 
@@ -29,13 +36,14 @@ class Refused(NamedTuple):
     code: str
     message: str = ""
     headers: Given = ()
+    told: bytes = b""  # as in `LetIn`
 
 
 class LetIn(NamedTuple):
     """Whose request it is, and what its answer tells of the key's limits."""
 
     key: Key | None  # None: there are no keys, or this needs none
-    headers: Given = ()
+    told: bytes = b""  # header lines
 
 
 def find(
@@ -93,40 +101,34 @@ def _token(head: Mapping[bytes, bytes]) -> bytes:
 
 
 def _within(gateway: Gateway, key: Key, record: Record) -> LetIn | Refused:
-    headers: Given = ()
+    told = b""
     if key.requests_per_minute is not None:
         subject = ("requests", key.id)
         allowance = gateway.limiter.take(subject, key.requests_per_minute, 1, record.began)
         if not allowance.allowed:
             return _limited(gateway, record, "requests", allowance)
-        headers += _told("requests", allowance)
+        told = _told("requests", allowance)
     if key.tokens_per_minute is not None:
         # What a request costs is known when it is answered: who is not in debt may ask.
         subject = ("tokens", key.id)
         allowance = gateway.limiter.take(subject, key.tokens_per_minute, 0, record.began)
         if not allowance.allowed:
             return _limited(gateway, record, "tokens", allowance)
-        headers += _told("tokens", allowance)
-    return LetIn(key, headers)
+        told += _told("tokens", allowance)
+    return LetIn(key, told)
 
 
 def _limited(gateway: Gateway, record: Record, scope: str, allowance: Allowance) -> Refused:
     gateway.limited(record, scope)
     what, whose = ("requests", "this address") if scope == "ip" else (scope, "this key")
-    headers: Given = ((b"retry-after", b"%d" % max(1, math.ceil(allowance.retry_seconds))),)
-    if scope != "ip":
-        headers += _told(scope, allowance)
     return Refused(
         "rate_limit_exceeded",
         f"Rate limit of {whose} reached: {allowance.limit} {what} per minute.",
-        headers,
+        ((b"retry-after", b"%d" % max(1, math.ceil(allowance.retry_seconds))),),
+        b"" if scope == "ip" else _told(scope, allowance),
     )
 
 
-def _told(what: str, allowance: Allowance) -> Given:
-    name = what.encode()
-    return (
-        (b"x-ratelimit-limit-" + name, b"%d" % allowance.limit),
-        (b"x-ratelimit-remaining-" + name, b"%d" % max(0, allowance.remaining)),
-        (b"x-ratelimit-reset-" + name, duration(allowance.reset_seconds).encode()),
-    )
+def _told(what: str, allowance: Allowance) -> bytes:
+    reset = duration(allowance.reset_seconds).encode()
+    return _LINES[what] % (allowance.limit, allowance.remaining, reset)

@@ -45,7 +45,7 @@ class Answer:
         self._bodiless = request.method == b"HEAD"
         self.begun = False  # its head was sent
         self.sent = False  # ... and something of its body
-        self.extra: Given = ()  # of rate limits, and the like
+        self.extra = b""  # header lines, of rate limits and the like
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         """Send all of it."""
@@ -113,7 +113,7 @@ class Answer:
                 )
             )
         parts += [b"%s: %s\r\n" % header for header in headers]
-        parts += [b"%s: %s\r\n" % header for header in self.extra]
+        parts.append(self.extra)
         if not self._keep_alive:
             parts.append(b"connection: close\r\n")
         elif not self._request.http11:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpuctl.gateway import access, bodies, endpoints, heads, idempotency, multipart, openai_errors
+from gpuctl.gateway import access, bodies, collect, endpoints, heads, idempotency, multipart, openai_errors
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.downstream import Client, Exchanging
@@ -85,10 +85,11 @@ class Front:
         """Return whether the client may ask this now; it has been answered if not."""
         gateway, record = self._gateway, self._record
         found = access.find(gateway, endpoint, self._request.head, record)
+        self._answer.extra = found.told
         if isinstance(found, access.Refused):
             self._refuse(found.code, found.message, extra=found.headers)
             return False
-        self._key, self._answer.extra = found
+        self._key = found.key
         return True
 
     # What is asked.
@@ -169,7 +170,8 @@ class Front:
         if model or usage or ask.drops:
             asked.body = bodies.rewritten(body, model, None, usage)
             asked.strip = usage
-        if kind and not stream and any(replica.collect_streams for replica in route.replicas):
+        wanted = any(replica.collect_streams for replica in route.replicas)
+        if kind and not stream and wanted and collect.collectable(body):
             asked.collect = kind
             asked.collected_body = bodies.rewritten(body, model, True, True)
         return asked
@@ -212,7 +214,7 @@ class Front:
             return None
         if found.state == "new":
             return self._lead(route, asked, found.entry)
-        self._answer.extra += ((b"idempotent-replayed", b"true"),)
+        self._answer.extra += b"idempotent-replayed: true\r\n"
         follower = Follower(found.entry, self._client, self._answer, None, self._end)
         found.entry.subscribe(follower)
         return None if follower.over else follower
