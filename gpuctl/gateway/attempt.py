@@ -183,8 +183,10 @@ class Attempt:
         assert self._reader is not None
         try:
             self._reader.body(data)
-        except (ValueError, Failed):  # an event without an end, or more than is collected
-            self._give_up()
+        except Failed as failed:
+            self._give_up(failed)
+        except ValueError:  # an event without an end
+            self._give_up(None)
 
     def ended(self) -> None:
         now = self._gateway.now()
@@ -201,7 +203,7 @@ class Attempt:
         try:
             self._reader.ended()
         except Failed as failed:
-            if failed.body and not self._sink.sent:
+            if failed.status < 500 and not self._sink.sent:
                 owner.erred(failed.status, self._headers, failed.body, now)
             else:
                 self._tell_failed("malformed", refused=False)
@@ -229,11 +231,15 @@ class Attempt:
             record.first_byte_seconds = record.seconds
         record.timeline.append(("first_byte", record.seconds))
 
-    def _give_up(self) -> None:
+    def _give_up(self, failed: Failed | None) -> None:
+        """End it before its answer ends: with the error that is in it, or as one that cannot be."""
         owner = self._owner
         self.drop()
         self._owner = owner
-        self._tell_failed("malformed", refused=False)
+        if owner is not None and failed is not None and failed.status < 500:
+            owner.erred(failed.status, self._headers, failed.body, self._gateway.now())
+        else:
+            self._tell_failed("malformed", refused=False)
 
     def _tell_failed(self, why: str, *, refused: bool) -> None:
         if self._owner is not None:

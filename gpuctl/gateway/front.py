@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpuctl.gateway import access, bodies, collect, endpoints, heads, idempotency, multipart, openai_errors
+from gpuctl.gateway import (
+    access,
+    bodies,
+    collect,
+    endpoints,
+    heads,
+    idempotency,
+    multipart,
+    openai_errors,
+)
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.downstream import Client, Exchanging

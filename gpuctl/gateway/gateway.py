@@ -174,8 +174,8 @@ class Gateway:
             exchange.sweep(now)
         for client in tuple(self.clients):
             client.sweep(now)
-        self.admission.expire(now)
         self.admission.wake(now)  # a gate may have cooled down
+        self.admission.expire(now)
         self.memory.expire(now)
         for replica in (*self.table.replicas.values(), self.operator):
             upstream.expire(replica, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 MIB = 2**20
@@ -21,7 +21,7 @@ LONGEST_KEY = 255
 #: in CPython 3.11, by tracemalloc.
 OVERHEAD_BYTES = 2048
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 State = Literal["running", "finished", "failed"]
 
 

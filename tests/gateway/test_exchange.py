@@ -77,7 +77,7 @@ def test_stream_usage(first: StubEngine) -> None:
 def test_another_replica(first: StubEngine, second: StubEngine, fault: str) -> None:
     """What a replica could not answer, another one does, and the client sees nothing of it."""
     first.orders["fault"] = fault
-    with Inside([upstream(first), upstream(second, 1)]) as inside:
+    with Inside([upstream(first), upstream(second, 1, weight=0.1)]) as inside:
         answers = [inside.post(ASKED) for _ in range(6)]
 
         assert {answer.status for answer in answers} == {200}
@@ -88,7 +88,7 @@ def test_another_replica(first: StubEngine, second: StubEngine, fault: str) -> N
 def test_refused(first: StubEngine, second: StubEngine) -> None:
     """One refused connection is enough to leave a replica alone."""
     first.refuse()
-    with Inside([upstream(first), upstream(second, 1)]) as inside:
+    with Inside([upstream(first), upstream(second, 1, weight=0.1)]) as inside:
         answers = [inside.post(ASKED) for _ in range(8)]
 
         assert {answer.status for answer in answers} == {200}
@@ -337,7 +337,7 @@ def test_collected_killed(first: StubEngine, second: StubEngine) -> None:
     first.orders |= {"fault": "close_stream", "after": 2}
     upstreams = [
         upstream(first, collect_streams=True),
-        upstream(second, 1, collect_streams=True),
+        upstream(second, 1, collect_streams=True, weight=0.1),
     ]
     with Inside(upstreams) as inside:
         answers = [inside.post(ASKED) for _ in range(4)]
