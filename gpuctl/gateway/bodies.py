@@ -54,7 +54,6 @@ class Ask(NamedTuple):
     usage_asked: bool = False  # the client itself wants the usage chunk of a stream
     session: bytes | None = None  # `prompt_cache_key`
     first_words: bytes = b""  # of messages, prompt or input, as they were sent
-    previous_response_id: bytes | None = None
     media: bool = False  # some part is an image, a sound or a file
     drops: bool = False  # `rewritten` has one of DROPPED to leave out
 
@@ -72,7 +71,6 @@ class _Fields(msgspec.Struct):
     stream: bool | None = None
     stream_options: _Options | None = None
     prompt_cache_key: msgspec.Raw = _ABSENT
-    previous_response_id: msgspec.Raw = _ABSENT
     messages: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT
     input: msgspec.Raw = _ABSENT
@@ -137,7 +135,6 @@ def _ask(fields: _Fields) -> Ask | BadRequest:
         usage_asked=options is not None and options.include_usage is True,
         session=_word(fields.prompt_cache_key),
         first_words=bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
-        previous_response_id=_word(fields.previous_response_id),
         media=media,
         drops=bool(fields.api_base or fields.base_url or fields.user_config),
     )

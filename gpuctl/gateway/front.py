@@ -142,6 +142,9 @@ class Front:
 
     def _infer(self, endpoint: Endpoint) -> Exchanging | None:
         request = self._request
+        if request.head.get(b"content-encoding", b"identity") != b"identity":
+            self._refuse("unsupported_media_type", "A body is sent without content-encoding.")
+            return None
         content_type = request.head.get(b"content-type", b"")
         if endpoint.body == "multipart":
             ask = multipart.read(content_type, request.body)
@@ -190,7 +193,7 @@ class Front:
         wanted = self._gateway.settings.affinity
         if wanted == "none":
             return None
-        told = ask.session or ask.previous_response_id or self._request.head.get(b"x-session-id")
+        told = ask.session or self._request.head.get(b"x-session-id")
         if told is None and wanted == "prefix" and ask.first_words:
             return ask.first_words
         return told

@@ -47,13 +47,11 @@ def with_part(part: object) -> bytes:
         pytest.param(body(stream_options={}), Ask(model="chat"), id="no usage"),
         pytest.param(body(stream_options=None), Ask(model="chat"), id="stream_options: null"),
         pytest.param(
-            body(prompt_cache_key="a b", previous_response_id="resp_1"),
-            Ask(model="chat", session=b"a b", previous_response_id=b"resp_1"),
+            body(prompt_cache_key="a b"),
+            Ask(model="chat", session=b"a b"),
             id="a session",
         ),
-        pytest.param(
-            body(prompt_cache_key="", previous_response_id=None), Ask(model="chat"), id="none"
-        ),
+        pytest.param(body(prompt_cache_key=""), Ask(model="chat"), id="none"),
         pytest.param(body(prompt_cache_key=5), Ask(model="chat"), id="a session of no text"),
         pytest.param(
             body(messages=[{"role": "user", "content": "é"}]),

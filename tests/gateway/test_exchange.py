@@ -322,6 +322,21 @@ def test_alias_and_addresses(first: StubEngine) -> None:
         assert "api_base" not in first.seen[-1].asked
 
 
+def test_compressed(first: StubEngine) -> None:
+    """A compressed body is refused by name, before anybody takes it for broken JSON."""
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post(ASKED, content_encoding="gzip")
+        assert (answer.status, answer.code) == (415, "unsupported_media_type")
+
+
+def test_session(first: StubEngine, second: StubEngine) -> None:
+    """Requests of one session go to one replica."""
+    with Inside([upstream(first, slots=4), upstream(second, 1, slots=4)]) as inside:
+        for key in ("a", "b", "c", "d"):
+            answers = [inside.post({**ASKED, "prompt_cache_key": key}) for _ in range(4)]
+            assert len({answer.headers["x-gpuctl-replica"] for answer in answers}) == 1
+
+
 def test_collected(first: StubEngine) -> None:
     """A replica that would rather stream is asked to, and the client gets one answer."""
     with Inside([upstream(first, collect_streams=True)]) as inside:
