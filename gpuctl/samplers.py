@@ -15,6 +15,7 @@ from gpuctl.errors import GpuctlError
 from gpuctl.guarded import guarded
 from gpuctl.model import (
     ContainerReading,
+    GatewayReading,
     RuntimeEvent,
     SourceError,
 )
@@ -256,7 +257,9 @@ class HostSource:
         self.sample_gateway()
 
     def sample_gateway(self) -> None:
-        self._latest.gateway = self._gateway.read()
+        before, self._latest.gateway = self._latest.gateway, self._gateway.read()
+        if _emptied(self._latest.gateway) - _emptied(before):
+            self._wake("gateway")  # somebody waits for that
 
 
 def failed(
@@ -268,6 +271,17 @@ def failed(
     latest.errors[source] = SourceError(message=message, since_boot_seconds=since, code=code)
     if before is None:
         wake(source)
+
+
+def _emptied(gateway: GatewayReading | None) -> set[str]:
+    """Return the replicas that a gateway drains, and has nothing at any more."""
+    if gateway is None:
+        return set()
+    return {
+        name
+        for name, through in gateway.replicas.items()
+        if through.state == "draining" and not through.in_flight
+    }
 
 
 def _is_aside(reading: ContainerReading) -> bool:

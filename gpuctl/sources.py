@@ -21,8 +21,8 @@ from gpuctl.samplers import HostSource, RuntimeSource
 #: While a start waits for VRAM to be let go of, the GPUs are read this often and no more: each
 #: reading has the loop decide, and ask for the next one.
 _GPUS_APART_SECONDS = 0.25
-#: How often a gateway writes its file.
-_GATEWAY_SECONDS = 1.0
+#: How often it is looked what a gateway says: it writes every second, and when a drain is over.
+_GATEWAY_SECONDS = 0.25
 #: How often it is looked whether an Xid was told, which costs two system calls.
 _XIDS_SECONDS = 0.5
 #: How often the logs of what loads are read: an operator watches the progress.

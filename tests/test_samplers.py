@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gpuctl.model import ContainerReading
+from gpuctl.model import ContainerReading, GatewayReading, GatewayReplica
+from gpuctl.observe import Latest
+from gpuctl.samplers import HostSource
 from tests import make
 from tests.boards import Board
+from tests.fakes import FakeWorld
 from tests.make import NOW
 
 
@@ -159,3 +162,24 @@ def test_lists_are_read_one_at_a_time(board: Board) -> None:
     board.runtime.list = listed  # type: ignore[method-assign]
     board.source.sample()
     assert (held, board.source._listing.locked()) == ([True], False)
+
+
+def test_a_drained_replica_wakes_the_loop() -> None:
+    """What a gateway has emptied is told at once, and once; nothing else of its file is."""
+    fakes = FakeWorld()
+    woken: list[str] = []
+    source = HostSource(fakes.host, fakes.gateway, fakes.clock, Latest(), woken.append)
+
+    def told(state: str, in_flight: int) -> list[str]:
+        row = GatewayReplica(state=state, in_flight=in_flight)
+        fakes.gateway.reading = GatewayReading(replicas={"chat-0": row})
+        source.sample_gateway()
+        return list(woken)
+
+    assert told("ready", 0) == []
+    assert told("draining", 1) == []
+    assert told("draining", 0) == ["gateway"]
+    assert told("draining", 0) == ["gateway"]
+    fakes.gateway.reading = None
+    source.sample_gateway()
+    assert woken == ["gateway"]

@@ -80,6 +80,7 @@ def _replica(entry: dict[str, Any]) -> GatewayReplica:
         in_flight=int(entry.get("in_flight", 0)),
         last_byte_boot_seconds=_seconds(entry.get("last_byte_boot_seconds")),
         began_boot_seconds=_seconds(entry.get("began_boot_seconds")),
+        state=str(entry.get("state", "")),
     )
 
 

@@ -45,6 +45,7 @@ def document(
         "in_flight": in_flight,
         "replicas": {
             replica.name: {
+                "state": replica.state,
                 "in_flight": len(replica.open),
                 "last_byte_boot_seconds": boot(replica.last_byte),
                 "began_boot_seconds": boot(min(replica.open.values(), default=None)),

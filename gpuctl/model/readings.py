@@ -238,6 +238,7 @@ class GatewayReplica:
     in_flight: int = 0
     last_byte_boot_seconds: float | None = None
     began_boot_seconds: float | None = None  # the oldest request in flight was sent; None: none is
+    state: str = ""  # ready | draining | down: what the gateway takes it for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

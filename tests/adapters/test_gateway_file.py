@@ -22,6 +22,7 @@ DOCUMENT = {
             "in_flight": 2,
             "last_byte_boot_seconds": 812.5,
             "began_boot_seconds": 810,
+            "state": "draining",
             "errors": 3,
         },
         "chat-1": {
@@ -48,7 +49,10 @@ def test_a_fresh_file_is_read(tmp_path: Path) -> None:
         seq=42,
         replicas={
             "chat-0": GatewayReplica(
-                in_flight=2, last_byte_boot_seconds=812.5, began_boot_seconds=810.0
+                in_flight=2,
+                last_byte_boot_seconds=812.5,
+                began_boot_seconds=810.0,
+                state="draining",
             ),
             "chat-1": GatewayReplica(in_flight=0, last_byte_boot_seconds=None),
         },

@@ -380,6 +380,7 @@ def test_drain(first: StubEngine) -> None:
         inside.publish([upstream(first, phase="draining", coming=True)])
         assert inside.call(lambda: inside.gateway.document()["replicas"]) == {
             "chat-0": {
+                "state": "draining",
                 "in_flight": 1,
                 "last_byte_boot_seconds": None,
                 "began_boot_seconds": pytest.approx(0, abs=10**9),

@@ -46,6 +46,7 @@ def test_document() -> None:
         "in_flight": 2,
         "replicas": {
             "chat-0": {
+                "state": "down",
                 "in_flight": 2,
                 "last_byte_boot_seconds": 1013.0,
                 "began_boot_seconds": 1011.0,
@@ -53,6 +54,7 @@ def test_document() -> None:
                 "errors": 4,
             },
             "chat-1": {
+                "state": "down",
                 "in_flight": 0,
                 "last_byte_boot_seconds": None,
                 "began_boot_seconds": None,
@@ -72,6 +74,6 @@ def test_daemon_reads_it(tmp_path: Path) -> None:
     assert GatewayFile(path, SystemClock()).read() == GatewayReading(
         instance="d1",
         seq=7,
-        replicas={"chat-0": GatewayReplica(in_flight=1, began_boot_seconds=1011.0)},
+        replicas={"chat-0": GatewayReplica(in_flight=1, began_boot_seconds=1011.0, state="down")},
     )
     assert json.loads(path.read_text())["schema"] == 1
