@@ -119,8 +119,12 @@ class Front:
         return self._key is not None and self._key.admin
 
     def _models(self, endpoint: Endpoint) -> None:
-        names = self._gateway.table.names
-        listed = [_model(name, route) for name, route in names.items() if self._may_use(route)]
+        created = int(self._gateway.started_at)
+        listed = [
+            _model(name, route, created)
+            for name, route in self._gateway.table.names.items()
+            if self._may_use(route)
+        ]
         if not endpoint.model:
             self._whole(msgspec.json.encode({"object": "list", "data": listed}))
             return
@@ -289,11 +293,11 @@ def _id(told: bytes | None, gateway: Gateway) -> str:
     return gateway.next_id()
 
 
-def _model(name: str, route: Route) -> dict[str, object]:
+def _model(name: str, route: Route, created: int) -> dict[str, object]:
     entry: dict[str, object] = {
         "id": name,
         "object": "model",
-        "created": 0,
+        "created": created,
         "owned_by": "gpuctl",
     }
     return entry if name == route.model else {**entry, "parent": route.model}

@@ -95,7 +95,10 @@ class Table:
                 replica.state, replica.coming = "down", False
         self.replicas, self.routes = replicas, routes
         self.stages = {load.name: load.stage for load in document.replicas if load.stage}
-        self.names = {alias: route for route in routes.values() for alias in route.aliases} | routes
+        self.names = dict(routes)
+        for route in routes.values():
+            for alias in route.aliases:
+                self.names.setdefault(alias, route)
 
     def _replica(self, entry: RouteReplica, model: str, gate: GateSettings) -> Replica:
         replica = self.replicas.get(entry.name)

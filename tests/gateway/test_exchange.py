@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuctl.model import GatewaySettings, QueueSettings, TimeoutSettings
-from tests.gateway.inside import Inside, answered, request
+from tests.gateway.inside import Answered, Inside, answered, request
 from tests.rig.gateway_process import Upstream
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
@@ -390,3 +390,23 @@ def test_drain(first: StubEngine) -> None:
         }
         assert answered(client).status == 200
         wait_for(lambda: told, "the daemon to be told")
+
+
+def test_models(first: StubEngine) -> None:
+    """Models come before their aliases, which say whose they are; each is there by itself."""
+    with Inside([upstream(first, aliases=("gpt-4", "org/name"))]) as inside:
+
+        def get(path: str) -> Answered:
+            with inside.connect() as client:
+                client.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+                return answered(client)
+
+        listed = get("/v1/models").json["data"]
+        assert [(m["id"], m.get("parent")) for m in listed] == [
+            ("chat", None),
+            ("gpt-4", "chat"),
+            ("org/name", "chat"),
+        ]
+        assert {type(m["created"]) for m in listed} == {int}
+        assert get("/v1/models/org%2Fname").json == listed[2]
+        assert get("/v1/models/nope").code == "model_not_found"
