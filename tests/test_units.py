@@ -128,6 +128,7 @@ def test_the_daemon_is_kept_running(key: str, value: str) -> None:
         ("User", "gpuctl-gateway"),
         ("Group", "gpuctl"),
         ("Restart", "always"),
+        ("WatchdogSec", "30"),
         ("StartLimitIntervalSec", "0"),
         ("TimeoutStopSec", "40"),
         ("RuntimeDirectory", "gpuctl-gateway"),

@@ -82,7 +82,8 @@ class Program:
         self._operator: operator.Operator | None = None
         self._keys: tuple[object, ...] = ()
         self._told_damage = ""
-        self._listen = ""
+        self._told_place = ""  # why it does not listen where it should
+        self._moving: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._end: asyncio.Event
         self._gateway: Gateway
@@ -96,12 +97,15 @@ class Program:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
         self._gateway = Gateway(self._lines, self._read_key, self._socket)
+        if self._systemd.watchdog_seconds:  # sd_watchdog_enabled(3): half of it
+            half = self._systemd.watchdog_seconds / 2
+            self._every("watchdog", half, lambda: self._systemd.tell("WATCHDOG=1"))
         document = await self._first()
         if document is None:
             return
         self._take(document)
         await self._move()
-        self._systemd.tell("READY=1", f"STATUS=listening on {self._listen}")
+        self._systemd.tell("READY=1", f"STATUS=listening on {self._gateway.listen}")
         self._write_report()
         self._gateway.emptied = self._write_report
         self._every("look", _LOOK_SECONDS, self._look)
@@ -136,6 +140,7 @@ class Program:
         self._systemd.tell("STOPPING=1")
         if self._server is not None:
             self._server.close()
+            self._gateway.listen = ""
         seconds = await self._gateway.drain()
         if self._operator is not None:
             await self._operator.stop()
@@ -163,7 +168,8 @@ class Program:
             return
         self._take(document)
         self._write_report()
-        if self._gateway.settings.listen != self._listen:
+        moving = self._moving is not None and not self._moving.done()
+        if self._gateway.settings.listen != self._gateway.listen and not moving:
             self._moving = asyncio.get_running_loop().create_task(self._move_or_tell())
 
     def _document(self) -> table.Document | None:
@@ -193,7 +199,7 @@ class Program:
             closed = fresh.empty
         else:
             self._lines.event("keys", count=len(fresh))
-            closed = fresh.empty and keyring.needs_keys(self._listen)
+            closed = fresh.empty and keyring.needs_keys(self._gateway.listen)
         # A first key that cannot be read, or the file gone where others reach: no door opens by it.
         self._gateway.keyring = keyring.Keyring.shut() if closed else fresh
         self._keys = stamp
@@ -225,14 +231,15 @@ class Program:
         """Listen where the settings say. Raises `GpuctlError`: it may not, or cannot."""
         settings, gateway = self._gateway.settings, self._gateway
         stamp = key_files.stamp(self._own.keys, settings, self._environment)
-        gateway.keyring = key_files.load(self._own.keys, settings, self._environment)
-        self._keys = stamp
-        if keyring.needs_keys(settings.listen) and gateway.keyring.empty:
+        keys = key_files.load(self._own.keys, settings, self._environment)
+        if keyring.needs_keys(settings.listen) and keys.empty:
             raise UsageError(
                 f"gateway.listen: {settings.listen} is reached from other hosts, and there is no"
                 " API key: everyone could use these GPUs",
                 "make one with `gpuctl keys create NAME`, or listen on 127.0.0.1",
             )
+        if not keys.empty:  # before anybody comes; a door that is open opens at a place of its own
+            gateway.keyring = keys
         host, _, port = settings.listen.rpartition(":")
         loop = asyncio.get_running_loop()
         try:
@@ -247,16 +254,18 @@ class Program:
             ) from error
         if self._server is not None:
             self._server.close()
-        self._server, self._listen = server, settings.listen
-        self._lines.event("listening", address=settings.listen, keys=len(gateway.keyring))
+        self._server, gateway.listen = server, settings.listen
+        gateway.keyring, self._keys, self._told_place = keys, stamp, ""
+        self._lines.event("listening", address=settings.listen, keys=len(keys))
 
     async def _move_or_tell(self) -> None:
         wanted = self._gateway.settings.listen
         try:
             await self._move()
-        except GpuctlError as error:
-            self._lines.event("not_moved", address=wanted, error=str(error))
-            self._listen = wanted  # told once
+        except GpuctlError as error:  # tried again at every Status, and told once
+            if str(error) != self._told_place:
+                self._told_place = str(error)
+                self._lines.event("not_moved", address=wanted, error=str(error))
 
 
 def _allow_descriptors() -> None:

@@ -55,6 +55,7 @@ class Gateway:
         self.running: set[Exchange] = set()
         self.clients: set[Client] = set()
         self.draining = False
+        self.listen = ""  # host:port where it does; "" while it does not
         self.started_at = time.time()
         self.status_at: float | None = None  # Unix seconds: the daemon made the latest Status
         self.seq, self.instance = 0, ""  # of that
@@ -202,7 +203,7 @@ class Gateway:
             self.table.replicas,
             instance=self.instance,
             seq=self.seq,
-            listen=self.settings.listen,
+            listen=self.listen,
             queued=self.admission.waiting(),
             in_flight=self.admission.in_flight,
             offset_seconds=report.offset_seconds(now),

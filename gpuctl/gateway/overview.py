@@ -43,6 +43,7 @@ class Inside(Protocol):
     keyring: Keyring
     lines: Lines
     metrics: Metrics
+    listen: str  # host:port; "": nowhere
     started_at: float  # Unix seconds
     status_at: float | None  # Unix seconds: of the latest Status; None: there was none yet
     seq: int  # of that
@@ -108,7 +109,7 @@ def status(inside: Inside) -> dict[str, Any]:
         "at": inside.wall(),
         "version": __version__,
         "started_at": inside.started_at,
-        "listen": settings.listen,
+        "listen": inside.listen,
         "draining": inside.draining,
         "shutdown_seconds": inside.shutdown_seconds,
         "status": {"instance": inside.instance, "seq": inside.seq, "at": inside.status_at},

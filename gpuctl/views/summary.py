@@ -85,7 +85,7 @@ def gateway(status: Status, told: Mapping[str, Any], now: float) -> str:
     if not isinstance(at, float | int) or abs(now - at) > _GATEWAY_SECONDS:
         return "" if status["simulated"] else f"gateway {listen} · NOT RUNNING"
     work = f"{told.get('in_flight', 0)} in flight, {told.get('queued', 0)} queued"
-    return f"gateway {told.get('listen', listen)} · {work}"
+    return f"gateway {told.get('listen', listen) or 'that ends'} · {work}"
 
 
 def names(replica: ReplicaStatus) -> str:

@@ -44,6 +44,7 @@ class Gateway:
     memory: Memory = field(default_factory=Memory)
     keyring: Keyring = field(default_factory=lambda: Keyring.of(b"", ()))
     metrics: Metrics = field(default_factory=Metrics)
+    listen: str = "127.0.0.1:4100"
     started_at: float = AT - 60.0
     status_at: float | None = AT - 1.0
     seq: int = 7
@@ -250,7 +251,7 @@ def test_an_admin_sees_everything(gateway: Gateway) -> None:
     assert found.pop("settings")["listen"] == "127.0.0.1:4000"
     assert found == {
         "schema": 1, "at": AT, "version": __version__, "started_at": AT - 60.0,
-        "listen": "127.0.0.1:4000", "draining": False, "shutdown_seconds": None,
+        "listen": "127.0.0.1:4100", "draining": False, "shutdown_seconds": None,
         "status": {"instance": "daemon-1", "seq": 7, "at": AT - 1.0},
         "requests": 0, "in_flight": 0, "connections": 2,
         "routes": [{

@@ -54,6 +54,12 @@ def test_header_of_a_rehearsal(status: Any) -> None:
             "gateway 0.0.0.0:80 · 3 in flight, 1 queued",
             id="there",
         ),
+        pytest.param(
+            {"at": NOW, "listen": "", "in_flight": 1, "queued": 0},
+            False,
+            "gateway that ends · 1 in flight, 0 queued",
+            id="draining",
+        ),
         pytest.param({"at": NOW - 5.1}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="old"),
         pytest.param({"at": "now"}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="no time"),
         pytest.param({}, False, "gateway 127.0.0.1:4000 · NOT RUNNING", id="none"),
