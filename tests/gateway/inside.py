@@ -21,9 +21,13 @@ from gpuctl.gateway.gateway import Gateway
 from gpuctl.gateway.record import Record
 from gpuctl.model import GatewaySettings
 from tests.rig.gateway_process import Upstream, routes
+from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
 T = TypeVar("T")
+
+ASKED: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+STREAM: dict[str, Any] = {**ASKED, "stream": True}
 
 
 class Heard:
@@ -185,3 +189,11 @@ def answered(client: socket.socket) -> Answered:
         return Answered(status, headers, body)
     length = headers.get("content-length")
     return Answered(status, headers, file.read() if length is None else file.read(int(length)))
+
+
+def upstream(engine: StubEngine, index: int = 0, **told: Any) -> Upstream:
+    return Upstream(name=f"chat-{index}", address=engine.address, **told)
+
+
+def with_stub(body: dict[str, Any], **orders: Any) -> dict[str, Any]:
+    return {**body, "stub": orders}
