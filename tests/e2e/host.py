@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomlkit
 from docker import APIClient
@@ -85,7 +85,7 @@ class Host:
         self.strangers = self._feed.strangers
         self.held = self._feed.held
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         for name in ("state", "run", "conf"):
             (self.folder / name).mkdir()
         tag_programs(self.client)

@@ -1,0 +1,105 @@
+"""
+A host with a gateway in front: daemon and gateway as two users, over real llama.cpp in Docker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from tests.e2e.host import LLAMA, Host, workload
+from tests.gateway.inside import Answered, answered, request
+from tests.rig.dockerd import PrivateEngine
+from tests.rig.http import free_port
+from tests.rig.reachable import reachable
+from tests.rig.waiting import wait_for
+
+CHAT = 18381
+#: llama.cpp looks every second whether its client is there, and begins that second anew whenever it
+#: answers anybody: asked for its metrics twice a second, it would look at the prompt's end.
+WATCHDOG = 'interval = "5s"\nload_spacing = "500ms"\nstop_grace = "3s"\n'
+#: A word of one token.
+WORD = " the"
+
+
+class Served(Host):
+    """A host with a gateway in front."""
+
+    listen = 0
+
+    def ask(self, body: dict[str, Any], *, seconds: float = 60.0) -> Answered:
+        with socket.create_connection(("127.0.0.1", self.listen), timeout=seconds) as client:
+            client.sendall(request(body))
+            return answered(client)
+
+    def begin(self, body: dict[str, Any]) -> socket.socket:
+        """Send a request, and leave its answer to come."""
+        client = socket.create_connection(("127.0.0.1", self.listen), timeout=60)
+        client.sendall(request(body))
+        return client
+
+    def gateway(self) -> dict[str, Any]:
+        path = self.folder / "run-gateway" / "gateway.json"
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def gateway_log(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "state" / "gateway.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def at(self) -> int:
+        """Return the port of the one replica that works on a request of ours."""
+
+        def look() -> str | None:
+            busy = [n for n, told in self.gateway()["replicas"].items() if told["in_flight"]]
+            return busy[0] if busy else None
+
+        name = wait_for(look, "a request in flight")
+        return CHAT + int(name.rpartition("-")[2])
+
+    def upstream(self, port: int) -> int:
+        """Return how many connections the gateway has to a replica."""
+        found = psutil.Process(self.gateway()["pid"]).net_connections("tcp")
+        return sum(bool(c.raddr) and c.raddr.port == port for c in found)
+
+
+@contextmanager
+def served(
+    engine: PrivateEngine, tables: str, *, watchdog: str = WATCHDOG, seconds: float = 120.0
+) -> Iterator[Served]:
+    """Bring up these workloads and a gateway, within so many seconds."""
+    with reachable(), Served(engine) as started:
+        started.listen = free_port()
+        gateway = f'[gateway]\nlisten = "127.0.0.1:{started.listen}"\n'
+        os.chmod(started.folder, 0o755)
+        profile = started.profile(f"{tables}\n{gateway}", watchdog=watchdog)
+        started.up(profile, seconds=seconds)
+        wait_for(lambda: (started.folder / "run-gateway" / "gateway.json").exists(), "a gateway")
+        yield started
+        started.run("down", seconds=200)
+
+
+@contextmanager
+def four_replicas(engine: PrivateEngine) -> Iterator[Served]:
+    """Bring up four chat replicas of one thread and one slot each."""
+    tables = workload(
+        "chat", port=CHAT, image=LLAMA, gpus=[0, 1, 2, 3], context=4096,
+        options={"threads": 1, "batch": 256, "ubatch": 256},
+    )  # fmt: skip
+    with served(engine, tables) as started:
+        yield started
+
+
+def chat(words: int, *, tokens: int, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{time.time()}" + WORD * words}]
+    return {
+        "model": "chat", "messages": messages, "max_tokens": tokens, "temperature": 0,
+        "ignore_eos": True, "cache_prompt": False, **more,
+    }  # fmt: skip
