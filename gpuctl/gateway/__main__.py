@@ -115,7 +115,8 @@ class Program:
         try:
             self._operator = await operator.serve(self._gateway, self._socket)
         except OSError as error:  # requests are served without it as well
-            self._lines.event("operator_failed", path=self._socket, error=str(error))
+            self._lines.event("operator_failed", path=self._socket, why=str(error))
+        self._gateway.operator_begun.set()
         gc.collect()
         gc.freeze()  # what is there by now stays: collections need not look at it
         await self._end.wait()

@@ -62,6 +62,7 @@ class Gateway:
         self.lag_seconds = 0.0  # how late the event loop was last
         self.shutdown_seconds: float | None = None
         self.operator = _operator(operator_socket)
+        self.operator_begun = asyncio.Event()  # what asks for it earlier waits
         self.operators = Route("", "operator")
         self.operators.replicas.append(self.operator)
         self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left
@@ -124,11 +125,27 @@ class Gateway:
         failed: Callable[[str], None],
     ) -> asyncio.Task[None]:
         """Open a connection to a replica."""
+        connect = upstream.connect if self.operator_begun.is_set() else self._connect
         seconds = self.settings.timeouts.connect_seconds
-        return self._loop.create_task(upstream.connect(replica, seconds, opened, failed))
+        return self._loop.create_task(connect(replica, seconds, opened, failed))
+
+    async def _connect(
+        self,
+        replica: Replica,
+        seconds: float,
+        opened: Callable[[upstream.Connection], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Connect; to the operator's endpoints when they have begun, moments after the rest."""
+        if replica is self.operator:
+            await self.operator_begun.wait()
+        await upstream.connect(replica, seconds, opened, failed)
 
     def failed(self, replica: Replica, why: str) -> None:
         """Note that a replica did not do its part."""
+        if replica is self.operator:
+            self.lines.event("operator_failed", path=replica.uds, why=why)
+            return
         self.metrics.upstream_failed(replica.name, why)
         self.lines.event("replica_failed", replica=replica.name, why=why)
 

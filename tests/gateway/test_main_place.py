@@ -25,6 +25,7 @@ WATCHDOG_SECONDS = 0.4
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     with GatewayProcess((), folder=tmp_path) as running:
+        wait_for(lambda: events(running, 0), "its first line")
         yield running
 
 
@@ -92,6 +93,12 @@ def test_one_that_waits_is_alive_too(tmp_path: Path, manager: socket.socket) -> 
     assert not (tmp_path / "run-gateway" / "gateway.json").exists()
 
 
+def test_its_operator_s_endpoints_are_waited_for(gateway: GatewayProcess) -> None:
+    """They begin a moment after the first connection may come, and none of it fails."""
+    gateway.stop()
+    assert events(gateway, 0) == ["listening", "draining", "stopped"]
+
+
 def test_an_address_that_is_taken(gateway: GatewayProcess) -> None:
     """It stays where it is, says so once and in gateway.json, and moves when it can."""
     old = gateway.port
@@ -106,7 +113,7 @@ def test_an_address_that_is_taken(gateway: GatewayProcess) -> None:
     gateway.publish()
     wait_for(lambda: gateway.document["listen"] == wanted, "the move")
     assert (get(old, "/health"), get(gateway.port, "/health") is not None) == (None, True)
-    assert events(gateway, before) == ["not_moved", "listening"]
+    wait_for(lambda: events(gateway, before) == ["not_moved", "listening"], "its word")
 
 
 def test_it_does_not_move_where_it_may_not(gateway: GatewayProcess) -> None:
