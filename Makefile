@@ -12,13 +12,24 @@ COVERAGE_PERCENT := 90
 PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpuctl/model/*,$\
 	gpuctl/overrides/*,gpuctl/planning/*,gpuctl/sizing/*,gpuctl/views/*,gpuctl/answers.py,$\
 	gpuctl/avoidance.py,gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,$\
-	gpuctl/exposition.py,gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,gpuctl/gpu_status.py,$\
-	gpuctl/heat.py,gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,$\
-	gpuctl/line.py,gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,$\
-	gpuctl/mounted.py,gpuctl/moving.py,gpuctl/orders.py,gpuctl/own_settings.py,gpuctl/peaks.py,$\
-	gpuctl/pressure.py,gpuctl/printable.py,gpuctl/quantities.py,gpuctl/questions.py,$\
-	gpuctl/retention.py,gpuctl/room.py,gpuctl/sightings.py,gpuctl/status.py,gpuctl/timing.py,$\
-	gpuctl/transitions.py,gpuctl/trends.py,gpuctl/wanted.py,gpuctl/xids.py
+	gpuctl/exposition.py,gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,$\
+	gpuctl/gateway/admission.py,gpuctl/gateway/asked.py,gpuctl/gateway/bodies.py,$\
+	gpuctl/gateway/budget.py,gpuctl/gateway/collect.py,gpuctl/gateway/endpoints.py,$\
+	gpuctl/gateway/engine_errors.py,gpuctl/gateway/families.py,gpuctl/gateway/gate.py,$\
+	gpuctl/gateway/gauges.py,gpuctl/gateway/heads.py,gpuctl/gateway/histogram.py,$\
+	gpuctl/gateway/idempotency.py,gpuctl/gateway/keyring.py,gpuctl/gateway/latency.py,$\
+	gpuctl/gateway/limits.py,gpuctl/gateway/metrics.py,gpuctl/gateway/multipart.py,$\
+	gpuctl/gateway/openai_errors.py,gpuctl/gateway/openapi.py,gpuctl/gateway/places.py,$\
+	gpuctl/gateway/queue.py,gpuctl/gateway/record.py,gpuctl/gateway/replica.py,$\
+	gpuctl/gateway/request.py,gpuctl/gateway/routing.py,gpuctl/gateway/sse.py,$\
+	gpuctl/gateway/table.py,gpuctl/gateway/usage.py,gpuctl/gpu_status.py,gpuctl/heat.py,$\
+	gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,gpuctl/line.py,$\
+	gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,$\
+	gpuctl/mounted.py,gpuctl/moving.py,gpuctl/orders.py,gpuctl/own_settings.py,$\
+	gpuctl/peaks.py,gpuctl/pressure.py,gpuctl/printable.py,gpuctl/quantities.py,$\
+	gpuctl/questions.py,gpuctl/retention.py,gpuctl/room.py,gpuctl/routes.py,$\
+	gpuctl/sightings.py,gpuctl/status.py,gpuctl/timing.py,gpuctl/transitions.py,$\
+	gpuctl/trends.py,gpuctl/wanted.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
 unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV
