@@ -226,17 +226,22 @@ def refusals(gateway: GatewayProcess) -> int:
     return sum(line.get("status") == 503 for line in gateway.lines)
 
 
-def test_a_full_queue(gateway: GatewayProcess, bad: StubEngine, good: StubEngine) -> None:
+def test_a_full_queue(bad: StubEngine) -> None:
     """What neither runs nor may wait is refused at once, and says when to come again."""
-    with asking(gateway) as client, ThreadPoolExecutor(6) as pool:
-        found = [pool.submit(ask, client, delay_seconds=2.0) for _ in range(6)]
+    settings = replace(SETTINGS, timeouts=TimeoutSettings())
+    only = [Upstream(name="chat-0", address=bad.address, slots=2)]
+    with (
+        GatewayProcess(only, settings) as gateway,
+        asking(gateway) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = [pool.submit(ask, client, delay_seconds=2.0) for _ in range(4)]
         wait_for(lambda: gateway.document["queued"] == 2, "the queue to be full")
         with pytest.raises(openai.InternalServerError) as caught:
             ask(client)
         assert (caught.value.status_code, caught.value.code) == (503, "queue_full")
         assert int(caught.value.response.headers["retry-after"]) >= 1
-        assert [each.result() for each in found] == [WORDS] * 6
-    assert not good.running
+        assert [each.result() for each in found] == [WORDS] * 4
 
 
 def test_a_silent_stream_is_kept_alive(bad: StubEngine) -> None:
