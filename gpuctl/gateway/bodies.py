@@ -29,7 +29,7 @@ _ABSENT = msgspec.Raw(b"")
 _URLS = frozenset({"image_url", "audio_url", "video_url", "file_url"})
 _CONTENTS = frozenset({"input_audio", "input_video", "file"})
 #: One of these is in whatever has one of those, also where it is written with escapes.
-_MARKS = (b"_url", b'"input_', b'"file"', b"\\u")
+_URL, _INPUT, _FILE, _ESCAPE = b"_url", b'"input_', b'"file"', b"\\u"
 #: Every opening bracket becomes "(", every closing one ")"; a quote stays, the rest goes.
 _FOLD = bytes.maketrans(b"[{]}", b"(())")
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[{]}"')
@@ -110,15 +110,15 @@ def read(
         return BadRequest(400, "invalid_json", what)
     except RecursionError:
         return _too_deep(most_depth)
-    return _shapeless(body, most_depth) or _ask(fields)
+    return _shapeless(body, most_depth) or _ask(fields, body)
 
 
-def _ask(fields: _Fields) -> Ask | BadRequest:
+def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
     if not fields.model:  # UNSET is false
         what = "You must provide a model parameter."
         return BadRequest(400, "missing_required_parameter", what, "model")
-    held = _may_hold_media(fields)
-    if sum(raw.count(b",") for _, raw in held) > 10 * MOST_PARTS:
+    held = _may_hold_media(fields) if _marked(body) else []
+    if held and sum(raw.count(b",") for _, raw in held) > 10 * MOST_PARTS:
         return _too_many(f"{10 * MOST_PARTS:,} values in a prompt with media")
     try:
         media, remote = _media(held)
@@ -250,7 +250,11 @@ def _may_hold_media(fields: _Fields) -> list[tuple[str, bytes]]:
         # Texts and lists of tokens have no object among them.
         if raw[:1] != b'"' and b"{" in raw:
             held.append((name, raw))
-    return [(name, raw) for name, raw in held if any(mark in raw for mark in _MARKS)]
+    return [(name, raw) for name, raw in held if _marked(raw)]
+
+
+def _marked(raw: bytes) -> bool:
+    return _URL in raw or _INPUT in raw or _FILE in raw or _ESCAPE in raw
 
 
 def _embedded(prompt: Any) -> Iterator[bool]:

@@ -64,20 +64,23 @@ class Limiter:
             amount: Not negative; 0 is there unless more was charged than there was.
             now: Seconds of one monotonic clock.
         """
-        full_at = max(self._full_at.get(subject, now), now)
+        full_at = self._full_at.get(subject, now)
+        if full_at < now:
+            full_at = now
         seconds = amount * MINUTE_SECONDS / per_minute
-        room_at = full_at + min(seconds, MINUTE_SECONDS) - MINUTE_SECONDS
-        allowed = room_at <= now + _MICROSECOND
+        wait_seconds = full_at - now - MINUTE_SECONDS + min(seconds, MINUTE_SECONDS)
+        allowed = wait_seconds <= _MICROSECOND
         if allowed:
             full_at += seconds
             self._keep(subject, full_at, now)
-        left = (MINUTE_SECONDS - (full_at - now) + _MICROSECOND) * per_minute / MINUTE_SECONDS
+        reset_seconds = full_at - now
+        left = (MINUTE_SECONDS - reset_seconds + _MICROSECOND) * per_minute / MINUTE_SECONDS
         return Allowance(
             allowed,
             per_minute,
-            math.floor(left) if left > 0 else 0,
-            full_at - now,
-            0.0 if allowed else room_at - now,
+            min(int(left), per_minute) if left > 0 else 0,
+            reset_seconds,
+            0.0 if allowed else wait_seconds,
         )
 
     def charge(self, subject: Hashable, per_minute: int, amount: int, now: float) -> None:
