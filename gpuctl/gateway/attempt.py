@@ -223,8 +223,9 @@ class Attempt:
     def _first(self, now: float) -> None:
         self.first_byte = True
         gate = self.replica.gate
-        if gate.retry_at is not None:
-            gate.succeeded(self.token)  # a trial that answers need not be over
+        # A trial that answers need not be over.
+        if gate.retry_at is not None and gate.succeeded(self.token):
+            self._gateway.gate_closed(self.replica, "answered")
         record = self._record
         record.seconds = now - record.began
         if record.first_byte_seconds is None:

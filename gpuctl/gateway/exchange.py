@@ -115,6 +115,8 @@ class Exchange:
 
     def _refused(self, code: str) -> None:
         self._ticket = None
+        if code == "queue_full":
+            self._gateway.turned_away += 1
         # Who has been sent somewhere was not refused: what was tried has failed.
         self._fail("upstream_failed" if self.record.attempts and code != "draining" else code)
 
@@ -149,7 +151,7 @@ class Exchange:
         attempt.replica.gate.succeeded(attempt.token)
         attempt.replica.latency.add(now - attempt.sent_at, now)
         for suspect in self._suspects:  # an error that no other had was that replica's own
-            suspect.replica.gate.failed(suspect.token, now, refused=False)
+            self._gateway.blame(suspect.replica, suspect.token, now, "error")
         self._end("answered", now)
 
     # 3. What went wrong there.
@@ -204,8 +206,7 @@ class Exchange:
         attempt = self._attempt
         assert attempt is not None
         replica = attempt.replica
-        replica.failures += 1
-        replica.gate.failed(attempt.token, now, refused=refused)
+        self._gateway.blame(replica, attempt.token, now, why, refused=refused)
         self._gateway.failed(replica, why)
         self._note(f"failed {replica.name} {why}", now)
         if self._may_retry(now, refused):
@@ -315,8 +316,7 @@ class Exchange:
             if attempt.first_byte:
                 attempt.replica.gate.dropped(attempt.token)
             else:
-                attempt.replica.failures += 1
-                attempt.replica.gate.failed(attempt.token, now, refused=False)
+                self._gateway.blame(attempt.replica, attempt.token, now, "timeout")
             self._gateway.failed(attempt.replica, "timeout")
         self._stop_there()
         self._fail("timeout")

@@ -75,12 +75,20 @@ class Gate:
         self._period += 1
         return self._period
 
-    def succeeded(self, token: int) -> None:
-        """Note that the replica answered: earlier failures are forgotten, a trial closes."""
-        if token == self._period:
-            self._close()
+    def succeeded(self, token: int) -> bool:
+        """
+        Note that the replica answered: earlier failures are forgotten.
 
-    def failed(self, token: int, now: float, *, refused: bool) -> None:
+        Returns:
+            Whether the gate closed by it: it was the trial.
+        """
+        if token != self._period:
+            return False
+        closed = self.retry_at is not None
+        self._close()
+        return closed
+
+    def failed(self, token: int, now: float, *, refused: bool) -> bool:
         """
         Note that the replica did not do its part.
 
@@ -89,12 +97,17 @@ class Gate:
             now: When it failed; the cooldown begins here.
             refused: Nobody is there (no connection, or a new one closed without a byte), which
                 opens the gate by itself: the next request would fare no better.
+
+        Returns:
+            Whether the gate opened by it.
         """
         if token != self._period:
-            return
+            return False
         self._failures += 1
-        if refused or self._trial or self._failures >= self.allowed_fails:
+        opens = refused or self._trial or self._failures >= self.allowed_fails
+        if opens:
             self._open(now)
+        return opens
 
     def dropped(self, token: int) -> None:
         """Note an end that shows nothing (client gone, 4xx, 429): a trial leaves room for one."""

@@ -33,6 +33,8 @@ from gpuctl.model import GatewaySettings
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
 HELD_BYTES = 128 * 1024 * 1024
 _OPERATOR_SLOTS = 64
+#: What happens to many requests at once is told as one.
+_AGAIN_SECONDS = 1.0
 
 
 class Gateway:
@@ -66,6 +68,8 @@ class Gateway:
         self.operators = Route("", "operator")
         self.operators.replicas.append(self.operator)
         self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left
+        self.turned_away = 0  # requests, by a full queue, since that was told
+        self._turned_away_at = -_AGAIN_SECONDS
         self._addresses: dict[str, int] = {}  # of clients → their connections
         self._held_bytes = 0
         self._id = os.urandom(6).hex()
@@ -149,6 +153,20 @@ class Gateway:
         self.metrics.upstream_failed(replica.name, why)
         self.lines.event("replica_failed", replica=replica.name, why=why)
 
+    def blame(
+        self, replica: Replica, token: int, now: float, why: str, *, refused: bool = False
+    ) -> None:
+        """Hold a failure against a replica; tell when its gate opens by it."""
+        replica.failures += 1
+        if replica.gate.failed(token, now, refused=refused) and replica is not self.operator:
+            seconds = replica.gate.cooldown_seconds
+            self.lines.event("gate_opened", replica=replica.name, why=why, seconds=seconds)
+
+    def gate_closed(self, replica: Replica, why: str) -> None:
+        """Tell that a replica gets requests again."""
+        if replica is not self.operator:
+            self.lines.event("gate_closed", replica=replica.name, why=why)
+
     def denied(self, record: Record, reason: str) -> None:
         """Note that somebody had no right to ask: for the audit."""
         self.metrics.auth_failed(reason)
@@ -195,21 +213,30 @@ class Gateway:
         self.admission.wake(now)  # a gate may have cooled down
         self.admission.expire(now)
         self.memory.expire(now)
+        if self.turned_away and now >= self._turned_away_at + _AGAIN_SECONDS:
+            self.lines.event("queue_full", count=self.turned_away)
+            self.turned_away, self._turned_away_at = 0, now
         for replica in (*self.table.replicas.values(), self.operator):
             upstream.expire(replica, now)
 
     def take(self, document: table.Document) -> None:
         """Take over a new Status."""
         settings = document.gateway or self.settings
-        if settings != self.settings:
-            self.budget = Budget()
-        before = {name: replica.container for name, replica in self.table.replicas.items()}
+        before = {
+            name: (replica.container, replica.gate.retry_at is not None)
+            for name, replica in self.table.replicas.items()
+        }
         self.settings = settings
         self.table.apply(document, settings.gate)
         self.seq, self.instance, self.status_at = document.seq, document.instance, document.at
         for name, replica in self.table.replicas.items():
-            if before.get(name) != replica.container:
+            container, was_open = before.pop(name, ("", False))
+            if container != replica.container:
                 self.lines.event("replica", replica=name, container=replica.container)
+            if was_open and replica.gate.retry_at is None:
+                self.gate_closed(replica, "new_container")
+        for name in before:
+            self.lines.event("replica_gone", replica=name)
         self.admission.configure(settings, self.table.routes)
         self.admission.wake(self.now())
 

@@ -104,11 +104,14 @@ class Table:
         replica = self.replicas.get(entry.name)
         if replica is None or replica.model != model:
             replica = Replica(entry.name, model, Gate(gate.allowed_fails, gate.cooldown_seconds))
+        replica.gate.allowed_fails = gate.allowed_fails
+        replica.gate.cooldown_seconds = gate.cooldown_seconds
         container = entry.container or ""
         if container and container != replica.container:
-            # Another one runs there: nothing that the one before did is held against it.
+            # Another one runs there: nothing that the one before did, or still does with what it
+            # was sent, is held against it.
             replica.container = container
-            replica.gate = Gate(gate.allowed_fails, gate.cooldown_seconds)
+            replica.gate.reset()
             replica.latency = Latency()
         host, _, port = entry.address.rpartition(":")
         replica.host, replica.port = host.strip("[]"), int(port)

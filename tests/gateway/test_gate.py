@@ -46,6 +46,19 @@ class Played:
         return self.gate.state(self.now), self.gate.allows(self.now)
 
 
+def test_what_opens_and_closes_it_is_told() -> None:
+    """Each call says whether the gate opened or closed by it, and not whether it is."""
+    gate = Gate(2, COOLDOWN)
+    first, second, third = gate.begin(0.0), gate.begin(0.0), gate.begin(0.0)
+    assert not gate.failed(first, 1.0, refused=False)
+    assert gate.failed(second, 1.0, refused=False)
+    assert not gate.failed(third, 1.0, refused=True)
+    trial = gate.begin(40.0)
+    assert gate.succeeded(trial)
+    assert not gate.succeeded(trial)
+    assert not gate.succeeded(first)
+
+
 @pytest.mark.parametrize(
     ("story", "found"),
     [

@@ -97,6 +97,34 @@ def test_new_container(container: str) -> None:
     assert one.latency.value(1.0) is None
 
 
+def test_what_the_old_container_was_sent() -> None:
+    """A request that ends late, with the container it was sent to, is not the new one's failure."""
+    found = made(document(route(replica())))
+    one = found.replicas["chat-0"]
+    late = one.gate.begin(0.0)
+    found.apply(document(route(replica(container="c2"))), GATE)
+    assert not one.gate.failed(late, 1.0, refused=True)
+    assert one.gate.allows(1.0)
+
+
+def test_openings_are_counted_on() -> None:
+    """A counter that fell with each new container would tell of none."""
+    found = made(document(route(replica())))
+    one = found.replicas["chat-0"]
+    one.gate.failed(one.gate.begin(0.0), 0.0, refused=True)
+    found.apply(document(route(replica(container="c2"))), GATE)
+    assert one.gate.opened_total == 1
+
+
+def test_other_settings() -> None:
+    """A gate that is there takes up how soon it opens, and for how long."""
+    found = made(document(route(replica())))
+    one = found.replicas["chat-0"]
+    found.apply(document(route(replica())), GateSettings(allowed_fails=1, cooldown_seconds=60.0))
+    one.gate.failed(one.gate.begin(0.0), 0.0, refused=False)
+    assert one.gate.retry_at == 60.0
+
+
 def test_gone() -> None:
     """A replica that the Status has no more takes no request, wherever it is still held."""
     found = made(document(route(replica())))
