@@ -16,6 +16,7 @@ import psutil
 
 from tests.e2e.host import LLAMA, Host, workload
 from tests.gateway.inside import Answered, answered, request
+from tests.rig import http
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import free_port
 from tests.rig.reachable import reachable
@@ -103,3 +104,10 @@ def chat(words: int, *, tokens: int, **more: Any) -> dict[str, Any]:
         "model": "chat", "messages": messages, "max_tokens": tokens, "temperature": 0,
         "ignore_eos": True, "cache_prompt": False, **more,
     }  # fmt: skip
+
+
+def processing(port: int) -> bool:
+    """Return whether the engine works on anything; asked rarely, as asking delays a cancel."""
+    answer = http.get(port, "/slots")
+    assert answer is not None
+    return any(slot["is_processing"] for slot in json.loads(answer[1]))

@@ -6,7 +6,6 @@ One `up` serves every test of this module, in their order; what a test changes i
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -17,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.served import WORD, Served, chat, four_replicas
+from tests.e2e.chaos import Chaos, resting, wait_whole
+from tests.e2e.served import WORD, Served, chat, four_replicas, processing
 from tests.gateway.inside import Answered
-from tests.rig import http
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
@@ -30,13 +29,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.m
 def host(engine: PrivateEngine) -> Iterator[Served]:
     with four_replicas(engine) as started:
         yield started
-
-
-def processing(port: int) -> bool:
-    """Return whether the engine works on anything; asked rarely, as asking delays a cancel."""
-    answer = http.get(port, "/slots")
-    assert answer is not None
-    return any(slot["is_processing"] for slot in json.loads(answer[1]))
 
 
 def test_two_users(host: Served) -> None:
@@ -183,3 +175,17 @@ def test_log(host: Served) -> None:
     assert len(served) > 20
     assert {"sent", "first_byte"} <= {what.split()[0] for what, _ in served[-1]["timeline"]}
     assert WORD.strip() * 2 not in Path(host.folder / "state" / "gateway.log").read_text()
+
+
+def test_chaos(host: Served) -> None:
+    """Two replicas killed under eight clients: no whole answer fails, and nothing is left over."""
+    before = resting(host)
+    with Chaos(host, seed=4) as chaos:
+        for _ in range(2):
+            time.sleep(3.0)
+            chaos.kill()
+            time.sleep(9.0)
+        wait_whole(host)
+    chaos.check()
+    assert len(chaos.clients.outcomes) >= 20
+    assert resting(host) == before

@@ -1,0 +1,116 @@
+"""Replicas that are killed at random under load, and what must be as before when it is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from typing import Any
+
+import psutil
+
+from tests.e2e.openai_load import Clients
+from tests.e2e.served import CHAT, Served, chat, processing
+from tests.rig import http
+from tests.rig.waiting import wait_for
+
+CLIENTS = 8
+TOKENS = 24
+#: Longer than a gateway keeps a connection that nobody uses.
+QUIET_SECONDS = 5.0
+
+
+class Chaos:
+    """Half of the clients' requests are streamed; every kill is by another way than the last."""
+
+    def __init__(self, host: Served, *, seed: int) -> None:
+        self.host = host
+        self.random = random.Random(seed)
+        self.killed: list[str] = []
+        self.clients = Clients(f"http://127.0.0.1:{host.listen}/v1", [self._asks] * CLIENTS)
+        self.ready: list[int] = []  # replicas that were, twice a second
+        self._turn = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Chaos:
+        self._thread.start()
+        self.clients.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clients.__exit__()
+        self._over.set()
+        self._thread.join()
+
+    def kill(self) -> None:
+        """Kill a random one of those that are ready."""
+        name = self.random.choice(self._ready())
+        if len(self.killed) % 2:
+            self.host.client.kill(f"gpuctl-{name}")
+        else:
+            os.kill(self.host.pid_of(name), signal.SIGKILL)
+        self.killed.append(name)
+
+    def check(self) -> str:
+        """Hold what came of it against what must hold; return a line of figures."""
+        whole, streams = self.clients.of(streamed=False), self.clients.of(streamed=True)
+        assert [outcome for outcome in whole if outcome.error or not outcome.words] == []
+        broken = [outcome for outcome in streams if outcome.error]
+        # Only what had begun may end with an error, one for each slot of those that were killed.
+        assert [outcome for outcome in broken if not outcome.words] == []
+        assert len(broken) <= len(self.killed), broken
+        share = sum(count >= 2 for count in self.ready) / len(self.ready)
+        assert share >= 0.95, self.ready
+        times = sorted(outcome.seconds for outcome in whole)
+        return (
+            f"{len(self.killed)} kills, {len(whole)} whole answers, none failed; {len(streams)} "
+            f"streams, {len(broken)} cut off; at least 2 ready for {share:.1%}; "
+            f"p50 {times[len(times) // 2]:.1f} s, p99 {times[len(times) * 99 // 100]:.1f} s"
+        )
+
+    def _asks(self) -> dict[str, Any]:
+        self._turn += 1
+        body = chat(1, tokens=TOKENS)
+        extra = {"ignore_eos": body.pop("ignore_eos"), "cache_prompt": body.pop("cache_prompt")}
+        return {**body, "extra_body": extra, "stream": self._turn % 2 == 0}
+
+    def _look(self) -> None:
+        while not self._over.wait(0.5):
+            self.ready.append(len(self._ready()))
+
+    def _ready(self) -> list[str]:
+        (route,) = self.host.status()["routes"]
+        return [row["name"] for row in route["replicas"] if row["state"] == "ready"]
+
+
+def wait_whole(host: Served) -> None:
+    """Wait until all replicas are ready again."""
+
+    def look() -> bool:
+        return all(row["phase"] in ("ready", "busy") for row in host.status()["replicas"])
+
+    wait_for(look, f"all to be ready\n{host.tail()}", 120.0)
+
+
+def resting(host: Served) -> dict[str, Any]:
+    """Return what a gateway holds that has nothing to do, and whether any engine has."""
+    time.sleep(QUIET_SECONDS)
+    connections = psutil.Process(host.gateway()["pid"]).net_connections("tcp")
+    answer = http.get(host.listen, "/debug/runtime")
+    assert answer is not None
+    runtime = json.loads(answer[1])
+    gateway = host.gateway()
+    ports = [CHAT + index for index in range(len(gateway["replicas"]))]
+    return {
+        "tasks": runtime["tasks"],
+        "threads": runtime["threads"],
+        "open_fds": runtime["open_fds"],
+        "connections": [connection.raddr for connection in connections if connection.raddr],
+        "in_flight": sum(told["in_flight"] for told in gateway["replicas"].values()),
+        "queued": gateway["queued"],
+        "processing": [port for port in ports if processing(port)],
+    }
