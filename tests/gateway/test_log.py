@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from gpuctl.gateway.log import Lines
 from gpuctl.gateway.record import Record
 
+ROOT = Path(__file__).parents[2]
 AT = 1_750_000_000.25
 RECORD = Record(
     id="r-1", at=AT, began=12.5, ip="127.0.0.1", key="k_1", endpoint="/v1/chat/completions",
@@ -75,10 +77,25 @@ def test_a_request_is_one_line_with_its_timeline(pipe: Pipe) -> None:
 
 def test_the_page_has_every_field() -> None:
     """And no other."""
-    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-    table = page.partition("\n| field | is |\n")[2].partition("\n\n")[0].splitlines()[1:]
-    told = [name for row in table for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(told) == sorted(each.name for each in fields(Record))
+    assert documented("field | is") == sorted(each.name for each in fields(Record))
+
+
+def test_the_page_has_every_event() -> None:
+    """Each that the gateway writes, and none that it does not."""
+    found: set[str] = set()
+    for module in (ROOT / "gpuctl" / "gateway").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="event"), args=[ast.Constant(value=name)]):
+                    found.add(name)
+    assert documented("event | says") == sorted(found)
+
+
+def documented(heading: str) -> list[str]:
+    """Return the names in the first column of the table with that heading."""
+    page = (ROOT / "docs" / "gateway.md").read_text()
+    table = page.partition(f"\n| {heading} |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return sorted(name for row in table for name in re.findall(r"`(\w+)`", row.split("|")[1]))
 
 
 def test_an_event_has_its_name_and_time(pipe: Pipe) -> None:
