@@ -50,7 +50,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answered",
         "_attempt",
+        "_bodiless",
         "_container",
+        "_done",
         "_head_bytes",
         "_headers",
         "_keep",
@@ -69,11 +71,13 @@ class Connection(asyncio.Protocol):
         self._container = replica.container
         self._transport: asyncio.Transport | None = None
         self._attempt: Attempt | None = None
+        self._done: Attempt | None = None  # its answer is whole, and it was not told yet
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._reused = self._answered = self._keep = self._until_close = False
+        self._bodiless = False
         self._reading = True
-        self._head_bytes = self._status = 0
+        self._head_bytes = self._status = 0  # of the head that is not whole yet; of HTTP, 0: none
         self.idle_since = 0.0
 
     # What an attempt does with it.
@@ -82,6 +86,7 @@ class Connection(asyncio.Protocol):
         """Send a request; the answer goes to the *attempt*."""
         self._attempt = attempt
         self._answered = self._until_close = False
+        self._bodiless = data.startswith(b"HEAD ")
         self._head_bytes = 0
         assert self._transport is not None
         self._transport.write(data)
@@ -123,19 +128,23 @@ class Connection(asyncio.Protocol):
         if self._attempt is None:  # nobody asked: whatever it is, it belongs to no request
             self._close()
             return
-        if not self._answered:
-            self._head_bytes += len(data)
         self._answered = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             self._lose("malformed")
             raise  # not the replica's doing: one of ours, which the event loop tells of
-        except httptools.HttpParserError:
-            self._lose("malformed")
-            return
-        if self._status == 0 and self._head_bytes > _HEAD_BYTES:
-            self._lose("malformed")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if self._done is None:
+                self._lose("malformed")
+                return
+            self._keep = False
+        if self._done is not None:
+            self._finish()
+        elif not self._status:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES:
+                self._lose("malformed")
 
     def eof_received(self) -> None:
         """Let the transport close itself: an engine that sends no more answers no more."""
@@ -155,6 +164,8 @@ class Connection(asyncio.Protocol):
     # What the parser tells.
 
     def on_message_begin(self) -> None:
+        if self._done is not None:
+            self._keep = False  # nobody asked for what follows the answer, nor may get it
         self._status = 0
         self._headers = []
 
@@ -163,15 +174,17 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue: the answer is still to come
+        if status < 200 or self._attempt is None:  # 100 Continue: the answer is still to come
             return
         self._status = status
         self._keep = self._parser.should_keep_alive()
         if not self._keep:
             framed = {b"content-length", b"transfer-encoding"}
             self._until_close = not any(name.lower() in framed for name, _ in self._headers)
-        if self._attempt is not None:
-            self._attempt.headed(status, self._headers)
+        self._attempt.headed(status, self._headers)
+        if self._bodiless:
+            self._keep = False  # the parser waits for the body that the head tells of
+            self.on_message_complete()
 
     def on_body(self, data: bytes) -> None:
         if self._attempt is not None:
@@ -181,8 +194,12 @@ class Connection(asyncio.Protocol):
         if not self._status:
             return
         self._status = 0
-        attempt, self._attempt = self._attempt, None
-        if self._keep and self._reading and self.usable:
+        self._done, self._attempt = self._attempt, None
+
+    def _finish(self) -> None:
+        """Tell that the answer is whole, when the parser has seen whether more has come with it."""
+        attempt, self._done = self._done, None
+        if self._keep and self._reading and self.usable and self._replica.state != "down":
             self._reused = True
             self._replica.idle.append(self)
             self.idle_since = time.monotonic()
