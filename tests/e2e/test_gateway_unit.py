@@ -26,11 +26,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.systemd, pytest.mark.timeout(180)]
 USER_ID = 989
 GATEWAY = "gpuctl-gateway"
 
-#: A program that is here, and may lie in root's home or in /tmp.
+#: A program that is here, and may lie in root's home or in /tmp; it is missed sooner.
 GATEWAY_DROP_IN = f"""
 [Service]
 ExecStart=
 ExecStart={" ".join(GPUCTL)} gateway
+WatchdogSec=3
 ProtectHome=no
 PrivateTmp=no
 """
@@ -121,6 +122,15 @@ def test_it_is_started_again(machine: GatewayMachine) -> None:
     before = machine.gateway_pid()
     machine.systemd.run("systemctl", "kill", "--signal=SIGKILL", GATEWAY)
     wait_for(lambda: machine.gateway_pid() not in ("0", before), "another gateway", 30.0)
+    wait_for(machine.answers, "its answer", 30.0)
+
+
+def test_one_that_is_frozen_is_replaced(machine: GatewayMachine) -> None:
+    """SIGSTOP: no sign of life from its loop for WatchdogSec, so systemd ends it."""
+    before = machine.gateway_pid()
+    machine.systemd.run("kill", "-STOP", before)
+    wait_for(lambda: machine.gateway_pid() not in ("0", before), "another gateway", 60.0)
+    assert "Watchdog timeout" in machine.systemd.journal(GATEWAY)
     wait_for(machine.answers, "its answer", 30.0)
 
 
