@@ -105,12 +105,16 @@ def test_gateway(case: Case, gateway: Target) -> None:
     case.run(gateway)
 
 
-#: Endpoint and body: at temperature 0, and without the cache that makes the last bits differ.
+#: What makes the last bits of an answer those of every time.
+EXACT = {"cache_prompt": False}
+#: Endpoint and body, at temperature 0.
 SAME = [
     pytest.param("/chat/completions", {}, id="chat"),
     pytest.param("/chat/completions", {"max_tokens": 1}, id="one token"),
-    pytest.param("/chat/completions", {"logprobs": True, "top_logprobs": 2}, id="logprobs"),
-    pytest.param("/chat/completions", {"n": 2}, id="two choices"),
+    pytest.param(
+        "/chat/completions", {"logprobs": True, "top_logprobs": 2, **EXACT}, id="logprobs"
+    ),
+    pytest.param("/chat/completions", {"n": 2, **EXACT}, id="two choices"),
     pytest.param("/chat/completions", {"stop": ["The"]}, id="nothing"),
     pytest.param("/chat/completions", tools.asked(), id="call"),
     pytest.param("/chat/completions", tools.asked(messages=tools.TWO), id="two calls"),
@@ -128,7 +132,7 @@ def test_the_same_answer(
     endpoint: str, body: dict[str, Any], bare: Target, gateway: Target
 ) -> None:
     """The gateway's answer is the engine's own, field by field, but for its id and its times."""
-    asked = {"temperature": 0, "max_tokens": 24, "cache_prompt": False, **body}
+    asked = {"temperature": 0, "max_tokens": 24, **body}
     if endpoint == "/chat/completions":
         asked = {**gateway.asked(), **asked}
     of = "embedding_model" if endpoint == "/embeddings" else "model"
@@ -142,8 +146,11 @@ def _raw(target: Target, of: str, endpoint: str, asked: dict[str, Any]) -> Any:
     return _settled(asker.post(endpoint, body=body, cast_to=object))
 
 
-#: What differs from one answer to the next.
-_OWN = {"id", "created", "created_at", "completed_at", "timings"}
+#: What differs from one answer to the next; the details tell how much of the prompt was cached.
+_OWN = {
+    *("id", "created", "created_at", "completed_at", "timings"),
+    *("prompt_tokens_details", "input_tokens_details"),
+}
 
 
 def _settled(value: Any) -> Any:
@@ -171,7 +178,7 @@ def _nearly(value: Any) -> Any:
         pytest.param({}, id="plain"),
         pytest.param({"stream_options": {"include_usage": True}}, id="usage"),
         pytest.param(tools.asked(), id="call"),
-        pytest.param({"logprobs": True, "n": 1}, id="logprobs"),
+        pytest.param({"logprobs": True, "extra_body": EXACT}, id="logprobs"),
     ],
 )
 def test_the_same_stream(changes: dict[str, Any], bare: Target, gateway: Target) -> None:
@@ -181,7 +188,7 @@ def test_the_same_stream(changes: dict[str, Any], bare: Target, gateway: Target)
 
 
 def _events(target: Target, changes: dict[str, Any]) -> list[Any]:
-    asked = target.asked(stream=True, extra_body={"cache_prompt": False}, **changes)
+    asked = target.asked(stream=True, **changes)
     with target.client.chat.completions.with_streaming_response.create(**asked) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     return [_settled(json.loads(line)) for line in lines if line.startswith("{")] + lines[-1:]
