@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where `make engines` keeps what it builds.
 ENGINES ?= .cache/engines
+# What the gateway is compared with has an environment of its own: LiteLLM pins what tests use too.
+PEERS := .cache/peers
 
 # Overall, of lines and branches together; the pure core has no excuse for less than all.
 COVERAGE_PERCENT := 90
@@ -96,9 +98,16 @@ $(ENGINES)/vllm/.done:
 			-e 's/^Version: .*/&+cpu/' $$info/METADATA > $$name/METADATA || exit 1; done
 	@touch $@
 
-bench: $(VENV)/.dev $(MODEL) ## measure, and print the tables
+# nginx, HAProxy and wrk are the system's: apt install nginx haproxy wrk.
+bench: $(VENV)/.dev $(MODEL) $(PEERS)/.done ## measure, and print the tables
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	for file in benchmarks/*.py; do echo "== $$file"; tests/run program "$$file" || exit 1; done
+	echo "== benchmarks/gateway"; tests/run program -m benchmarks.gateway
+
+$(PEERS)/.done: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet '.[peers]'
+	@touch $@
 
 $(MODEL): | $(VENV)/.dev
 	$(BIN)/python -c 'import pathlib, gpuctl.adapters.model_files as files; \

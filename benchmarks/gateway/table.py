@@ -137,9 +137,9 @@ def _worst(goal: Goal, rounds: Sequence[Round]) -> float:
 
 
 def _ratio(value: Value, each: Round, peer: str) -> float:
-    """Return gpuctl's figure by a peer's; a peer that did nothing in a short round is infinitely far."""
-    own, other = value(each["gpuctl"], each[DIRECT]), value(each[peer], each[DIRECT])
-    return own / other if other else math.inf
+    """Return gpuctl's figure by a peer's: infinite where that did nothing in a short round."""
+    ours, theirs = value(each["gpuctl"], each[DIRECT]), value(each[peer], each[DIRECT])
+    return ours / theirs if theirs else math.inf
 
 
 def _median(rounds: Sequence[Round], name: str, value: Value) -> float:
