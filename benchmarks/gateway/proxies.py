@@ -108,7 +108,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while post() != 200:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args}: does not answer\n{log.read_text()[-2000:]}")
+            raise RuntimeError(f"{process.args!r}: does not answer\n{log.read_text()[-2000:]}")
         time.sleep(0.002)
 
 
