@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpuctl.model import GatewaySettings, LimitSettings
+from gpuctl.model import GatewaySettings, LimitSettings, TimeoutSettings
 from tests.rig.gateway_process import GatewayProcess, Upstream
 from tests.rig.raw_client import CHAT, Answer, Closed, RawClient, head, request, served
 from tests.rig.stub_engine import Seen, StubEngine
@@ -20,7 +20,11 @@ from tests.rig.waiting import wait_for
 pytestmark = pytest.mark.program
 
 MIB = 1024 * 1024
-SETTINGS = GatewaySettings(limits=LimitSettings(body_bytes=MIB))
+DEADLINE_SECONDS = 2.0
+GRACE_SECONDS = 3.0
+SETTINGS = GatewaySettings(
+    limits=LimitSettings(body_bytes=MIB), timeouts=TimeoutSettings(body_seconds=DEADLINE_SECONDS)
+)
 CHUNKED = head(
     "POST /v1/chat/completions HTTP/1.1",
     *("Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked"),
@@ -66,6 +70,44 @@ def test_one_byte_chunks(gateway: GatewayProcess, stub: StubEngine) -> None:
         client.send(b"0\r\nX-Trailer: y\r\n\r\n")
         assert client.answer().status == 200
     assert stub.seen[-1].asked["messages"] == CHAT["messages"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        pytest.param(b"2;", b"x" * 64, id="extension"),
+        pytest.param(b"2\r\n{}\r\n0\r\n", b"X-Trailer: y\r\n", id="trailers"),
+        pytest.param(b"2\r\n{}\r\n0\r\nX: ", b"y" * 64, id="trailer"),
+        pytest.param(b"", b"1\r\n \r\n", id="chunks"),
+    ],
+)
+def test_framing_without_end(begin: bytes, piece: bytes, gateway: GatewayProcess) -> None:
+    """What surrounds a body costs no memory, and a limit or the body's deadline ends it."""
+    before = gateway.rss_bytes
+    with RawClient(gateway.port) as client:
+        client.send(CHUNKED + begin)
+        for _ in range(16):
+            client.send(piece * (MIB // len(piece)))
+        assert gateway.rss_bytes - before < 8 * MIB
+        assert served(gateway.port)
+        client.socket.settimeout(DEADLINE_SECONDS + GRACE_SECONDS)
+        assert client.outcome() in (0, 400, 408, 413, 431)
+
+
+def test_trailers_are_nobodys(gateway: GatewayProcess, stub: StubEngine) -> None:
+    """A trailer is no header: it neither frames the next request nor reaches an engine."""
+    body = request(CHAT).partition(b"\r\n\r\n")[2]
+    trailers = ("Content-Length: 3", "Host: other", "Authorization: Bearer x", "X-Request-Id: mine")
+    with RawClient(gateway.port) as client:
+        client.send(CHUNKED + b"%x\r\n%s\r\n0\r\n" % (len(body), body) + head(*trailers))
+        answer = client.answer()
+        assert answer.headers.get("x-request-id") != "mine"
+        if answer.status == 200:
+            assert "authorization" not in stub.seen[-1].headers
+            client.send(request(CHAT))
+            assert client.answer().status == 200
+        else:
+            assert (answer.status, client.ended()) == (400, b"")
 
 
 def test_expect_continue(gateway: GatewayProcess) -> None:

@@ -132,12 +132,6 @@ CHUNKS = [
     pytest.param(b"2\n{}\n0\n\n", id="LF alone"),
     pytest.param(b"%x\r\n" % (BODY_BYTES + 1) + b"x" * 100, id="larger than a body may be"),
     pytest.param((b"1000\r\n" + b"x" * 4096 + b"\r\n") * 65, id="together larger"),
-    pytest.param(
-        b"2;" + b"x" * 4 * BODY_BYTES + b"\r\n{}\r\n0\r\n\r\n", id="extension without end"
-    ),
-    pytest.param(
-        b"0\r\n" + b"X-Trailer: y\r\n" * (BODY_BYTES // 4) + b"\r\n", id="trailers without end"
-    ),
 ]
 
 
