@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import httptools
 
 from gpuctl.gateway import openai_errors
-from gpuctl.gateway.request import Request, last
+from gpuctl.gateway.request import SINGLE, Request, last, too_large
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 _PIPELINED = 16
 #: How long what still comes after a refusal is thrown away.
 _LINGER_SECONDS = 2.0
-_FOREVER = float("inf")
 _OVER = frozenset(("broken", "lingering", "last"))
-# Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
-_SINGLE = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
-)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -50,23 +45,9 @@ class Client(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_ahead",
-        "_body",
-        "_body_count",
-        "_closing",
-        "_deadline",
-        "_exchange",
-        "_gateway",
-        "_head_bytes",
-        "_length",
-        "_limits",
-        "_parser",
-        "_request",
-        "_state",
-        "_target",
-        "_transport",
-        "ip",
-        "paused",
+        *("_ahead", "_body", "_body_count", "_closing", "_deadline", "_exchange", "_gateway"),
+        *("_head_bytes", "_length", "_limits", "_offered", "_parser", "_paused_at", "_request"),
+        *("_served_bytes", "_state", "_target", "_transport", "ip", "paused"),
     )
 
     def __init__(self, gateway: Gateway) -> None:
@@ -77,18 +58,21 @@ class Client(asyncio.Protocol):
         self._request = Request()
         self._body: bytes | bytearray = b""
         self._target = b""
+        self._offered = False  # the head wants another protocol: what follows is read without that
         self._ahead: deque[Request] = deque()
         self._exchange: Exchanging | None = None
         #: head | body; then broken: it sent what is no request, while one is being answered;
         #: lingering; last: the answer is slow to leave
         self._state = "head"
-        self._deadline = 0.0
-        self._head_bytes = 0  # received while there is no whole head
+        self._deadline = 0.0  # of what is awaited from the client while it awaits nothing
+        self._head_bytes = 0  # received while there is no whole head, or after the body
         self._length = 0  # of the head's names and values
         self._body_count = 0  # of all that are held, against the gateway's budget
+        self._served_bytes = 0  # ... of them, of the request that is being answered
         self._closing = False
         self.ip = ""
         self.paused = False
+        self._paused_at = 0.0
 
     # What an exchange does with it.
 
@@ -105,16 +89,15 @@ class Client(asyncio.Protocol):
     def finish(self, *, keep_alive: bool) -> None:
         """Know that the answer is complete: the next request is served, or the connection ends."""
         self._exchange = None
-        self._release()
+        self._release(self._served_bytes)
         if not keep_alive or self._closing:
             self._linger()
         elif self._ahead:
-            self._begin(self._ahead.popleft())
+            self._gateway.soon(self._next)  # whoever ends this one is not done with it yet
+        elif self._gateway.draining:
+            self._linger()
         else:
-            now = self._gateway.now()
-            self._deadline = now + self._gateway.settings.timeouts.keep_alive_seconds
-            if self._gateway.draining:
-                self._linger()
+            self._await()
 
     def abort(self) -> None:
         """End the connection in the middle of an answer, so that the client sees it as broken."""
@@ -128,15 +111,22 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
     def sweep(self, now: float) -> None:
-        """Refuse or end what took too long to come."""
-        if now < self._deadline or self._exchange is not None or self._transport is None:
+        """Refuse or end what took too long to come, and who takes nothing of an answer."""
+        if self._transport is None:
+            return
+        idle_seconds = self._gateway.settings.timeouts.idle_seconds
+        if self._exchange is not None:
+            if self.paused and now >= self._paused_at + idle_seconds:
+                self._transport.abort()
+            return
+        if now < self._deadline:
             return
         begun = self._state == "body" or self._head_bytes
         if self._state == "lingering" and self._transport.get_write_buffer_size():
             # The answer has not left yet: as long as a stream may be silent, and no longer.
-            self._deadline = now + self._gateway.settings.timeouts.idle_seconds
+            self._deadline = now + idle_seconds
             self._state = "last"
-        elif self._state not in ("lingering", "last") and begun:
+        elif self._state not in _OVER and begun:
             self._refuse("request_timeout")
         else:
             self._transport.abort()
@@ -155,27 +145,31 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._state in _OVER:
             return
-        if self._state == "head" and not self._head_bytes and self._exchange is None:
-            timeouts = self._gateway.settings.timeouts
-            self._deadline = self._gateway.now() + timeouts.head_seconds
+        before = (self._request, self._body_count) if self._state == "body" else None
         self._feed(data)
-        if self._state == "head" and self._head_bytes > self._limits.head_bytes:
-            self._refuse("headers_too_large", _too_large(self._limits.head_bytes))
+        if self._state == "body":
+            # Trailers, or a chunk's extension, where there was no body: neither fills the memory.
+            quiet = before == (self._request, self._body_count)
+            self._head_bytes = self._head_bytes + len(data) if quiet else 0
+        if self._state not in _OVER and self._head_bytes > self._limits.head_bytes:
+            self._refuse(*too_large(self._limits))
 
     def eof_received(self) -> None:
         """Let the transport close: who sends no more has left (as with Go's net/http and nginx)."""
+        if self._exchange is not None and self._transport is not None:
+            self._transport.abort()  # at once, though some of the answer has not left
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._ahead.clear()
-        self._release()
+        self._release(self._body_count)
         self._gateway.left(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.gone()
 
     def pause_writing(self) -> None:
-        self.paused = True
+        self.paused, self._paused_at = True, self._gateway.now()
         if self._exchange is not None:
             self._exchange.pause()
 
@@ -183,19 +177,15 @@ class Client(asyncio.Protocol):
         self.paused = False
         if self._exchange is not None:
             self._exchange.resume()
+        elif self._ahead:
+            self._gateway.soon(self._next)
 
     def _feed(self, data: bytes) -> None:
         if self._state == "head":
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # RFC 9110, 7.8: an offer to speak something else (h2c) may be passed over. The request
-            # is whole by now; what follows it is of the same connection.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest and self._state not in _OVER:
-                self._feed(rest)
+            while data and self._state not in _OVER:
+                data = self._parsed(data)
         except httptools.HttpParserCallbackError as error:
             # Not the client's doing: one of ours, below.
             self._gateway.broke(error.__context__ or error)
@@ -203,65 +193,68 @@ class Client(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse("invalid_http")
 
-    # What the parser tells.
+    def _parsed(self, data: bytes) -> bytes:
+        """Let the parser read; return what it has left of it."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # RFC 9110, 7.8: an offer to speak something else (h2c) may be passed over. The parser
+            # ends with that head; another one reads the body, and whatever follows.
+            self._parser = httptools.HttpRequestParser(self)
+            if self._offered:
+                self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % self._request.framing)
+                self._offered = False
+            return data[upgrade.args[0] :]
+        return b""
+
+    # What the parser tells. While there is a head: of its trailers, or of itself once more.
 
     def on_message_begin(self) -> None:
+        if self._state == "body":
+            return
+        if self._exchange is None:
+            timeouts = self._gateway.settings.timeouts
+            self._deadline = self._gateway.now() + timeouts.head_seconds
+        self._head_bytes = self._head_bytes or 1
         self._request = Request()
         self._body = b""
         self._target = b""
         self._length = 0
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        if self._state != "body":
+            self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._state == "body":
+            return
         request = self._request
         name = name.lower()
         request.headers.append((name, value))
         self._length += len(name) + len(value)
         if name not in request.head:
             request.head[name] = value
-        elif name in _SINGLE:
+        elif name in SINGLE:
             self._refuse("invalid_http", f"the header {name.decode('latin-1')} came twice")
 
     def on_headers_complete(self) -> None:
-        request, parser, limits = self._request, self._parser, self._limits
-        if self._state in _OVER:
+        request, parser = self._request, self._parser
+        if self._state != "head":
             return
         self._state = "body"
         self._head_bytes = 0
         request.method = parser.get_method()
         request.target = self._target
         request.keep_alive = parser.should_keep_alive()
-        request.http11 = parser.get_http_version() != "1.0"
-        if self._length + len(self._target) > limits.head_bytes:
-            self._refuse("headers_too_large", _too_large(limits.head_bytes))
-        elif len(request.headers) > limits.headers:
-            self._refuse("headers_too_large", f"a request may have {limits.headers} headers")
-        else:
-            self._expect(request)
-
-    def _expect(self, request: Request) -> None:
-        """Look at what the head says of the body to come."""
-        head = request.head
-        if request.http11 and b"host" not in head:
-            self._refuse("invalid_http", "the header host is missing")
-            return
-        coding = head.get(b"transfer-encoding")
-        if coding is not None and (b"content-length" in head or coding.lower() != b"chunked"):
-            self._refuse("invalid_http", "a body is sent with content-length, or chunked")
-            return
-        length = head.get(b"content-length")
-        if length is not None and (not length.isdigit() or len(length) > 18):
-            self._refuse("invalid_http", "content-length is not a number")
-            return
-        if length is not None and int(length) > self._limits.body_bytes:
-            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
-            return
-        if length is not None or coding is not None:
+        request.version = parser.get_http_version()
+        if wrong := request.fault(self._limits, self._length + len(self._target)):
+            self._refuse(*wrong)
+        elif request.framing:
+            self._offered = parser.should_upgrade()
             timeouts = self._gateway.settings.timeouts
             self._deadline = self._gateway.now() + timeouts.body_seconds
-            if head.get(b"expect", b"").lower() == b"100-continue" and self._exchange is None:
+            waits = request.http11 and request.head.get(b"expect", b"").lower() == b"100-continue"
+            if waits and self._exchange is None and not self._ahead:
                 self.write(_CONTINUE)
 
     def on_body(self, data: bytes) -> None:
@@ -281,21 +274,31 @@ class Client(asyncio.Protocol):
             self._body += data
 
     def on_message_complete(self) -> None:
-        if self._state != "body":
+        if self._state != "body" or self._offered:
             return
         self._state = "head"
+        self._head_bytes = 0
         request = self._request
         request.body = bytes(self._body)
         self._body = b""
-        if self._exchange is None:
+        if self._exchange is None and not self._ahead and not self.paused:
             self._begin(request)
         elif len(self._ahead) < _PIPELINED:
             self._ahead.append(request)
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def _next(self) -> None:
+        """Serve what was sent ahead, unless the client takes no answers for now."""
+        if self._exchange is not None or self.paused or not self._ahead:
+            return
+        if self._closing:
+            self._linger()
         else:
-            self.abort()
+            self._begin(self._ahead.popleft())
 
     def _begin(self, request: Request) -> None:
-        self._deadline = _FOREVER
+        self._served_bytes = len(request.body)
         if not request.keep_alive:
             self._closing = True
         # An answer may be complete at once: then `finish` has been called by the time this returns.
@@ -307,7 +310,7 @@ class Client(asyncio.Protocol):
         """Answer what could not become a request, and end the connection."""
         if self._state in _OVER:
             return
-        if self._exchange is not None:
+        if self._exchange is not None or self._ahead:
             # An answer is on its way to the request before: it is the last on this connection.
             self._state = "broken"
             self._closing = True
@@ -317,19 +320,27 @@ class Client(asyncio.Protocol):
         self.write(last(answer))
         self._linger()
 
+    def _await(self) -> None:
+        """Give the client its time for the next request, or for the rest of it."""
+        timeouts = self._gateway.settings.timeouts
+        seconds = timeouts.keep_alive_seconds
+        if self._state == "body":
+            seconds = timeouts.body_seconds
+        elif self._head_bytes:
+            seconds = timeouts.head_seconds
+        self._deadline = self._gateway.now() + seconds
+
     def _linger(self) -> None:
         self._state = "lingering"
         self._exchange = None
-        self._release()
+        self._ahead.clear()
+        self._release(self._body_count)
         self._deadline = self._gateway.now() + _LINGER_SECONDS
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
-    def _release(self) -> None:
-        if self._body_count:
-            self._gateway.hold(-self._body_count)
-            self._body_count = 0
-
-
-def _too_large(limit: int) -> str:
-    return f"the head of a request may have {limit} bytes"
+    def _release(self, size: int) -> None:
+        if size:
+            self._gateway.hold(-size)
+            self._body_count -= size
+        self._served_bytes = 0

@@ -108,6 +108,10 @@ class Gateway:
         """Answer a request, or return what will."""
         return Front(self, client, request).serve()
 
+    def soon(self, do: Callable[[], None]) -> None:
+        """Do it when what is done now is done."""
+        self._loop.call_soon(do)
+
     def refused(self, client: Client, code: str, status: int) -> None:
         """Note what could not become a request."""
         now = self.now()

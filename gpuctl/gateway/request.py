@@ -5,7 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from gpuctl.gateway import openai_errors
+from gpuctl.model import LimitSettings
 
+# Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
+SINGLE = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
+)
 #: Status → its phrase.
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -13,7 +18,7 @@ PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 class Request:
     """One request, whole."""
 
-    __slots__ = ("body", "head", "headers", "http11", "keep_alive", "method", "target")
+    __slots__ = ("body", "head", "headers", "keep_alive", "method", "target", "version")
 
     def __init__(self) -> None:
         self.method = b""
@@ -22,7 +27,55 @@ class Request:
         self.head: dict[bytes, bytes] = {}  # the first of each name
         self.body = b""
         self.keep_alive = True
-        self.http11 = True
+        self.version = "1.1"  # of HTTP
+
+    @property
+    def http11(self) -> bool:
+        return self.version == "1.1"
+
+    @property
+    def framing(self) -> bytes:
+        """The header line that says how long its body is; empty where it has none."""
+        if b"transfer-encoding" in self.head:
+            return b"transfer-encoding: chunked\r\n"
+        length = self.head.get(b"content-length", b"0")
+        return b"content-length: %s\r\n" % length if length.strip(b"0") else b""
+
+    def fault(self, limits: LimitSettings, head_bytes: int) -> tuple[str, str] | None:
+        """
+        Return the code and the words of what its head may not be; `None` where it is proper.
+
+        Args:
+            limits: of the gateway.
+            head_bytes: of its target, and of the headers' names and values.
+        """
+        head = self.head
+        if head_bytes > limits.head_bytes:
+            return too_large(limits)
+        if len(self.headers) > limits.headers:
+            return "headers_too_large", f"a request may have {limits.headers} headers"
+        if self.version not in ("1.0", "1.1"):
+            return "invalid_http", "HTTP/1.1 is spoken here, and HTTP/1.0"
+        if self.http11 and b"host" not in head:
+            return "invalid_http", "the header host is missing"
+        coding, length = head.get(b"transfer-encoding"), head.get(b"content-length")
+        # RFC 9112, 6.1: chunked in HTTP/1.0 is a fault of framing as well.
+        if coding is not None and not (self.http11 and length is None and _chunked(coding)):
+            return "invalid_http", "a body is sent with content-length, or chunked"
+        if length is not None and (not length.isdigit() or len(length) > 18):
+            return "invalid_http", "content-length is not a number"
+        if length is not None and int(length) > limits.body_bytes:
+            return "request_too_large", f"a body may have {limits.body_bytes} bytes"
+        return None
+
+
+def too_large(limits: LimitSettings) -> tuple[str, str]:
+    """Return the code and the words of a head without end."""
+    return "headers_too_large", f"the head of a request may have {limits.head_bytes} bytes"
+
+
+def _chunked(coding: bytes) -> bool:
+    return coding.lower() == b"chunked"
 
 
 def last(answer: openai_errors.Answer) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gpuctl.gateway import openai_errors, request
+from gpuctl.model import LimitSettings
 
 
 def test_the_last_answer_of_a_connection() -> None:
@@ -23,3 +26,66 @@ def test_one_that_nothing_was_read_of() -> None:
     """Until its head says otherwise it is of HTTP/1.1, and keeps its connection."""
     fresh = request.Request()
     assert (fresh.http11, fresh.keep_alive, fresh.body, fresh.headers) == (True, True, b"", [])
+
+
+LIMITS = LimitSettings(head_bytes=100, headers=3, body_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("version", "head", "code"),
+    [
+        pytest.param("1.1", {b"host": b"a"}, "", id="no body"),
+        pytest.param("1.0", {}, "", id="HTTP/1.0 needs no host"),
+        pytest.param("1.1", {b"host": b"a", b"content-length": b"10"}, "", id="a length"),
+        pytest.param("1.1", {b"host": b"a", b"transfer-encoding": b"Chunked"}, "", id="chunked"),
+        pytest.param("1.1", {}, "invalid_http", id="no host"),
+        pytest.param("2.0", {b"host": b"a"}, "invalid_http", id="HTTP/2"),
+        pytest.param("1.0", {b"transfer-encoding": b"chunked"}, "invalid_http", id="chunked 1.0"),
+        pytest.param(
+            "1.1", {b"host": b"a", b"transfer-encoding": b"gzip"}, "invalid_http", id="coding"
+        ),
+        pytest.param(
+            "1.1",
+            {b"host": b"a", b"transfer-encoding": b"chunked", b"content-length": b"1"},
+            "invalid_http",
+            id="both",
+        ),
+        pytest.param("1.1", {b"host": b"a", b"content-length": b"+1"}, "invalid_http", id="sign"),
+        pytest.param(
+            "1.1", {b"host": b"a", b"content-length": b"0" * 19}, "invalid_http", id="digits"
+        ),
+        pytest.param(
+            "1.1", {b"host": b"a", b"content-length": b"11"}, "request_too_large", id="long"
+        ),
+        pytest.param(
+            "1.1", dict.fromkeys((b"host", b"b", b"c", b"d"), b"a"), "headers_too_large", id="many"
+        ),
+    ],
+)
+def test_fault(version: str, head: dict[bytes, bytes], code: str) -> None:
+    """A head that two readers could read in two ways, or that is too much, is no request."""
+    made = request.Request()
+    made.version, made.head, made.headers = version, head, list(head.items())
+    assert (made.fault(LIMITS, 100) or ("", ""))[0] == code
+    assert made.fault(LIMITS, 101) == (
+        "headers_too_large",
+        "the head of a request may have 100 bytes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "framing"),
+    [
+        pytest.param({}, b"", id="none"),
+        pytest.param({b"content-length": b"00"}, b"", id="nothing"),
+        pytest.param({b"content-length": b"20"}, b"content-length: 20\r\n", id="length"),
+        pytest.param(
+            {b"transfer-encoding": b"chunked"}, b"transfer-encoding: chunked\r\n", id="chunked"
+        ),
+    ],
+)
+def test_framing(head: dict[bytes, bytes], framing: bytes) -> None:
+    """How long its body is, in the words of its head."""
+    made = request.Request()
+    made.head = head
+    assert made.framing == framing
