@@ -66,8 +66,8 @@ lint: $(VENV)/.dev ## format, style, types and import contracts
 
 dev-setup: $(VENV)/.dev $(MODEL) ## the environment and the model for working on gpuctl
 
-soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests at the watchdog's default thresholds: half an hour
-	code=0; GPUCTL_SOAK=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
+soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests with those that take long, into docs/loadtest.md: an hour and a half
+	code=0; GPUCTL_SOAK=1 GPUCTL_RECORD=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
 		-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
 		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import openai
 
 #: Longer than a gateway lets any answer take.
@@ -23,14 +24,14 @@ class Outcome:
 
     streamed: bool
     seconds: float
-    words: int = 0  # pieces of the answer's text that came; 1 where it came whole
+    pieces: int = 0  # of the answer that came; 1 where it came whole and has a text
     prompt_tokens: int = 0  # as the engine counted them; 0 of a stream
     error: str = ""  # what the client raised
 
 
 def ask(client: openai.OpenAI, body: dict[str, Any]) -> Outcome:
     """Ask, and tell how it went."""
-    began, words, tokens, error = time.monotonic(), 0, 0, ""
+    began, pieces, tokens, error = time.monotonic(), 0, 0, ""
     streamed = bool(body.get("stream"))
     try:
         answer = client.chat.completions.create(**body)
@@ -38,17 +39,17 @@ def ask(client: openai.OpenAI, body: dict[str, Any]) -> Outcome:
             with answer as stream:
                 finished = ""
                 for chunk in stream:
-                    words += bool(chunk.choices and chunk.choices[0].delta.content)
+                    pieces += 1
                     finished = (chunk.choices and chunk.choices[0].finish_reason) or finished
             error = "" if finished else "a stream that just ends"
         else:
-            words, tokens = int(bool(answer.choices[0].message.content)), answer.usage.prompt_tokens
-    except openai.OpenAIError as raised:
+            pieces, tokens = bool(answer.choices[0].message.content), answer.usage.prompt_tokens
+    except (openai.OpenAIError, httpx.HTTPError) as raised:
         error = f"{type(raised).__name__}: {raised}"
     return Outcome(
         streamed=streamed,
         seconds=time.monotonic() - began,
-        words=words,
+        pieces=int(pieces),
         prompt_tokens=tokens,
         error=error,
     )

@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -73,15 +74,13 @@ class Served(Host):
 
 @contextmanager
 def served(
-    engine: PrivateEngine, tables: str, *, watchdog: str = WATCHDOG, seconds: float = 120.0
+    engine: PrivateEngine, profile: Callable[[Served], Path], *, seconds: float = 120.0
 ) -> Iterator[Served]:
-    """Bring up these workloads and a gateway, within so many seconds."""
+    """Bring up a profile with a gateway, within so many seconds; it listens where it is told."""
     with reachable(), Served(engine) as started:
         started.listen = free_port()
-        gateway = f'[gateway]\nlisten = "127.0.0.1:{started.listen}"\n'
         os.chmod(started.folder, 0o755)
-        profile = started.profile(f"{tables}\n{gateway}", watchdog=watchdog)
-        started.up(profile, seconds=seconds)
+        started.up(profile(started), seconds=seconds)
         wait_for(lambda: (started.folder / "run-gateway" / "gateway.json").exists(), "a gateway")
         yield started
         started.run("down", seconds=200)
@@ -94,7 +93,12 @@ def four_replicas(engine: PrivateEngine) -> Iterator[Served]:
         "chat", port=CHAT, image=LLAMA, gpus=[0, 1, 2, 3], context=4096,
         options={"threads": 1, "batch": 256, "ubatch": 256},
     )  # fmt: skip
-    with served(engine, tables) as started:
+
+    def profile(host: Served) -> Path:
+        gateway = f'[gateway]\nlisten = "127.0.0.1:{host.listen}"\n'
+        return host.profile(f"{tables}\n{gateway}", watchdog=WATCHDOG)
+
+    with served(engine, profile) as started:
         yield started
 
 

@@ -7,11 +7,11 @@ Five minutes of `make soak`: real replicas that are killed at random, under clie
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.chaos import Chaos, resting, wait_whole
+from tests.e2e.loadtest_record import record
 from tests.e2e.served import four_replicas
 from tests.rig.dockerd import PrivateEngine
 
@@ -20,10 +20,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.m
 SECONDS, EVERY_SECONDS = 300.0, 30.0
 
 
-def test_chaos(engine: PrivateEngine, record_property: Callable[[str, object], None]) -> None:
+def test_chaos(engine: PrivateEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """One of four is killed every 30 s: no whole answer fails, and nothing is left over."""
     seed = int(time.time())
-    record_property("seed", seed)
     with four_replicas(engine) as host:
         before = resting(host)
         with Chaos(host, seed=seed) as chaos:
@@ -33,9 +32,9 @@ def test_chaos(engine: PrivateEngine, record_property: Callable[[str, object], N
                 chaos.kill()
             time.sleep(max(0.0, began + SECONDS - time.monotonic()))
             wait_whole(host)
-        figures = chaos.check()
-        record_property("figure", figures)
+        figures = [*chaos.check(), f"seed {seed}"]
         assert len(chaos.killed) >= 8
         assert len(chaos.clients.outcomes) >= 200
         assert resting(host) == before, figures
         assert "internal_error" not in {line["event"] for line in host.gateway_log()}
+    record(capsys, "chaos", figures)

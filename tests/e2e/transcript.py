@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,18 @@ class Transcript:
 
     def write(self) -> None:
         """Put it on the page between its marks, where it is asked for."""
-        if os.environ.get("GPUCTL_RECORD") != "1":
-            return
-        begin, end = f"<!-- transcript {self._engine} -->\n", "<!-- end -->"
-        head, found, rest = PAGE.read_text().partition(begin)
-        assert found, f"docs/engines.md has no place for {self._engine}"
-        text = "\n".join(self._lines)
-        PAGE.write_text(f"{head}{begin}```text\n{text}\n```\n{end}{rest.partition(end)[2]}")
+        put(PAGE, f"transcript {self._engine}", self._lines)
+
+
+def put(page: Path, mark: str, lines: Iterable[str]) -> None:
+    """Put lines on a page between its marks, where GPUCTL_RECORD asks for it."""
+    if os.environ.get("GPUCTL_RECORD") != "1":
+        return
+    begin, end = f"<!-- {mark} -->\n", "<!-- end -->"
+    head, found, rest = page.read_text().partition(begin)
+    assert found, f"{page.name} has no place for {mark}"
+    text = "\n".join(lines)
+    page.write_text(f"{head}{begin}```text\n{text}\n```\n{end}{rest.partition(end)[2]}")
 
 
 _TOLD = (
