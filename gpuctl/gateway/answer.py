@@ -18,6 +18,8 @@ EVENTS: Given = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+#: Statuses of answers that end with their head (RFC 9112, 6.3).
+_NO_BODY = frozenset((204, 304))
 _LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, phrase) for status, phrase in PHRASES.items()}
 
 
@@ -49,7 +51,9 @@ class Answer:
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         """Send all of it."""
-        if self._bodiless:
+        if status in _NO_BODY:
+            self.head(status, headers)
+        elif self._bodiless:
             head = self._head(status, (*headers, (b"content-length", b"%d" % len(body))))
             self._client.write(head)
         else:
@@ -61,8 +65,12 @@ class Answer:
     def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         """Begin one that comes in pieces; *length* is that of its body, where it is known."""
         self.begun = True
+        self._bodiless = self._bodiless or status in _NO_BODY
         self._chunked = length is None and self._request.http11 and not self._bodiless
-        if length is not None:
+        if status in _NO_BODY:
+            if length is not None and status == 304:
+                headers = (*headers, (b"content-length", length))
+        elif length is not None:
             headers = (*headers, (b"content-length", length))
         elif self._chunked:
             headers = (*headers, (b"transfer-encoding", b"chunked"))
