@@ -31,10 +31,11 @@ def inference(head: dict[bytes, bytes]) -> bytes:
 
 def passed_on(headers: Headers) -> bytes:
     """Return the lines that go to another service: all that is not of this connection or ours."""
+    not_on = _HOP | _OURS | _named(headers)
     return b"".join(
         b"%s: %s\r\n" % (name, value)
         for name, value in headers
-        if name not in _HOP and name not in _OURS and not name.startswith(b"x-forwarded-")
+        if name not in not_on and not name.startswith(b"x-forwarded-")
     )
 
 
@@ -48,4 +49,15 @@ def content_type(headers: Headers) -> Given:
 
 def passed_back(headers: Headers) -> Given:
     """Return what goes back of another service's answer."""
-    return tuple((name, value) for name, value in headers if name.lower() not in _NOT_BACK)
+    not_back = _NOT_BACK | _named(headers)
+    return tuple((name, value) for name, value in headers if name.lower() not in not_back)
+
+
+def _named(headers: Headers) -> set[bytes]:
+    """Return what `Connection` names: it is of that connection as well (RFC 9110, 7.6.1)."""
+    return {
+        word.strip().lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for word in value.split(b",")
+    }

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
-from gpuctl.gateway.collect import Collector, Failed
+from gpuctl.gateway.collect import MOST_COLLECTED_BYTES, Collector, Failed
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 
@@ -94,57 +94,55 @@ class Whole:
 
 
 class Streamed:
-    """
-    Passes on an event when it is complete, without the usage that only the gateway asked for.
+    """Passes on an event when it is complete, without the usage that only the gateway asked for."""
 
-    Until the engine tells of its usage, as it does at the end, the events are counted: whoever
-    leaves before that has had the tokens all the same.
-    """
-
-    __slots__ = ("_count", "_counts", "_events", "_record", "_sink", "_strip", "_whole")
+    __slots__ = ("_body", "_events", "_headers", "_record", "_sink", "_status", "_strip")
 
     def __init__(self, sink: Sink, record: Record, *, strip: bool) -> None:
         self._sink, self._record, self._strip = sink, record, strip
-        self._counts = record.endpoint in _BY_TOKEN
-        self._count = -1  # the one that begins has no token
         self._events = sse.Events()
-        self._whole: Whole | None = None  # of an engine that answers without a stream after all
+        self._status, self._headers = 200, EVENTS
+        self._body: bytearray | None = None  # of an engine that answers without a stream after all
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         kind = heads.content_type(headers)
         if not kind or not kind[0][1].startswith(b"text/event-stream"):
-            self._whole = Whole(self._sink, self._record)
-            self._whole.headed(status, headers)
+            self._body, self._status, self._headers = bytearray(), status, kind
 
     def body(self, data: bytes) -> None:
-        if self._whole is not None:
-            self._whole.body(data)
+        if self._body is not None:
+            self._body += data
+            if len(self._body) > MOST_COLLECTED_BYTES:
+                raise ValueError("an answer too large to be held, where events were asked for")
             return
         events = self._events.feed(data)
         found = usage.in_events(events)
         if found is not None:
             count(self._record, found)
-            self._counts = False
             if self._strip:
                 events = usage.strip(events)
-        elif self._counts:
-            self._count += events.count(_EVENT)
-            if self._count > 0:
-                self._record.completion_tokens = self._count
         if events:
             if not self._sink.begun:
                 self._sink.head(200, EVENTS)
             self._sink.piece(events)
 
     def ended(self) -> None:
-        if self._whole is not None:
-            self._whole.ended()
+        if self._body is not None:
+            self._ended_whole(bytes(self._body))
             return
         if self._events.kept:
             raise Failed(502, b"")
         if not self._sink.begun:
             self._sink.head(200, EVENTS)
         self._sink.finish()
+
+    def _ended_whole(self, body: bytes) -> None:
+        count(self._record, usage.of_body(body))
+        if self._sink.begun:  # a comment has told the client that events come
+            self._sink.piece(sse.event(body))
+            self._sink.finish()
+        else:
+            self._sink.whole(self._status, self._headers, body)
 
 
 class Collected:

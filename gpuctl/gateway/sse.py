@@ -82,5 +82,10 @@ def error_event(body: bytes) -> bytes:
 
     Source: the `openai` client raises APIError on any event whose data has `error`, named or not.
     """
-    lines = body.splitlines() or [b""]
+    return event(body)
+
+
+def event(carried: bytes) -> bytes:
+    """Return the event that carries this, whatever lines it has."""
+    lines = carried.splitlines() or [b""]
     return b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"

@@ -39,6 +39,13 @@ def test_passed_on() -> None:
     assert heads.passed_on(headers) == b"content-type: application/pdf\r\nx-page: 3\r\n"
 
 
+def test_named_by_connection() -> None:
+    """What Connection names is of that connection, and goes neither way."""
+    headers = [(b"connection", b"close, X-Own"), (b"x-own", b"1"), (b"x-page", b"3")]
+    assert heads.passed_on(headers) == b"x-page: 3\r\n"
+    assert heads.passed_back(headers) == ((b"x-page", b"3"),)
+
+
 def test_content_type() -> None:
     """Of an engine's answer only the type comes back, as it was written."""
     assert heads.content_type([(b"Server", b"llama.cpp"), (b"Content-Type", b"a/b")]) == (
