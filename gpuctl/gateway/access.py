@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.keyring import Key
@@ -39,7 +41,7 @@ class Refused(NamedTuple):
     told: bytes = b""  # as in `LetIn`
 
 
-class LetIn(NamedTuple):
+class LetIn(msgspec.Struct, frozen=True):
     """Whose request it is, and what its answer tells of the key's limits."""
 
     key: Key | None  # None: there are no keys, or this needs none

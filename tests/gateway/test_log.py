@@ -7,11 +7,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from gpuctl.gateway.log import Lines
 from gpuctl.gateway.record import Record
