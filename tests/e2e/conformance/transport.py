@@ -105,8 +105,8 @@ def after_an_error(target: Target) -> None:
 @case
 def many_at_once(target: Target) -> None:
     """More requests than there are slots are all answered."""
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: content(target.ask(max_tokens=8)), range(12)))
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda _: content(target.ask(max_tokens=8)), range(9)))
     assert all(answer.startswith("The capital of France") for answer in answers)
 
 
@@ -130,7 +130,7 @@ def timeout(target: Target) -> None:
 @case
 def many_timeouts(target: Target) -> None:
     """More that give up than there are slots take none of them away for good."""
-    for _ in range(6):
+    for _ in range(5):
         with pytest.raises(openai.APITimeoutError):
             target.ask(messages=COUNT, max_tokens=400, timeout=0.1)
     assert content(target.ask()) == ANSWER
@@ -152,11 +152,11 @@ def asynchronous(target: Target) -> None:
 
 @case
 def asynchronous_at_once(target: Target) -> None:
-    """Eight of its requests at once are all answered."""
+    """Six of its requests at once are all answered."""
 
     async def asked() -> list[str]:
         async with target.asynchronous() as client:
-            made = (client.chat.completions.create(**target.asked()) for _ in range(8))
+            made = (client.chat.completions.create(**target.asked()) for _ in range(6))
             return [content(answer) for answer in await asyncio.gather(*made)]
 
     assert all(answer.startswith("The capital") for answer in asyncio.run(asked()))
