@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gpuctl.gateway import places, routing
 from gpuctl.gateway.queue import Queue
 
@@ -45,40 +47,23 @@ class Seat:
             admission._freed(self.replica, self._key, self._trial, now)
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """
     What one request asks for a place with. Once it was answered it may be asked with again.
 
     While it waits, only what it avoids may change.
     """
 
-    __slots__ = (
-        *("route", "key", "priority", "avoid", "affinity", "since", "deadline", "serve", "refuse"),
-        "due",
-    )
-
-    def __init__(
-        self,
-        route: Route,
-        key: str,
-        priority: int,
-        avoid: set[str],
-        affinity: bytes | None,
-        since: float,
-        deadline: float,
-        serve: Callable[[Seat], None],
-        refuse: Callable[[str], None],
-    ) -> None:
-        self.route = route
-        self.key = key  # id of the API key, or whatever else is to have its fair part
-        self.priority = priority  # the higher is served first
-        self.avoid = avoid  # names of the replicas that failed it: with some, it is a retry
-        self.affinity = affinity  # what requests that belong together have in common
-        self.since = since  # loop clock: its place in the order, and the queue's time-out
-        self.deadline = deadline  # loop clock: it does not wait for longer, whatever the queue's is
-        self.serve = serve
-        self.refuse = refuse
-        self.due: Seat | str | None = None  # decided, and not told yet
+    route: Route
+    key: str  # id of the API key, or whatever else is to have its fair part
+    priority: int  # the higher is served first
+    avoid: set[str]  # names of the replicas that failed it: with some, it is a retry
+    affinity: bytes | None  # what requests that belong together have in common
+    since: float  # loop clock: its place in the order, and the queue's time-out
+    deadline: float  # loop clock: it does not wait for longer, whatever the queue's is
+    serve: Callable[[Seat], None]
+    refuse: Callable[[str], None]
+    due: Seat | str | None = None  # decided, and not told yet
 
 
 class Admission:

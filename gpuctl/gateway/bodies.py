@@ -46,7 +46,7 @@ class BadRequest(NamedTuple):
     param: str | None = None
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True):
     """What a request asks for, as far as the gateway looks."""
 
     model: str

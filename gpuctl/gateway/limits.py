@@ -11,7 +11,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 #: A bucket that is empty is full again after so long.
 MINUTE_SECONDS = 60.0
@@ -24,8 +25,8 @@ _MICROSECOND = 1e-6
 _LOOKED_AT = 16
 
 
-class Allowance(NamedTuple):
-    """What became of a request to take something. A tuple, as one is made for every request."""
+class Allowance(msgspec.Struct, frozen=True):
+    """What became of a request to take something."""
 
     allowed: bool
     limit: int  # of a minute

@@ -10,7 +10,7 @@ the same in llama.cpp, vLLM and llama-cpp-python.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder
@@ -28,7 +28,7 @@ _NOTHING = b'"usage":null'
 _Count = Annotated[int, Meta(ge=0)]
 
 
-class Usage(NamedTuple):
+class Usage(Struct, frozen=True):
     """Tokens of one request."""
 
     prompt: int

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gpuctl.gateway.limits import Allowance, Limiter, duration
 
@@ -28,7 +29,7 @@ def test_a_bucket_is_emptied_and_fills_up_evenly() -> None:
     assert limiter.take("key", 6, 1, 100.0) == refused
     assert limiter.take("key", 6, 1, 100.0) == refused
     assert not limiter.take("key", 6, 1, 109.9).allowed
-    assert limiter.take("key", 6, 1, 110.0) == refused._replace(allowed=True, retry_seconds=0.0)
+    assert limiter.take("key", 6, 1, 110.0) == replace(refused, allowed=True, retry_seconds=0.0)
 
 
 def test_each_subject_has_a_bucket_of_its_own() -> None:

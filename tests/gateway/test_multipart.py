@@ -6,6 +6,7 @@ import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gpuctl.gateway.bodies import Ask, BadRequest
 from gpuctl.gateway.multipart import MOST_PARTS, read, rewritten
@@ -232,6 +233,6 @@ def test_pieces_of_forms_are_an_ask_or_refused(pieces: list[bytes]) -> None:
     if isinstance(found, Ask):
         assert found.model.encode() in body
         renamed = read(TYPE, rewritten(TYPE, body, "another"))
-        assert renamed == found._replace(model="another")
+        assert renamed == replace(found, model="another")
     else:
         assert FAULTS[found.code].status == found.status
