@@ -22,6 +22,10 @@ WHOLE_BYTES = 1024 * 1024
 #: within an event looks like it: its quotes are escaped.
 _BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
 _EVENT = b'data: {"'
+#: Engines send an event for each token here, or for some at once, and one more that begins. No text
+#: within an event looks like it: its quotes are escaped.
+_BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
+_EVENT = b'data: {"'
 
 
 class Sink(Protocol):
@@ -94,12 +98,22 @@ class Whole:
 
 
 class Streamed:
-    """Passes on an event when it is complete, without the usage that only the gateway asked for."""
+    """
+    Passes on an event when it is complete, without the usage that only the gateway asked for.
 
-    __slots__ = ("_body", "_events", "_headers", "_record", "_sink", "_status", "_strip")
+    Until the engine tells of its usage, as it does at the end, the events are counted: whoever
+    leaves before that has had the tokens all the same.
+    """
+
+    __slots__ = (
+        *("_body", "_count", "_counts", "_events", "_headers", "_record", "_sink", "_status"),
+        "_strip",
+    )
 
     def __init__(self, sink: Sink, record: Record, *, strip: bool) -> None:
         self._sink, self._record, self._strip = sink, record, strip
+        self._counts = record.endpoint in _BY_TOKEN
+        self._count = -1  # the one that begins has no token
         self._events = sse.Events()
         self._status, self._headers = 200, EVENTS
         self._body: bytearray | None = None  # of an engine that answers without a stream after all
@@ -119,8 +133,13 @@ class Streamed:
         found = usage.in_events(events)
         if found is not None:
             count(self._record, found)
+            self._counts = False
             if self._strip:
                 events = usage.strip(events)
+        elif self._counts:
+            self._count += events.count(_EVENT)
+            if self._count > 0:
+                self._record.completion_tokens = self._count
         if events:
             if not self._sink.begun:
                 self._sink.head(200, EVENTS)
