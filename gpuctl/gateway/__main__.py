@@ -24,7 +24,7 @@ import uvloop
 from gpuctl import paths
 from gpuctl.adapters.systemd import Systemd
 from gpuctl.errors import GpuctlError, UsageError
-from gpuctl.gateway import key_files, keyring, operator, table
+from gpuctl.gateway import estimate, key_files, keyring, operator, table
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.gateway import Gateway
 from gpuctl.gateway.log import Lines
@@ -100,6 +100,7 @@ class Program:
         if self._systemd.watchdog_seconds:  # sd_watchdog_enabled(3): half of it
             half = self._systemd.watchdog_seconds / 2
             self._every("watchdog", half, lambda: self._systemd.tell("WATCHDOG=1"))
+        self._read_tokenizer()
         document = await self._first()
         if document is None:
             return
@@ -218,6 +219,13 @@ class Program:
         except (OSError, ValueError) as error:
             self._lines.event("key_file_unreadable", file=path, error=str(error))
             return ""
+
+    def _read_tokenizer(self) -> None:
+        if path := self._environment.get(estimate.VARIABLE):
+            try:
+                self._gateway.estimate = estimate.load(path)
+            except GpuctlError as error:
+                self._lines.event("tokenizer_unreadable", error=str(error))
 
     def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")

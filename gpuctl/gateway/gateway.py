@@ -17,6 +17,7 @@ from gpuctl.gateway import report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
 from gpuctl.gateway.downstream import Client, Exchanging
+from gpuctl.gateway.estimate import Estimate
 from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.front import Front
 from gpuctl.gateway.gate import Gate
@@ -70,6 +71,8 @@ class Gateway:
         self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left
         self.turned_away = 0  # requests, by a full queue, since that was told
         self._turned_away_at = -_AGAIN_SECONDS
+        self.estimate: Estimate | None = None  # of prompts that no engine counted
+        self._estimating: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, int] = {}  # of clients → their connections
         self._held_bytes = 0
         self._id = os.urandom(6).hex()
@@ -185,16 +188,30 @@ class Gateway:
             "rate_limited", request=record.id, ip=record.ip, key=record.key, scope=scope
         )
 
-    def finished(self, record: Record, key: Key | None = None) -> None:
-        """Note that a request is over; the *key* pays for its tokens."""
+    def finished(self, record: Record, key: Key | None = None, body: bytes = b"") -> None:
+        """Note that a request with this *body* is over; the *key* pays for its tokens."""
+        replica = self.table.replicas.get(record.replica)
+        if replica is not None and replica.state == "draining" and not replica.open:
+            self.emptied()
+        if record.prompt_tokens is None and record.completion_tokens and self.estimate is not None:
+            task = self._loop.create_task(self._estimated(self.estimate, record, key, body))
+            self._estimating.add(task)
+            task.add_done_callback(self._estimating.discard)
+        else:
+            self._count(record, key)
+
+    async def _estimated(
+        self, estimate: Estimate, record: Record, key: Key | None, body: bytes
+    ) -> None:
+        record.prompt_tokens = await self._loop.run_in_executor(None, estimate, body)
+        self._count(record, key)
+
+    def _count(self, record: Record, key: Key | None) -> None:
         self.metrics.finished(record)
         self.lines.finished(record)
         if key is not None and key.tokens_per_minute is not None:
             tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
             self.limiter.charge(("tokens", key.id), key.tokens_per_minute, tokens, self.now())
-        replica = self.table.replicas.get(record.replica)
-        if replica is not None and replica.state == "draining" and not replica.open:
-            self.emptied()
 
     def broke(self, error: BaseException) -> None:
         """Note a fault of the gateway itself."""
@@ -272,6 +289,8 @@ class Gateway:
             await asyncio.sleep(0.02)
         for exchange in tuple(self.running):
             exchange.stop("draining")
+        if self._estimating:
+            await asyncio.wait(self._estimating, timeout=_AGAIN_SECONDS)
         self.shutdown_seconds = self.now() - began
         return self.shutdown_seconds
 
