@@ -69,8 +69,10 @@ class _Walk:
         self._newest[_form(attempt, str(attempt.evidence.get("action", "")))].remove(attempt.id)
 
     def needed(self) -> frozenset[int]:
-        found = self._intents | ({self._first} if self._first is not None else set())
+        found = set(self._intents)
         pending = [id_ for ids in self._newest.values() for id_ in ids]
+        if self._first is not None:
+            pending.append(self._first)
         while pending:
             id_ = pending.pop()
             if id_ not in found:
@@ -90,6 +92,8 @@ class _Walk:
         if "missing_image" in event.evidence:
             # It is no start that is remembered, and takes the place of none.
             self._forget(attempt)
+            # Kept as the first of all, without its end, it would be one that is under way.
+            self._rests_on[attempt.id] = (event.id,)
         if event.kind is EventKind.UNDONE and "failures" in event.evidence:
             # It is the failure of the container that there was before it.
             before = self._container.get(event.subject)

@@ -114,6 +114,20 @@ def test_memory_is_the_same_before_and_after(drawn: list[list[Event]], every: in
         assert remembered(stored) == remembered(told)
 
 
+def test_the_first_of_all_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart that found no image is none, also where it is kept as the oldest Event of all."""
+    monkeypatch.setattr(memory, "STARTS_KEPT", EACH)
+    told: list[Event] = []
+    stored: list[Event] = []
+    for n in range(2 * EACH):
+        start = make.event("attempt", attempt=f"a{n}", action="start", restart=n == 0)
+        end = make.event("undone", attempt=f"a{n}", missing_image="engine:1")
+        for event in (start, end):
+            told.append(replace(event, id=len(told) + 1))
+            stored = pruned([*stored, told[-1]], NEWEST)
+    assert remembered(stored) == remembered(told)
+
+
 def test_a_failure_keeps_the_container_that_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused start is the failure of the container before it, whatever has started since."""
     monkeypatch.setattr(memory, "STARTS_KEPT", EACH)
