@@ -23,8 +23,8 @@ Estimate = Callable[[bytes], int | None]
 
 #: More is not counted: while it is taken apart, no other thread runs.
 _MOST_BYTES = 256 * 1024
-#: What a token never goes beyond. Source: cl100k_base in tiktoken_ext/openai_public.py; Llama 3 has
-#: the same, Qwen but for digits.
+#: What a token never goes beyond. Source: `pat_str` of llama/tokenizer.py in meta-llama/llama3;
+#: cl100k_base's splits as it does, Qwen's but for digits.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
