@@ -41,7 +41,7 @@ def run(scene: Scene) -> Iterable[Verdict]:
             yield _verdict(replica, container, scene, "ok")
         elif access is False and had:
             yield _verdict(replica, container, scene, "failed", "devices_denied")
-        elif access is False and container.id in asked:
+        elif asked.get(container.id) is False:
             # A new one might be denied as well: it is told, and nothing is renewed again and again.
             yield _verdict(replica, container, scene, "degraded", "devices_denied")
 

@@ -112,6 +112,12 @@ def over(*boards: Snapshot) -> Condition | None:
         pytest.param([board(True), board(None)], "ok", id="does-not-tell-now"),
         pytest.param([board(True), board(False), board(True)], "ok", id="it-may-again"),
         pytest.param([board(False)], None, id="it-never-might"),
+        pytest.param(
+            # Asked while its process was not on the GPU yet, and it could not be tried.
+            [board(False, device_access={"c1": None})],
+            None,
+            id="it-never-might-and-does-not-say",
+        ),
         pytest.param([board(None)], None, id="not-known"),
         pytest.param([board(True), board(False, container="c2")], None, id="another-container"),
         pytest.param([board(True), board(None, container="c2")], None, id="another-untold"),
