@@ -120,8 +120,10 @@ def test_the_first_of_all_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None
     told: list[Event] = []
     stored: list[Event] = []
     for n in range(2 * EACH):
-        start = make.event("attempt", attempt=f"a{n}", action="start", restart=n == 0)
-        end = make.event("undone", attempt=f"a{n}", missing_image="engine:1")
+        start = make.event(
+            "attempt", attempt=f"a{n}", action="start", restart=n == 0, container="c1"
+        )
+        end = make.event("undone", attempt=f"a{n}", missing_image="engine:1", container="c1")
         for event in (start, end):
             told.append(replace(event, id=len(told) + 1))
             stored = pruned([*stored, told[-1]], NEWEST)

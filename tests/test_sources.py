@@ -67,7 +67,7 @@ def test_threads_read_until_they_are_ended() -> None:
 
 
 def test_a_pace_is_that_of_every_source_but_the_gateways_file() -> None:
-    """The interval is for what costs something to read; a look at the gateway costs little, and a drain waits for it."""
+    """The interval is for what costs something to read; a drain waits for the gateway."""
     host = Host()
     host.sources.pace(0.5)
     assert {s._name: s._seconds for s in host.sources._samplers} == {
