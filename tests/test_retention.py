@@ -125,7 +125,7 @@ def test_the_first_of_all_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None
         )
         end = make.event("undone", attempt=f"a{n}", missing_image="engine:1", container="c1")
         for event in (start, end):
-            told.append(replace(event, id=len(told) + 1))
+            told.append(replace(event, id=len(told) + 1, boot_seconds=NOW + len(told)))
             stored = pruned([*stored, told[-1]], NEWEST)
     assert remembered(stored) == remembered(told)
 
