@@ -1,4 +1,4 @@
-"""The gateway as a program: where it listens, and what it tells systemd."""
+"""The gateway as a program: how it starts, where it listens, and what it tells systemd."""
 
 from __future__ import annotations
 
@@ -97,6 +97,14 @@ def test_its_operator_s_endpoints_are_waited_for(gateway: GatewayProcess) -> Non
     """They begin a moment after the first connection may come, and none of it fails."""
     gateway.stop()
     assert events(gateway, 0) == ["listening", "draining", "stopped"]
+
+
+def test_a_tokenizer_that_is_none(tmp_path: Path) -> None:
+    """It is told, and requests are served without it."""
+    missing = {"GPUCTL_TIKTOKEN_FILE": str(tmp_path / "none")}
+    with GatewayProcess((), folder=tmp_path, environment=missing) as gateway:
+        wait_for(lambda: "tokenizer_unreadable" in events(gateway, 0), "its word")
+        assert get(gateway.port, "/health") is not None
 
 
 def test_an_address_that_is_taken(gateway: GatewayProcess) -> None:
