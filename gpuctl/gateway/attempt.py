@@ -14,7 +14,7 @@ import msgspec
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.collect import Failed
-from gpuctl.gateway.readers import Collected, Passed, Reader, Sink, Streamed, Whole
+from gpuctl.gateway.readers import MALFORMED, Collected, Passed, Reader, Sink, Streamed, Whole
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica
 
@@ -41,8 +41,8 @@ class Owner(Protocol):
         Know that no answer will come, or no more of it.
 
         Args:
-            why: refused | timeout | reset | malformed
-            refused: nobody listens there.
+            why: refused, where it was sent nowhere | timeout | reset | malformed
+            refused: nobody listens there, or not any more.
         """
 
 
@@ -119,7 +119,9 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _unopened(self, why: str) -> None:
         self._task = None
-        self._tell_failed(why, refused=why == "refused")
+        refused = why == "refused"
+        # After a kept connection that ended under it: the engine may have died of it.
+        self._tell_failed("reset" if refused and self._fresh else why, refused=refused)
 
     def _send(self, connection: upstream.Connection) -> None:
         self._task = None
@@ -184,10 +186,7 @@ class Attempt(msgspec.Struct, eq=False):
         try:
             self._reader.ended()
         except Failed as failed:
-            if failed.status < 500 and not self._sink.sent:
-                owner.erred(failed.status, self._headers, failed.body, now)
-            else:
-                self._tell_failed("malformed", refused=False)
+            self._tell_error(failed, now)
         else:
             owner.answered(now)
 
@@ -199,7 +198,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._connect()
         else:
             # A new one that ends without a word is docker-proxy in front of no container.
-            self._tell_failed("refused" if empty else why, refused=empty)
+            self._tell_failed(why, refused=empty)
 
     def _first(self, now: float) -> None:
         self.first_byte = True
@@ -218,8 +217,14 @@ class Attempt(msgspec.Struct, eq=False):
         owner = self._owner
         self.drop()
         self._owner = owner
-        if owner is not None and failed is not None and failed.status < 500:
-            owner.erred(failed.status, self._headers, failed.body, self._gateway.now())
+        if failed is not None:
+            self._tell_error(failed, self._gateway.now())
+        else:
+            self._tell_failed("malformed", refused=False)
+
+    def _tell_error(self, failed: Failed, now: float) -> None:
+        if self._owner is not None and failed.status != MALFORMED and not self._sink.sent:
+            self._owner.erred(failed.status, self._headers, failed.body, now)
         else:
             self._tell_failed("malformed", refused=False)
 

@@ -22,6 +22,7 @@ from gpuctl.gateway.admission import Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.attempt import Attempt
+from gpuctl.gateway.gate import UNHEARD
 from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
@@ -181,7 +182,7 @@ class Exchange(msgspec.Struct, eq=False):
         self._end("answered", now)
 
     def failed(self, why: str, *, refused: bool) -> None:
-        """Hold it against the replica, and try another one."""
+        """Hold it against the replica, and try another one; *why* as in `attempt.Owner`."""
         now = self._gateway.now()
         attempt = self._attempt
         assert attempt is not None
@@ -189,15 +190,15 @@ class Exchange(msgspec.Struct, eq=False):
         self._gateway.blame(replica, attempt.token, now, why, refused=refused)
         self._gateway.failed(replica, why)
         self._note(f"failed {replica.name} {why}", now)
-        if self._may_retry(now, refused):
+        if self._may_retry(now, unsent=why == "refused"):
             self._again(now)
         else:
             self._fail("upstream_failed")
 
-    def _may_retry(self, now: float, refused: bool = False) -> bool:
+    def _may_retry(self, now: float, *, unsent: bool = False) -> bool:
         if self._sink.sent or self._asked.way == "pass" or now >= self._deadline:
             return False
-        if refused:  # it was sent nowhere, and is no load: it waits for a replica that is there
+        if unsent:  # it is no load, and has ended no engine: it waits for one that is there
             return self.record.attempts < _REFUSED
         most = self._gateway.settings.retries
         return self.record.attempts <= most and self._gateway.budget.retry(now)
@@ -263,9 +264,13 @@ class Exchange(msgspec.Struct, eq=False):
     def sweep(self, now: float) -> None:
         """Look at its deadlines."""
         attempt = self._attempt
+        if self.over:
+            return
         if now >= self._deadline:
             self._late(now)
         elif attempt is not None and now >= self._attempt_deadline:
+            if attempt.first_byte:  # slow, and not silent: as in `_late`
+                attempt.token = UNHEARD
             attempt.drop()
             self.failed("timeout", refused=False)
         elif self._asked.way == "stream":
@@ -273,16 +278,15 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _sweep_stream(self, now: float) -> None:
         settings, attempt = self._gateway.settings, self._attempt
-        silent = now - self._queued_at
-        if attempt is not None:
-            silent = now - attempt.moved_at
+        heard = self._last_sent  # when the client last was sent anything
+        if attempt is not None and attempt.first_byte:
+            heard = max(heard, attempt.moved_at)
             idle = settings.timeouts.idle_seconds
-            if attempt.first_byte and silent >= idle and not self._paused:
+            if now - attempt.moved_at >= idle and not self._paused:
                 attempt.drop()
                 self.failed("timeout", refused=False)
                 return
-        every = settings.keep_alive_interval_seconds
-        if silent >= every and now - self._last_sent >= every and not self._paused:
+        if now - heard >= settings.keep_alive_interval_seconds and not self._paused:
             self._last_sent = now
             self._note("keep_alive", now)
             if not self._sink.begun:

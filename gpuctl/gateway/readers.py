@@ -18,10 +18,8 @@ from gpuctl.gateway.record import Record
 
 #: Larger answers are passed on before they are complete.
 WHOLE_BYTES = 1024 * 1024
-#: Engines send an event for each token here, or for some at once, and one more that begins. No text
-#: within an event looks like it: its quotes are escaped.
-_BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
-_EVENT = b'data: {"'
+#: Status of a stream that breaks off or cannot be read: no engine's word, but the lack of it.
+MALFORMED = 502
 #: Engines send an event for each token here, or for some at once, and one more that begins. No text
 #: within an event looks like it: its quotes are escaped.
 _BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
@@ -150,7 +148,7 @@ class Streamed:
             self._ended_whole(bytes(self._body))
             return
         if self._events.kept:
-            raise Failed(502, b"")
+            raise Failed(MALFORMED, b"")
         if not self._sink.begun:
             self._sink.head(200, EVENTS)
         self._sink.finish()
@@ -194,7 +192,7 @@ class Collected:
             self._whole.ended()
             return
         if not self._collector.done:
-            raise Failed(502, b"")
+            raise Failed(MALFORMED, b"")
         body = self._collector.answer()
         count(self._record, usage.of_body(body))
         self._sink.whole(200, JSON, body)
