@@ -227,12 +227,13 @@ class Gateway:
     def sweep(self) -> None:
         """Look at every deadline; a few times a second."""
         now = self.now()
-        for exchange in tuple(self.running):
-            exchange.sweep(now)
-        for client in tuple(self.clients):
-            client.sweep(now)
         self.admission.wake(now)  # a gate may have cooled down
-        self.admission.expire(now)
+        self.admission.expire(now)  # before a stream is told that it is still waiting
+        for each in (*self.running, *self.clients):
+            try:
+                each.sweep(now)
+            except Exception as error:  # noqa: BLE001 - one fault must not stop every clock
+                self.broke(error)
         self.memory.expire(now)
         if self.turned_away and now >= self._turned_away_at + _AGAIN_SECONDS:
             self.lines.event("queue_full", count=self.turned_away)
@@ -243,6 +244,7 @@ class Gateway:
     def take(self, document: table.Document) -> None:
         """Take over a new Status."""
         settings = document.gateway or self.settings
+        known = self.table.replicas
         before = {
             name: (replica.container, replica.gate.retry_at is not None)
             for name, replica in self.table.replicas.items()
@@ -258,6 +260,9 @@ class Gateway:
                 self.gate_closed(replica, "new_container")
         for name in before:
             self.lines.event("replica_gone", replica=name)
+        for replica in known.values():
+            if self.table.replicas.get(replica.name) is not replica:
+                upstream.close(replica)
         self.admission.configure(settings, self.table.routes)
         self.admission.wake(self.now())
 
@@ -289,6 +294,9 @@ class Gateway:
             await asyncio.sleep(0.02)
         for exchange in tuple(self.running):
             exchange.stop("draining")
+        end = max(end, self.now() + _AGAIN_SECONDS)
+        while any(client.behind_bytes for client in self.clients) and self.now() < end:
+            await asyncio.sleep(0.02)
         if self._estimating:
             await asyncio.wait(self._estimating, timeout=_AGAIN_SECONDS)
         self.shutdown_seconds = self.now() - began

@@ -231,6 +231,12 @@ def idle(replica: Replica) -> Connection | None:
     return None
 
 
+def close(replica: Replica) -> None:
+    """Close all that is unused: nobody will ask this replica again."""
+    while replica.idle:
+        replica.idle.pop().drop()
+
+
 def expire(replica: Replica, now: float) -> None:
     """Close what was idle for as long as engines wait, and what belongs to a container of old."""
     while replica.idle and (

@@ -1,114 +1,204 @@
-"""What the parts of the gateway share."""
+"""What the parts of a gateway share: room, clocks, the Status, the end."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+from collections.abc import Iterator
+from typing import Any
 
-from gpuctl.gateway import overview
-from gpuctl.model import GatewaySettings, QueueSettings
-from tests.gateway.inside import ASKED, Inside, answered, request, upstream
+import pytest
+
+from gpuctl.gateway import gateway
+from gpuctl.model import GateSettings, GatewaySettings, LimitSettings, TimeoutSettings
+from tests.gateway.inside import Inside, answered, request
+from tests.gateway.test_exchange import ASKED, STREAM, upstream, with_stub
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
-HEALTH = b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n"
+
+@pytest.fixture
+def engine() -> Iterator[StubEngine]:
+    with StubEngine() as started:
+        yield started
 
 
-def test_the_operator_s_endpoints_are_waited_for() -> None:
-    """Who asks before they have begun waits; one that fails there is no replica's failure."""
-    with Inside([]) as inside, inside.connect() as client:
-        client.sendall(HEALTH)
-        wait_for(lambda: inside.gateway.running, "the request")
-        inside.gateway.operator.uds = "/nonexistent/operator.sock"
-        inside.call(inside.gateway.operator_begun.set)
+def closed(client: Any) -> bool:
+    """Return whether the other side has ended the connection, without a word."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections(engine: StubEngine) -> None:
+    """No more connections than there is room for; who leaves makes room."""
+    settings = GatewaySettings(limits=LimitSettings(connections=2))
+    with Inside([upstream(engine)], settings) as inside, inside.connect() as first:
+        second = inside.connect()
+        wait_for(lambda: inside.call(lambda: len(inside.gateway.clients)) == 2, "two clients")
+        with inside.connect() as third:
+            assert closed(third)
+        first.sendall(request(ASKED))
+        assert answered(first).status == 200
+        second.close()
+        wait_for(lambda: inside.call(lambda: len(inside.gateway.clients)) == 1, "one to go")
+        assert inside.post(ASKED).status == 200
+
+
+def test_connections_of_an_address(engine: StubEngine) -> None:
+    settings = GatewaySettings(limits=LimitSettings(connections_per_ip=1))
+    with Inside([upstream(engine)], settings) as inside:
+        with inside.connect() as first, inside.connect() as second:
+            assert closed(second)
+            first.sendall(request(ASKED))
+            assert answered(first).status == 200
+        wait_for(lambda: not inside.call(lambda: inside.gateway._addresses), "both to go")
+
+
+def test_limits_that_change(engine: StubEngine) -> None:
+    """What the settings allow counts from the next Status on; who is in stays."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as first:
+        first.sendall(request(ASKED))
+        assert answered(first).status == 200
+        inside.settings = GatewaySettings(limits=LimitSettings(connections=1))
+        inside.publish(inside.upstreams)
+        with inside.connect() as second:
+            assert closed(second)
+        first.sendall(request(ASKED))
+        assert answered(first).status == 200
+
+
+def test_gate_settings_that_change(engine: StubEngine) -> None:
+    with Inside([upstream(engine)]) as inside:
+        inside.settings = GatewaySettings(gate=GateSettings(allowed_fails=2, cooldown_seconds=9.0))
+        inside.publish(inside.upstreams)
+        gate = inside.gateway.table.replicas["chat-0"].gate
+        assert (gate.allowed_fails, gate.cooldown_seconds) == (2, 9.0)
+
+
+def test_bodies_held(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies of all clients have one room; what is answered gives its part back."""
+    monkeypatch.setattr(gateway, "HELD_BYTES", 1000)
+    with Inside([upstream(engine)]) as inside, inside.connect() as slow:
+        body = with_stub(ASKED, fault="hang_head", fill="x" * 700)
+        slow.sendall(request(body))
+        wait_for(lambda: engine.running == 1, "the engine to work")
+        answer = inside.post({**ASKED, "fill": "x" * 700})
+        assert (answer.status, answer.code) == (503, "too_many_bytes")
+        slow.close()
+        wait_for(lambda: inside.call(lambda: inside.gateway._held_bytes) == 0, "the room")
+        assert inside.post({**ASKED, "fill": "x" * 700}).status == 200
+
+
+def test_replica_gone(engine: StubEngine) -> None:
+    """A replica that the Status does not have any more keeps no connection."""
+    with Inside([upstream(engine)]) as inside:
+        assert inside.post(ASKED).status == 200
+        assert engine.connections == 1
+        inside.publish([])
+        wait_for(lambda: engine.connections == 0, "its connection to end")
+        assert inside.post(ASKED).code == "model_not_found"
+
+
+def test_replica_gone_while_it_answers(engine: StubEngine) -> None:
+    """What runs there ends well, and leaves no connection behind."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as client:
+        client.sendall(request(with_stub(ASKED, delay_seconds=0.1)))
+        wait_for(lambda: engine.running == 1, "the engine to work")
+        inside.publish([])
+        assert answered(client).status == 200
+        wait_for(lambda: engine.connections == 0, "its connection to end")
+
+
+def test_queued_for_a_replica_that_goes(engine: StubEngine) -> None:
+    with Inside([upstream(engine)]) as inside, inside.connect() as busy, inside.connect() as client:
+        busy.sendall(request(with_stub(ASKED, fault="hang_head")))
+        wait_for(lambda: engine.running == 1, "the engine to work")
+        client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+        inside.publish([])
         answer = answered(client)
-
-        assert (answer.status, answer.code) == (503, "upstream_failed")
-        assert inside.record.attempts == 1
-        told = {"path": "/nonexistent/operator.sock", "why": "refused"}
-        assert inside.log.events == [("operator_failed", told)]
-        assert inside.call(lambda: "errors_total{" in scraped(inside)) is False
+        assert (answer.status, answer.code) == (503, "no_replica")
 
 
-def test_a_gate_is_told_of(first: StubEngine, second: StubEngine) -> None:
-    """When it opens and why, once; and what closed it: its trial, or another container."""
-    with Inside([upstream(first), upstream(second, 1, weight=0.1)]) as inside:
-        first.refuse()
-        for _ in range(3):
-            inside.post(ASKED)
-        first.listen()
-        inside.pass_time(31.0)
-        inside.post(ASKED)
-        first.refuse()
-        inside.post(ASKED)
-        inside.publish([upstream(first, container="c2"), upstream(second, 1)])
-
-        told = [(name, each["why"]) for name, each in inside.log.events if "gate" in name]
-        assert told == [
-            ("gate_opened", "refused"),
-            ("gate_closed", "answered"),
-            ("gate_opened", "refused"),
-            ("gate_closed", "new_container"),
-        ]
-        assert inside.log.of("gate_opened")[0] == {
-            "replica": "chat-0",
-            "why": "refused",
-            "seconds": 30.0,
-        }
-        of = '{replica="chat-0",model="chat"}'
-        assert f"gate_opens_total{of} 2\n" in inside.call(lambda: scraped(inside))
+def drained(inside: Inside) -> Any:
+    """Begin the end; return what tells how long that took."""
+    return asyncio.run_coroutine_threadsafe(inside.gateway.drain(), inside._loop)
 
 
-def test_replicas_come_and_go(first: StubEngine, second: StubEngine) -> None:
-    """Each is told of once, however many Statuses say the same."""
-    with Inside([upstream(first)]) as inside:
-        inside.publish([upstream(first), upstream(second, 1)])
-        inside.publish([upstream(first, container="c2"), upstream(second, 1)])
-        inside.publish([upstream(second, 1)])
-        inside.publish([upstream(second, 1)])
-
-        assert inside.log.events == [
-            ("replica", {"replica": "chat-0", "container": "c1"}),
-            ("replica", {"replica": "chat-1", "container": "c1"}),
-            ("replica", {"replica": "chat-0", "container": "c2"}),
-            ("replica_gone", {"replica": "chat-0"}),
-        ]
-
-
-def test_a_full_queue_is_told_of_once_a_second(first: StubEngine) -> None:
-    """With how many it turned away, as it may be thousands."""
-    settings = GatewaySettings(queue=QueueSettings(size=1))
-    first.orders["fault"] = "hang_head"
-    with Inside([upstream(first)], settings) as inside:
-        held = [inside.connect() for _ in range(2)]
-        for client in held:
-            client.sendall(request(ASKED))
-        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "a full queue")
-        inside.post(ASKED)
-        inside.pass_time(0.2)
-        for _ in range(3):
-            assert inside.post(ASKED).code == "queue_full"
-        inside.pass_time(0.2)
-        assert inside.log.of("queue_full") == [{"count": 1}]
-        inside.pass_time(1.0)
-        inside.pass_time(1.0)
-        assert inside.log.of("queue_full") == [{"count": 1}, {"count": 3}]
-        for client in held:
-            client.close()
+def test_drain(engine: StubEngine) -> None:
+    """What runs ends, what waits and what comes is refused, idle connections are closed."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as idle:
+        idle.sendall(request(ASKED))
+        assert answered(idle).status == 200
+        with inside.connect() as busy, inside.connect() as queued, inside.connect() as late:
+            late.sendall(request(ASKED)[:-1])
+            busy.sendall(request(with_stub(STREAM, tokens=20, interval_seconds=0.02)))
+            wait_for(lambda: engine.running == 1, "the engine to work")
+            queued.sendall(request(ASKED))
+            wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+            end = drained(inside)
+            refused = answered(queued)
+            assert (refused.status, refused.code) == (503, "draining")
+            assert closed(idle)
+            late.sendall(request(ASKED)[-1:])
+            assert answered(late).code == "draining"
+            assert answered(busy).events[-1] == "[DONE]"
+            assert 0.0 < end.result(5) == inside.gateway.shutdown_seconds
+            for client in (busy, queued, late):
+                assert closed(client)
 
 
-def test_other_settings_forget_nothing(first: StubEngine) -> None:
-    """Retries that were refused are counted on when the profile changes."""
-    with Inside([upstream(first)]) as inside:
-        inside.gateway.budget.refused_total = 7
-        inside.settings = replace(inside.settings, retries=1)
-        inside.publish([upstream(first)])
+def test_drain_takes_no_longer_than_it_may(engine: StubEngine) -> None:
+    """What still runs then is ended with a word, which arrives."""
+    with Inside([upstream(engine, slots=2)]) as inside:
+        whole, stream = inside.connect(), inside.connect()
+        whole.sendall(request(with_stub(ASKED, fault="hang_head")))
+        stream.sendall(request(with_stub(STREAM, fault="hang_stream", after=2)))
+        wait_for(
+            lambda: sorted(seen.sent_bytes > 300 for seen in engine.seen) == [False, True], "it"
+        )
+        end = drained(inside)
+        wait_for(lambda: inside.call(lambda: inside.gateway.draining), "it to drain")
+        inside.later += TimeoutSettings().drain_seconds
+        end.result(5)
+        assert answered(whole).code == "draining"
+        assert answered(stream).events[-1]["error"]["code"] == "draining"
+        assert inside.call(lambda: len(inside.gateway.running)) == 0
+        wait_for(lambda: engine.running == 0, "the engine to be let go")
+        whole.close()
+        stream.close()
 
-        assert inside.gateway.settings.retries == 1
-        assert "retry_budget_exhausted_total 7\n" in inside.call(lambda: scraped(inside))
+
+class Behind:
+    """A client that has not taken all of its answer."""
+
+    behind_bytes = 5
+
+    def close_if_idle(self) -> None:
+        """It is not."""
+
+    def abort(self) -> None:
+        """As a test ends."""
 
 
-def scraped(inside: Inside) -> str:
-    """Return the gateway's metrics."""
-    gateway = inside.gateway
-    now = overview.gauges(gateway, resident_bytes=None, open_fds=None)
-    return gateway.metrics.text(now).decode()
+def test_drain_waits_for_what_was_written(engine: StubEngine) -> None:
+    """The end comes when what was answered has left, or its time is over."""
+    with Inside([upstream(engine)]) as inside:
+        behind: Any = Behind()
+        inside.call(lambda: inside.gateway.clients.add(behind))
+        end = drained(inside)
+        with pytest.raises(TimeoutError):
+            end.result(0.1)
+        behind.behind_bytes = 0
+        end.result(5)
+
+
+def test_drain_waits_no_longer(engine: StubEngine) -> None:
+    with Inside([upstream(engine)]) as inside:
+        behind: Any = Behind()
+        inside.call(lambda: inside.gateway.clients.add(behind))
+        end = drained(inside)
+        inside.call(lambda: None)
+        inside.later += TimeoutSettings().drain_seconds
+        end.result(5)
