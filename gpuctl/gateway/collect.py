@@ -40,6 +40,8 @@ class _Asked(Struct):
     tools: list[Raw] | None = None
     response_format: _Format | None = None
     json_schema: dict[str, Raw] | None = None
+    logprobs: bool | int | None = None
+    n_probs: int | None = None  # llama.cpp's own word for them
 
 
 _asked = Decoder(_Asked)
@@ -57,10 +59,11 @@ def collectable(body: bytes) -> bool:
     token limit comes first:
     1. the beginning of a stop word, whose tokens are then in the logprobs as well;
     2. the beginning of a code fence around an answer that is to be JSON.
-    3. And a call of a tool that looks otherwise when it is whole ends the stream with an error
+    3. the logprobs of the token that ends the answer.
+    4. And a call of a tool that looks otherwise when it is whole ends the stream with an error
        ("Invalid diff"), and some versions of llama.cpp with it.
 
-    Source: measured with llama.cpp of October 2026 (1, 2); ggml-org/llama.cpp#14060 (3).
+    Source: measured with llama.cpp of October 2026 (1 to 3); ggml-org/llama.cpp#14060 (4).
     """
     try:
         asked = _asked.decode(body)
@@ -68,7 +71,10 @@ def collectable(body: bytes) -> bool:
         return False
     words = [asked.stop] if isinstance(asked.stop, str) else asked.stop or ()
     text = asked.response_format is None or asked.response_format.type == "text"
-    return not any(words) and text and asked.json_schema is None and not asked.tools
+    # 0 is none of a chat's, and a completion's without alternatives.
+    probable = not (asked.logprobs is None or asked.logprobs is False) or bool(asked.n_probs)
+    held_back = any(words) or not text or asked.json_schema is not None
+    return not (held_back or probable or asked.tools)
 
 
 class Failed(Exception):

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 #: Requests sent ahead on one connection before the first was answered.
 _PIPELINED = 16
+_IGNORED_BYTES = 1024 * 1024  # after what is no request, while one is being answered
 #: How long what still comes after a refusal is thrown away.
 _LINGER_SECONDS = 2.0
 _OVER = frozenset(("broken", "lingering", "last"))
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Exchanging(Protocol):
@@ -90,7 +90,7 @@ class Client(asyncio.Protocol):
         """Know that the answer is complete: the next request is served, or the connection ends."""
         self._exchange = None
         self._release(self._served_bytes)
-        if not keep_alive or self._closing:
+        if not keep_alive or (self._closing and not self._ahead):
             self._linger()
         elif self._ahead:
             self._gateway.soon(self._next)  # whoever ends this one is not done with it yet
@@ -106,7 +106,7 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """End a connection that has no request: the gateway is about to stop."""
+        """End a connection without a request: the gateway is about to stop."""
         if self._exchange is None and self._transport is not None and self._state == "head":
             self._transport.close()
 
@@ -144,6 +144,10 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state in _OVER:
+            self._head_bytes += len(data)
+            broken = self._state == "broken" and self._head_bytes > _IGNORED_BYTES
+            if broken and self._transport is not None:
+                self._transport.abort()
             return
         before = (self._request, self._body_count) if self._state == "body" else None
         self._feed(data)
@@ -255,7 +259,7 @@ class Client(asyncio.Protocol):
             self._deadline = self._gateway.now() + timeouts.body_seconds
             waits = request.http11 and request.head.get(b"expect", b"").lower() == b"100-continue"
             if waits and self._exchange is None and not self._ahead:
-                self.write(_CONTINUE)
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         if self._state != "body":
@@ -285,17 +289,14 @@ class Client(asyncio.Protocol):
             self._begin(request)
         elif len(self._ahead) < _PIPELINED:
             self._ahead.append(request)
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self._break_off()
 
     def _next(self) -> None:
         """Serve what was sent ahead, unless the client takes no answers for now."""
         if self._exchange is not None or self.paused or not self._ahead:
             return
-        if self._closing:
-            self._linger()
-        else:
-            self._begin(self._ahead.popleft())
+        self._begin(self._ahead.popleft())
 
     def _begin(self, request: Request) -> None:
         self._served_bytes = len(request.body)
@@ -311,14 +312,17 @@ class Client(asyncio.Protocol):
         if self._state in _OVER:
             return
         if self._exchange is not None or self._ahead:
-            # An answer is on its way to the request before: it is the last on this connection.
-            self._state = "broken"
-            self._closing = True
+            self._break_off()
             return
         answer = openai_errors.answer(code, message)
         self._gateway.refused(self, code, answer.status)
         self.write(last(answer))
         self._linger()
+
+    def _break_off(self) -> None:
+        """Read no more: what came before is answered, and ends the connection."""
+        self._state = "broken"
+        self._closing = True
 
     def _await(self) -> None:
         """Give the client its time for the next request, or for the rest of it."""

@@ -118,7 +118,6 @@ ASKED = [
     pytest.param(CHAT, FRANCE, id="chat"),
     pytest.param(CHAT, {**FRANCE, "max_tokens": 1}, id="one token"),
     pytest.param(CHAT, {**FRANCE, "max_tokens": 60}, id="to its end"),
-    pytest.param(CHAT, {**FRANCE, "logprobs": True, "top_logprobs": 3}, id="logprobs"),
     pytest.param(CHAT, {**FRANCE, "temperature": 0.8, "seed": 7}, id="seed"),
     pytest.param(
         CHAT,
@@ -138,14 +137,12 @@ ASKED = [
     pytest.param(CHAT, user("the " * 300) | {"max_tokens": 100}, id="the context is full"),
     pytest.param(TEXT, PROMPT, id="completion"),
     pytest.param(TEXT, {**PROMPT, "echo": True}, id="echo"),
-    pytest.param(TEXT, {**PROMPT, "logprobs": 2}, id="completion's logprobs"),
-    pytest.param(TEXT, {**PROMPT, "n_probs": 2, "post_sampling_probs": True}, id="probabilities"),
     pytest.param(TEXT, {**PROMPT, "n": 2}, id="two completions"),
     pytest.param(TEXT, {"prompt": ["The capital of France is", "One two"]}, id="two prompts"),
     pytest.param(TEXT, {"prompt": ["One", "Two"], "n": 2}, id="two prompts, two completions"),
     pytest.param(TEXT, {"prompt": [504, 3575]}, id="tokens"),
     pytest.param(TEXT, {**PROMPT, "logit_bias": [[2, 100]]}, id="nothing"),
-    pytest.param(TEXT, {**SMILES, "max_tokens": 6, "logprobs": 1}, id="characters of many tokens"),
+    pytest.param(TEXT, {**SMILES, "max_tokens": 6}, id="characters of many tokens"),
     pytest.param(TEXT, {**PROMPT, "stop": []}, id="no stop words"),
 ]
 
@@ -172,12 +169,13 @@ def test_it_is_the_answer_without_a_stream(
         pytest.param({**CALLS, "max_tokens": 16}, "length", id="a call, cut by the limit"),
         pytest.param({**FRANCE, "stop": ["."], "max_tokens": 40}, "stop", id="a stop word"),
         pytest.param({**FRANCE, **JSON, "max_tokens": 40}, "stop", id="json"),
+        pytest.param({**FRANCE, "logprobs": True, "max_tokens": 4}, "length", id="logprobs"),
     ],
 )
 def test_what_is_left_alone_can_be_put_together_as_well(
     engine: LlamaServer, fields: dict[str, Any], reason: str
 ) -> None:
-    """Calls, stop words and JSON are collected right where llama.cpp streams them right."""
+    """Calls, stop words and the like are collected right where llama.cpp streams them right."""
     assert not collectable(json.dumps(fields).encode())
     direct = ask(engine, CHAT, **fields)[1]
     assert json.loads(direct)["choices"][0]["finish_reason"] == reason

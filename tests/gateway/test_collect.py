@@ -294,13 +294,16 @@ def test_however_it_is_cut_the_text_is_whole(parts: list[str], ascii_only: bool)
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        pytest.param({"messages": [], "n": 2, "logprobs": True}, True, id="plain"),
+        pytest.param({"messages": [], "n": 2, "logprobs": False}, True, id="plain"),
         pytest.param({"stop": None, "tools": None, "response_format": None}, True, id="null"),
         pytest.param({"stop": [], "tools": []}, True, id="none"),
         pytest.param({"stop": [""]}, True, id="an empty word"),
         pytest.param({"response_format": {"type": "text"}}, True, id="text"),
         pytest.param({"stop": "\n"}, False, id="stop word"),
         pytest.param({"stop": ["", "a"]}, False, id="stop words"),
+        pytest.param({"logprobs": True}, False, id="logprobs"),
+        pytest.param({"logprobs": 0}, False, id="a completion's logprobs"),
+        pytest.param({"n_probs": 2}, False, id="llama.cpp's own"),
         pytest.param({"stop": 1}, False, id="what the engine will refuse"),
         pytest.param({"tools": [{"type": "function"}]}, False, id="tools"),
         pytest.param({"response_format": {"type": "json_object"}}, False, id="json"),

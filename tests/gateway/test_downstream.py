@@ -198,8 +198,18 @@ def test_pipelined_within_an_answer(bench: Bench) -> None:
 
 
 def test_too_many_ahead(bench: Bench) -> None:
-    """Who sends too many ahead is let go, and so is what runs for it."""
+    """What is sent too far ahead is not read; what came before is answered, and then it ends."""
     bench.send(GET * 30)
+    for number in range(17):
+        bench.door.served[number].answer()
+        bench.door.go()
+    assert (len(bench.door.served), bench.wire.ended) == (17, True)
+
+
+def test_too_much_ahead(bench: Bench) -> None:
+    """Who goes on for long is let go, and so is what runs for it."""
+    bench.send(GET * 30)
+    bench.send(bytes(1024 * 1024 + 1))
     assert bench.wire.aborted
     bench.client.connection_lost(None)
     assert bench.door.served[0].told == ["gone"]
@@ -220,6 +230,7 @@ def test_never_reads(bench: Bench) -> None:
     """... and is let go when it sends too much, or waits too long."""
     bench.client.pause_writing()
     bench.send(GET * 30)
+    bench.send(bytes(1024 * 1024 + 1))
     assert (bench.wire.aborted, bench.door.served) == (True, [])
 
 
@@ -388,7 +399,9 @@ def test_refused_between_two(bench: Bench) -> None:
     bench.door.served[0].answer()
     bench.send(b"nonsense\r\n\r\n")
     bench.door.go()
-    assert (bench.wire.sent, bench.wire.ended) == (ANSWER, True)
+    assert (bench.wire.sent, bench.wire.ended) == (ANSWER, False)
+    bench.door.served[1].answer()
+    assert (bench.wire.sent, bench.wire.ended) == (ANSWER * 2, True)
 
 
 def test_our_fault(bench: Bench) -> None:
