@@ -14,7 +14,7 @@ from gpuctl.gateway import sse, usage
 from gpuctl.gateway.collect import Collector, Failed, collectable
 from tests.rig.llama_server import LlamaServer
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.program]
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 #: The same tokens every time, and nothing kept from the request before.

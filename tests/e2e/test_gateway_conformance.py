@@ -21,7 +21,7 @@ from tests.e2e.conformance.cases import CASES, Case, Target, client
 from tests.rig.gateway_process import GatewayProcess, Upstream
 from tests.rig.llama_server import MODEL, LlamaServer
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.program]
 
 for group in GROUPS:
     importlib.import_module(f"tests.e2e.conformance.{group}")
