@@ -96,6 +96,11 @@ class Answer:
             self._client.write(b"0\r\n\r\n")
         self.end()
 
+    def spoil(self, data: bytes) -> None:
+        """End one that was begun with what says that it is not whole."""
+        self.piece(data)
+        self.finish()
+
     def end(self) -> None:
         """Let the client's next request be served."""
         self._client.finish(keep_alive=self._keep_alive)

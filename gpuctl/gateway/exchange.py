@@ -223,8 +223,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _cut(self, body: bytes) -> None:
         if self._asked.way == "stream":
-            self._sink.piece(sse.error_event(body))
-            self._sink.finish()
+            self._sink.spoil(sse.error_event(body))
         else:
             self._sink.cut()
 

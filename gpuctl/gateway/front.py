@@ -231,14 +231,14 @@ class Front:
         if found.state == "new":
             return self._lead(route, asked, found.entry)
         self._answer.extra += b"idempotent-replayed: true\r\n"
-        follower = Follower(found.entry, self._client, self._answer, None, self._end)
+        follower = Follower(found.entry, self._client, self._answer, self._end)
         found.entry.subscribe(follower)
         return None if follower.over else follower
 
     def _lead(self, route: Route, asked: Asked, entry: Entry) -> Exchanging | None:
         exchange = self._exchange(route, asked, Leader(entry))
         # The exchange itself notes how it ended.
-        follower = Follower(entry, self._client, self._answer, exchange, lambda how: None)
+        follower = Follower(entry, self._client, self._answer, lambda how: None)
 
         def nobody_left() -> None:
             exchange.gone()

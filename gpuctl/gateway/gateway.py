@@ -229,9 +229,10 @@ class Gateway:
         now = self.now()
         self.admission.wake(now)  # a gate may have cooled down
         self.admission.expire(now)  # before a stream is told that it is still waiting
-        for each in (*self.running, *self.clients):
+        every: tuple[Exchange | Client, ...] = (*self.running, *self.clients)
+        for one in every:
             try:
-                each.sweep(now)
+                one.sweep(now)
             except Exception as error:  # noqa: BLE001 - one fault must not stop every clock
                 self.broke(error)
         self.memory.expire(now)

@@ -104,11 +104,11 @@ class Entry:
         for listener in self._hearing():
             listener.comment(data)
 
-    def finish(self) -> None:
+    def finish(self, *, keep: bool = True) -> None:
         """Tell that it is whole. It is kept if it is a success; after any end this does nothing."""
         if not self._ended("finished"):
             return
-        if self._memory is not None and not 200 <= self._status < 300:
+        if self._memory is not None and not (keep and 200 <= self._status < 300):
             self._memory.forget(self)
         for listener in self._leaving():
             listener.finish()

@@ -39,6 +39,9 @@ class Sink(Protocol):
     def cut(self) -> None: ...
     def finish(self) -> None: ...
 
+    def spoil(self, data: bytes) -> None:
+        """End what was begun with a last piece that says it has failed."""
+
 
 class Reader(Protocol):
     """Takes an answer that is not an error."""

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from gpuctl.gateway import openai_errors
 from gpuctl.gateway.answer import EVENTS, Answer
 from gpuctl.gateway.downstream import Client
-from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
 
+#: As engines begin the event of an error; no text of an answer has quotes without backslashes.
+_ERROR = b'data: {"error"'
 #: A client that lags behind by more does not get the rest: others follow the same answer.
 _BEHIND_BYTES = 1024 * 1024
 
@@ -23,10 +24,11 @@ _BEHIND_BYTES = 1024 * 1024
 class Leader:
     """The sink of the exchange."""
 
-    __slots__ = ("_entry", "begun", "sent")
+    __slots__ = ("_entry", "_spoiled", "begun", "sent")
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
+        self._spoiled = False  # an error was within it: it is no answer to be given again
         self.begun = self.sent = False
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
@@ -40,13 +42,18 @@ class Leader:
 
     def piece(self, data: bytes) -> None:
         self.sent = True
+        self._spoiled = self._spoiled or _ERROR in data
         self._entry.piece(data)
 
     def comment(self, data: bytes) -> None:
         self._entry.comment(data)
 
     def finish(self) -> None:
-        self._entry.finish()
+        self._entry.finish(keep=not self._spoiled)
+
+    def spoil(self, data: bytes) -> None:
+        self._entry.piece(data)
+        self._entry.finish(keep=False)
 
     def cut(self) -> None:
         self._entry.fail()
@@ -55,25 +62,23 @@ class Leader:
 class Follower:
     """One client that waits for the answer; to its connection it is what serves the request."""
 
-    __slots__ = ("_answer", "_client", "_entry", "_exchange", "_head", "_parts", "_told", "over")
+    __slots__ = ("_answer", "_client", "_entry", "_head", "_parts", "_told", "over")
 
     def __init__(
         self,
         entry: Entry,
         client: Client,
         answer: Answer,
-        exchange: Exchange | None,
         told: Callable[[str], None],
     ) -> None:
         """
         Follow an *entry*.
 
         Args:
-            exchange: the one that this client's request has begun, if it has.
             told: called with how it ended.
         """
         self._entry, self._client, self._answer = entry, client, answer
-        self._exchange, self._told = exchange, told
+        self._told = told
         self._head: tuple[int, Given] = (0, ())
         self._parts: list[bytes] = []
         self.over = False
@@ -123,12 +128,10 @@ class Follower:
         self._entry.unsubscribe(self)
 
     def pause(self) -> None:
-        if self._exchange is not None and self._entry.followers == 1:
-            self._exchange.pause()
+        """Let it go on: others may follow, or come; `piece` sees to one that lags behind."""
 
     def resume(self) -> None:
-        if self._exchange is not None:
-            self._exchange.resume()
+        """Nothing waits."""
 
     def _end(self, how: str) -> None:
         self.over = True
