@@ -140,9 +140,9 @@ class Program:
 
     async def _stop(self) -> None:
         self._systemd.tell("STOPPING=1")
-        if self._server is not None:
-            self._server.close()
-            self._gateway.listen = ""
+        if self._moving is not None:
+            self._moving.cancel()
+        self._shut()
         seconds = await self._gateway.drain()
         if self._operator is not None:
             await self._operator.stop()
@@ -171,7 +171,13 @@ class Program:
         self._take(document)
         self._write_report()
         moving = self._moving is not None and not self._moving.done()
-        if self._gateway.settings.listen != self._gateway.listen and not moving:
+        if moving or self._gateway.draining:
+            return
+        if document.gateway is None:
+            if self._server is not None:
+                self._lines.event("waiting", file=self._own.status)
+            self._shut()
+        elif document.gateway.listen != self._gateway.listen:
             self._moving = asyncio.get_running_loop().create_task(self._move_or_tell())
 
     def _document(self) -> table.Document | None:
@@ -266,6 +272,15 @@ class Program:
         self._server, gateway.listen = server, settings.listen
         gateway.keyring, self._keys, self._told_place = keys, stamp, ""
         self._lines.event("listening", address=settings.listen, keys=len(keys))
+
+    def _shut(self) -> None:
+        """Listen no more; what runs goes on, and its connection ends with it."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server, self._gateway.listen = None, ""
+        for client in tuple(self._gateway.clients):
+            client.close_if_idle()
 
     async def _move_or_tell(self) -> None:
         wanted = self._gateway.settings.listen

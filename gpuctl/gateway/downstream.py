@@ -106,9 +106,11 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """End a connection without a request: the gateway is about to stop."""
+        """End a connection without a request, or let it end with the one that it has."""
         if self._exchange is None and self._transport is not None and self._state == "head":
             self._transport.close()
+        else:
+            self._closing = True
 
     def sweep(self, now: float) -> None:
         """Refuse or end what took too long to come, and who takes nothing of an answer."""
