@@ -254,7 +254,13 @@ def _may_hold_media(fields: _Fields) -> list[tuple[str, bytes]]:
 
 
 def _marked(raw: bytes) -> bool:
-    return _URL in raw or _INPUT in raw or _FILE in raw or _ESCAPE in raw
+    # `find`, as `in` costs four times as much: see `usage`.
+    return (
+        raw.find(_URL) >= 0
+        or raw.find(_INPUT) >= 0
+        or raw.find(_FILE) >= 0
+        or raw.find(_ESCAPE) >= 0
+    )
 
 
 def _embedded(prompt: Any) -> Iterator[bool]:

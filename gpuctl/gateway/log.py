@@ -108,7 +108,7 @@ class Lines:
             line = self._encoder.encode(document)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have
             return _escaped(msgspec.to_builtins(document, enc_hook=str))
-        if line.isascii() and b"\x7f" not in line:
+        if line.isascii() and line.find(b"\x7f") < 0:
             return line
         return _escaped(json.loads(line))
 
