@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+import uvloop
+
 from gpuctl.gateway import table
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.gateway import Gateway
@@ -62,7 +64,7 @@ class Inside:
         self.port = 0
         self.gateway: Gateway
         self._seq = 0
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server
 
@@ -82,9 +84,14 @@ class Inside:
         log: Any = self.log
         self.gateway = Gateway(log, lambda path: f"key of {path}", "")
         self.gateway.now = lambda: time.monotonic() + self.later
+        self._loop.set_exception_handler(self._broke)
         self._take()
         self._server = await self._loop.create_server(lambda: Client(self.gateway), "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Note what went wrong in a callback, as the program does."""
+        self.gateway.broke(context.get("exception") or RuntimeError(context["message"]))
 
     async def _finish(self) -> None:
         self._server.close()
