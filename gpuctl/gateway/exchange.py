@@ -147,12 +147,13 @@ class Exchange(msgspec.Struct, eq=False):
         if answer.status == 503:  # it loads, or has died behind its own door
             self.failed("503", refused=False)
             return
-        if answer.status < 500:
+        if status < 500 or answer.status < 500:  # who asks, how often, or what
             attempt.replica.gate.dropped(attempt.token)
         else:
             # The replica's only if another one answers the same request: one that no engine can
             # answer must not shut all of them.
             self._suspects.append(attempt)
+        if answer.status >= 500:  # one that refuses the gateway's own key too
             self._gateway.failed(attempt.replica, str(status))
             self._note(f"failed {attempt.replica.name} {status}", now)
             if self._others() and self._may_retry(now):

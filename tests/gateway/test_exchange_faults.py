@@ -42,6 +42,16 @@ def test_errors_of_a_collected_stream(engines: list[StubEngine]) -> None:
         assert gates == [None, None]
 
 
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_key_that_one_engine_refuses(engines: list[StubEngine], status: str) -> None:
+    """Another replica answers, and no gate is shut by it, however often it happens."""
+    engines[0].orders["fault"] = status
+    with Inside([upstream(engines[0], weight=10.0), upstream(engines[1], 1)]) as inside:
+        assert {inside.post(ASKED).status for _ in range(8)} == {200}
+        assert len(engines[0].seen) == 8
+        assert inside.gateway.table.replicas["chat-0"].gate.retry_at is None
+
+
 def test_queued_stream_is_refused_as_such(engines: list[StubEngine]) -> None:
     """A stream that nobody had a place for is refused, and not begun to tell it so."""
     with Inside(upstreams(engines[:1])) as inside, inside.connect() as busy:
