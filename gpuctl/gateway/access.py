@@ -30,6 +30,8 @@ _LINES = {
 }
 #: Whether it lives and serves is nobody's secret; who asks without a key gets no names.
 _OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
+#: A probe that is told 429 by mistake would have the gateway killed for what its clients do.
+_PROBES = frozenset(("/health", "/ready", "/readyz"))
 
 
 class Refused(NamedTuple):
@@ -54,13 +56,13 @@ def find(
     """
     Return who asks, or why not.
 
-    1. An address that asks too often.
+    1. An address that asks too often; probes are not counted.
     2. A key that is needed, and missing or not good; an operator's endpoint without an admin's.
     3. A key whose requests or tokens of the minute are used up.
     """
     # 1. the address
     most = gateway.settings.limits.requests_per_minute_per_ip
-    if most is not None:
+    if most is not None and endpoint.name not in _PROBES:
         allowance = gateway.limiter.take(("ip", record.ip), most, 1, record.began)
         if not allowance.allowed:
             return _limited(gateway, record, "ip", allowance)

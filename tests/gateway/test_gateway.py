@@ -10,8 +10,7 @@ import pytest
 
 from gpuctl.gateway import gateway
 from gpuctl.model import GateSettings, GatewaySettings, LimitSettings, TimeoutSettings
-from tests.gateway.inside import Inside, answered, request
-from tests.gateway.test_exchange import ASKED, STREAM, upstream, with_stub
+from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
@@ -202,3 +201,18 @@ def test_drain_waits_no_longer(engine: StubEngine) -> None:
         inside.call(lambda: None)
         inside.later += TimeoutSettings().drain_seconds
         end.result(5)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/readyz"])
+def test_probes_are_not_counted(engine: StubEngine, path: str) -> None:
+    """Whoever asks whether it lives uses up nobody's requests, and is told after them too."""
+    settings = GatewaySettings(limits=LimitSettings(requests_per_minute_per_ip=2))
+    probe = f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode()
+    with Inside([upstream(engine)], settings) as inside, inside.connect() as client:
+        inside.call(inside.gateway.operator_begun.set)
+        statuses = []
+        for asked in (probe, probe, request(ASKED), request(ASKED), request(ASKED), probe):
+            client.sendall(asked)
+            statuses.append(answered(client).status)
+        # 503: nobody is behind these endpoints here.
+        assert statuses == [503, 503, 200, 200, 429, 503]
