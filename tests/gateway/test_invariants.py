@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from gpuctl.model import GatewaySettings, LimitSettings, QueueSettings, TimeoutSettings
-from tests.gateway.inside import Inside, request
-from tests.gateway.test_exchange import ASKED, STREAM, upstream
+from tests.gateway.inside import ASKED, STREAM, Inside, request, upstream
 from tests.rig.gateway_process import Upstream
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.inside import answered, request
-from tests.gateway.test_exchange import ASKED, upstream
+from tests.gateway.inside import ASKED, answered, request, upstream
 from tests.rig.gateway_process import GatewayProcess
 from tests.rig.http import get
 from tests.rig.stub_engine import StubEngine

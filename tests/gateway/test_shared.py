@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from gpuctl.gateway.idempotency import Memory
-from tests.gateway.inside import Inside, answered, request
-from tests.gateway.test_exchange import ASKED, STREAM, upstream, with_stub
+from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
