@@ -212,6 +212,8 @@ class Exchange(msgspec.Struct, eq=False):
     def _fail(self, code: str) -> None:
         """Answer that it could not be done, or break off what was begun."""
         now = self._gateway.now()
+        if code == "upstream_failed" and self._sink.sent:
+            code = "stream_interrupted"
         self.record.error = code
         self.record.seconds = now - self.record.began
         answer = openai_errors.answer(code)

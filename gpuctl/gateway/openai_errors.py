@@ -91,7 +91,6 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         # of the moment: the queue's own bound of waiting is over, a replica is back within seconds
         "queue_full": Fault(503, _BUSY, True, "Too many requests are waiting.", 3),
         "queue_timeout": Fault(503, _BUSY, True, "No replica was free in time.", 3),
-        "too_many_connections": Fault(503, _BUSY, True, "Too many connections are open.", 3),
         "too_many_bytes": Fault(503, _BUSY, True, "The bodies of requests fill all their room.", 3),
         "no_replica": Fault(503, _SERVER, True, "No replica of this model is running.", 5),
         "draining": Fault(503, _SERVER, True, "The server is shutting down.", 5),

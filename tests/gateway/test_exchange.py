@@ -145,7 +145,7 @@ def test_stream_cut(first: StubEngine) -> None:
         answer = inside.post(with_stub(STREAM, fault="close_stream", after=2))
 
         assert answer.status == 200
-        assert answer.events[-1]["error"]["code"] == "upstream_failed"
+        assert answer.events[-1]["error"]["code"] == "stream_interrupted"
         assert inside.record.end == "cut"
 
 

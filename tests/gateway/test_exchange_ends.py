@@ -163,7 +163,7 @@ def test_between_bytes(first: StubEngine) -> None:
         wait_for(lambda: first.seen and first.seen[-1].sent_bytes > 300, "two events")
         inside.call(lambda: None)
         inside.pass_time(60.5)
-        assert answered(client).events[-1]["error"]["code"] == "upstream_failed"
+        assert answered(client).events[-1]["error"]["code"] == "stream_interrupted"
 
 
 def test_drain(first: StubEngine) -> None:
