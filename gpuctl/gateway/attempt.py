@@ -13,8 +13,8 @@ import msgspec
 
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
-from gpuctl.gateway.collect import Failed
-from gpuctl.gateway.readers import MALFORMED, Collected, Passed, Reader, Sink, Streamed, Whole
+from gpuctl.gateway.collect import MALFORMED, Failed
+from gpuctl.gateway.readers import Collected, Passed, Reader, Sink, Streamed, Whole
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica
 

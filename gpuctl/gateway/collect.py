@@ -21,6 +21,8 @@ from gpuctl.gateway import sse
 
 #: Of the choices in chunks: some 350,000 tokens, or 20,000 with three logprobs each.
 MOST_COLLECTED_BYTES = 8 * 1024 * 1024
+#: Status of a stream that breaks off or cannot be read: no engine's word, but the lack of it.
+MALFORMED = 502
 
 _ANSWER_KEYS = ("choices", "created", "model", "system_fingerprint", "object", "usage", "id")
 _CHAT_KEYS = ("finish_reason", "index", "message", "logprobs")
@@ -279,4 +281,4 @@ def _status(error: bytes) -> int:
 
 
 def _failed(message: str) -> Failed:
-    return Failed(502, encode({"error": {"message": message, "type": "server_error"}}))
+    return Failed(MALFORMED, encode({"error": {"message": message, "type": "server_error"}}))

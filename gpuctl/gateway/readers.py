@@ -12,14 +12,12 @@ from typing import Protocol
 
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
-from gpuctl.gateway.collect import MOST_COLLECTED_BYTES, Collector, Failed
+from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, Failed
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 
 #: Larger answers are passed on before they are complete.
 WHOLE_BYTES = 1024 * 1024
-#: Status of a stream that breaks off or cannot be read: no engine's word, but the lack of it.
-MALFORMED = 502
 #: Engines send an event for each token here, or for some at once, and one more that begins. No text
 #: within an event looks like it: its quotes are escaped.
 _BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))

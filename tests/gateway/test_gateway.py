@@ -24,7 +24,7 @@ def engine() -> Iterator[StubEngine]:
 def closed(client: Any) -> bool:
     """Return whether the other side has ended the connection, without a word."""
     try:
-        return client.recv(1) == b""
+        return bool(client.recv(1) == b"")
     except ConnectionResetError:
         return True
 

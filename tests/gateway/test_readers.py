@@ -47,6 +47,9 @@ class Told:
     def finish(self) -> None:
         self.events.append("finish")
 
+    def spoil(self, data: bytes) -> None:
+        self.events.append(("spoil", data))
+
 
 def record() -> Record:
     return Record(id="r-1", at=0.0, began=0.0)
