@@ -114,14 +114,12 @@ class Client(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Refuse or end what took too long to come, and who takes nothing of an answer."""
-        if self._transport is None:
-            return
         idle_seconds = self._gateway.settings.timeouts.idle_seconds
-        if self._exchange is not None:
+        if self._exchange is not None and self._transport is not None:
             if self.paused and now >= self._paused_at + idle_seconds:
                 self._transport.abort()
             return
-        if now < self._deadline:
+        if self._transport is None or now < self._deadline:
             return
         begun = self._state == "body" or self._head_bytes
         if self._state == "lingering" and self._transport.get_write_buffer_size():
@@ -235,11 +233,12 @@ class Client(asyncio.Protocol):
         if self._state == "body":
             return
         request = self._request
+        head = request.head
         name = name.lower()
         request.headers.append((name, value))
         self._length += len(name) + len(value)
-        if name not in request.head:
-            request.head[name] = value
+        if name not in head:
+            head[name] = value
         elif name in SINGLE:
             self._refuse("invalid_http", f"the header {name.decode('latin-1')} came twice")
 
