@@ -68,7 +68,8 @@ class Chaos:
         share = sum(count >= 2 for count in self.ready) / len(self.ready)
         assert share >= 0.95, self.ready
         return [
-            f"{len(self.killed)} replicas killed of 4: {', '.join(self.killed)}",
+            f"{len(self.killed)} kills in {len(self.ready) / 120:.1f} minutes: "
+            f"{', '.join(self.killed)}",
             f"{len(whole)} whole answers, none failed",
             f"{len(streams)} streams, {len(broken)} ended with an error after they had begun",
             f"at least 2 replicas ready for {share:.1%} of the time",

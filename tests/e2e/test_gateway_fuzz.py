@@ -176,7 +176,8 @@ def test_fuzz(capsys: pytest.CaptureFixture[str]) -> None:
         statistics.mean(part) for part in (held[quarter : 2 * quarter], held[-quarter:])
     )
     figures = [
-        f"{count} cases; {len(others.seconds)} requests of another client meanwhile, none failed",
+        f"{count} cases in {SECONDS / 60:g} minutes; {len(others.seconds)} requests of another "
+        "client meanwhile, none failed",
         quantiles("the other client's answers", others.seconds),
         f"memory in the second quarter {second / 2**20:.1f} MiB, in the last {last / 2**20:.1f}",
         f"seed {seed}",
