@@ -16,8 +16,9 @@ from gpuctl.gateway.families import counter, gauge
 GATE_STATES = ("closed", "open", "half_open")
 
 #: How ready a gateway may be, as `overview.readiness` tells it: it takes requests; some replica has
-#: its model; some has answered its warm-up; some may be sent requests; each may.
-LEVELS = ("gateway", "model_loaded", "warmed_up", "one", "all")
+#: its model; its CUDA graphs, where it makes any; has answered its warm-up; some may be sent
+#: requests; each may.
+LEVELS = ("gateway", "model_loaded", "graphs_ready", "warmed_up", "one", "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from gpuctl.gateway.table import Table
     from gpuctl.model import GatewaySettings
 
-_LOADED = frozenset(("weights_loaded", "graphs_ready", "warmed_up"))
+#: Level → the stages of a replica at which it is reached.
+_REACHED = {
+    "model_loaded": frozenset(("weights_loaded", "graphs_ready", "warmed_up")),
+    "graphs_ready": frozenset(("graphs_ready", "warmed_up")),
+    "warmed_up": frozenset(("warmed_up",)),
+}
 
 
 class Inside(Protocol):
@@ -92,8 +97,7 @@ def readiness(inside: Inside, level: str) -> dict[str, Any]:
     ]
     levels = {
         "gateway": inside.status_at is not None and not inside.draining,
-        "model_loaded": any(answering) or not stages.isdisjoint(_LOADED),
-        "warmed_up": any(answering) or "warmed_up" in stages,
+        **{name: any(answering) or not stages.isdisjoint(of) for name, of in _REACHED.items()},
         "one": any(serving),
         "all": bool(serving) and all(serving),
     }

@@ -146,10 +146,18 @@ def test_an_admin_sees_which_replica_it_is(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("states", "stages", "reached"),
     [
-        pytest.param(("ready", "ready"), (), "gateway model_loaded warmed_up one all", id="all"),
-        pytest.param(("ready", "down"), (), "gateway model_loaded warmed_up one", id="one"),
-        pytest.param(("down",), ("warmed_up",), "gateway model_loaded warmed_up", id="warmed up"),
-        pytest.param(("down",), ("graphs_ready",), "gateway model_loaded", id="graphs"),
+        pytest.param(
+            ("ready", "ready"), (), "gateway model_loaded graphs_ready warmed_up one all", id="all"
+        ),
+        pytest.param(
+            ("ready", "down"), (), "gateway model_loaded graphs_ready warmed_up one", id="one"
+        ),
+        pytest.param(
+            ("down",), ("warmed_up",), "gateway model_loaded graphs_ready warmed_up", id="warmed up"
+        ),
+        pytest.param(
+            ("down",), ("graphs_ready",), "gateway model_loaded graphs_ready", id="graphs"
+        ),
         pytest.param(("down",), ("weights_loaded",), "gateway model_loaded", id="loaded"),
         pytest.param(("down",), (None,), "gateway", id="loading"),
         pytest.param((), (), "gateway", id="no replica"),
@@ -165,7 +173,7 @@ def test_readiness_is_graduated(
 ) -> None:
     """Each level is 200 where it is reached, and all of them are told with any."""
     gateway.take(*states, stages=stages)
-    for level in ("gateway", "model_loaded", "warmed_up", "one", "all"):
+    for level in ("gateway", "model_loaded", "graphs_ready", "warmed_up", "one", "all"):
         answer = ask(gateway, f"{path}?level={level}")
         ready = level in reached.split()
         assert (answer.status_code, answer.json()["ready"]) == (200 if ready else 503, ready)
