@@ -69,9 +69,10 @@ class Limiter:
         if full_at < now:
             full_at = now
         seconds = amount * MINUTE_SECONDS / per_minute
-        wait_seconds = full_at - now - MINUTE_SECONDS + min(seconds, MINUTE_SECONDS)
+        taken_seconds = seconds if seconds < MINUTE_SECONDS else MINUTE_SECONDS
+        wait_seconds = full_at - now - MINUTE_SECONDS + taken_seconds
         allowed = wait_seconds <= _MICROSECOND
-        if allowed:
+        if allowed and amount:
             full_at += seconds
             self._keep(subject, full_at, now)
         reset_seconds = full_at - now

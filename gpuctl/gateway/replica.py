@@ -77,11 +77,12 @@ class Replica:
 class Route:
     """The replicas that answer for one model."""
 
-    __slots__ = ("aliases", "kind", "model", "replicas", "turns")
+    __slots__ = ("aliases", "collects", "kind", "model", "replicas", "turns")
 
     def __init__(self, model: str, kind: str, aliases: tuple[str, ...] = ()) -> None:
         self.model = model
         self.kind = kind
         self.aliases = aliases
         self.replicas: list[Replica] = []
+        self.collects = False  # some of them are asked to stream always
         self.turns = 0  # requests routed: whose turn it is in round robin

@@ -72,7 +72,12 @@ def least_busy(targets: Sequence[T], turn: Turn) -> T:
     """
     now = turn.now
     best = _best(targets, now)
-    scores = [target.latency.factor(best, now) * _load(target) for target in targets]
+    scores = []
+    for target in targets:  # `_load`, written out: it is asked of every replica at every request
+        load = (target.in_flight + target.engine_waiting + 1) / (
+            target.slots * (target.weight or LAST_RESORT)
+        )
+        scores.append(target.latency.factor(best, now) * load)
     return _lowest(targets, scores, turn)
 
 

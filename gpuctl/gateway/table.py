@@ -88,6 +88,7 @@ class Table:
                 route = Route(entry.model, entry.kind)
             route.aliases = tuple(entry.aliases)
             route.replicas = [self._replica(found, entry.model, gate) for found in entry.replicas]
+            route.collects = any(replica.collect_streams for replica in route.replicas)
             routes[entry.model] = route
             replicas |= {replica.name: replica for replica in route.replicas}
         for name, replica in self.replicas.items():
