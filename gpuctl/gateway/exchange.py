@@ -104,10 +104,14 @@ class Exchange(msgspec.Struct, eq=False):
     # 2. A replica.
 
     def direct(self, replica: Replica, seconds: float) -> None:
-        """Go where there is room for all: the operator's endpoints."""
-        self._deadline = self.record.began + seconds
+        """Go where nobody waits: to the operator's endpoints, or be refused."""
+        now = self.record.began
+        self._deadline = now + seconds
         self._gateway.running.add(self)
-        self._go(replica, self.record.began)
+        if replica.gate.allows(now) and len(replica.open) < replica.slots:
+            self._go(replica, now)
+        else:
+            self._fail("upstream_failed")
 
     def _seated(self, seat: Seat) -> None:
         self._ticket = None

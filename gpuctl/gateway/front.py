@@ -103,7 +103,7 @@ class Front:
 
     # What is asked.
 
-    def _operate(self, endpoint: Endpoint) -> Exchange:
+    def _operate(self, endpoint: Endpoint) -> Exchanging | None:
         asked = Asked(
             "pass",
             b"GET " + endpoint.upstream_path,
@@ -113,7 +113,7 @@ class Front:
         gateway = self._gateway
         exchange = Exchange(gateway, gateway.operators, asked, self._answer, self._record)
         exchange.direct(gateway.operator, _OPERATOR_SECONDS)
-        return exchange
+        return None if exchange.over else exchange
 
     def _admin(self) -> bool:
         return self._key is not None and self._key.admin
@@ -186,7 +186,7 @@ class Front:
         if model or usage or ask.drops:
             asked.body = bodies.rewritten(body, model, None, usage)
             asked.strip = usage
-        wanted = any(replica.collect_streams for replica in route.replicas)
+        wanted = route.collects
         if kind and not stream and wanted and collect.collectable(body):
             asked.collect = kind
             asked.collected_body = bodies.rewritten(body, model, True, True)
@@ -253,8 +253,8 @@ class Front:
         priority = self._gateway.settings.priorities.get(route.kind, 0)
         if self._key is not None and self._key.priority is not None:
             priority = self._key.priority
-        asked = self._request.head.get(b"x-gpuctl-priority", b"")
-        if not _PRIORITY.fullmatch(asked):
+        asked = self._request.head.get(b"x-gpuctl-priority")
+        if asked is None or not _PRIORITY.fullmatch(asked):
             return priority
         # Whoever has a key may go behind its own place, never before it.
         return int(asked) if self._key is None else min(int(asked), priority)

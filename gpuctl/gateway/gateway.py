@@ -305,7 +305,8 @@ class Gateway:
 
 
 def _operator(socket: str) -> Replica:
-    operator = Replica("", "", Gate(5, 1.0))
+    # What is behind them is this process: it is there again at once, or not at all.
+    operator = Replica("", "", Gate(5, _AGAIN_SECONDS))
     operator.uds = socket
     operator.state = "ready"
     operator.slots = _OPERATOR_SLOTS

@@ -29,6 +29,31 @@ def test_the_operator_s_endpoints_are_waited_for() -> None:
         assert inside.call(lambda: "errors_total{" in scraped(inside)) is False
 
 
+def test_the_operator_s_endpoints_have_a_gate() -> None:
+    """Where nobody is behind them it is tried once a second, and held against no replica."""
+    with Inside([]) as inside, inside.connect() as client:
+        inside.gateway.operator.uds = "/nonexistent/operator.sock"
+        inside.call(inside.gateway.operator_begun.set)
+        codes = []
+        for seconds in (0.0, 0.5, 1.0):
+            inside.pass_time(seconds)
+            client.sendall(HEALTH)
+            codes.append(answered(client).code)
+        assert codes == ["upstream_failed"] * 3
+        wait_for(lambda: len(inside.log.records) == 3, "their ends")
+        assert [record.attempts for record in inside.log.records] == [1, 0, 1]
+
+
+def test_the_operator_s_endpoints_have_so_many_places() -> None:
+    """Who comes while all are taken is refused, and does not wait."""
+    with Inside([]) as inside, inside.connect() as busy, inside.connect() as client:
+        inside.gateway.operator.slots = 1
+        busy.sendall(HEALTH)
+        wait_for(lambda: inside.call(lambda: len(inside.gateway.operator.open)) == 1, "the first")
+        client.sendall(HEALTH)
+        assert answered(client).status == 503
+
+
 def test_a_gate_is_told_of(first: StubEngine, second: StubEngine) -> None:
     """When it opens and why, once; and what closed it: its trial, or another container."""
     with Inside([upstream(first), upstream(second, 1, weight=0.1)]) as inside:
