@@ -79,6 +79,7 @@ class Program:
         self._status = Watched(own.status)
         self._report = Report(own.gateway)
         self._socket = f"{os.path.dirname(own.gateway)}/operator.sock"
+        self._drained = f"{os.path.dirname(own.gateway)}/drained"  # seconds of the latest shutdown
         self._operator: operator.Operator | None = None
         self._keys: tuple[object, ...] = ()
         self._told_damage = ""
@@ -97,6 +98,11 @@ class Program:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
         self._gateway = Gateway(self._lines, self._read_key, self._socket)
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(self._drained, encoding="ascii") as file,
+        ):
+            self._gateway.shutdown_seconds = float(file.read(32))
         if self._systemd.watchdog_seconds:  # sd_watchdog_enabled(3): half of it
             half = self._systemd.watchdog_seconds / 2
             self._every("watchdog", half, lambda: self._systemd.tell("WATCHDOG=1"))
@@ -104,7 +110,7 @@ class Program:
         document = await self._first()
         if document is None:
             return
-        self._take(document)
+        self._gateway.take(document)
         await self._move()
         self._systemd.tell("READY=1", f"STATUS=listening on {self._gateway.listen}")
         self._write_report()
@@ -150,6 +156,8 @@ class Program:
             handle.cancel()
         with contextlib.suppress(OSError):
             os.unlink(self._own.gateway)  # nobody waits for what is not in flight any more
+            with open(self._drained, "w", encoding="ascii") as file:
+                file.write(f"{seconds:.3f}")  # who is to scrape it asks the next gateway
         self._lines.event("stopped", shutdown_seconds=round(seconds, 3))
 
     # What is done again and again.
@@ -168,7 +176,7 @@ class Program:
         document = self._document()
         if document is None:
             return
-        self._take(document)
+        self._gateway.take(document)
         self._write_report()
         moving = self._moving is not None and not self._moving.done()
         if moving or self._gateway.draining:
@@ -190,9 +198,6 @@ class Program:
                 self._told_damage = str(error)
                 self._lines.event("status_unreadable", file=self._own.status, error=str(error))
             return None
-
-    def _take(self, document: table.Document) -> None:
-        self._gateway.take(document)
 
     def _look_at_keys(self) -> None:
         settings = self._gateway.settings

@@ -63,7 +63,7 @@ class Gateway:
         self.status_at: float | None = None  # Unix seconds: the daemon made the latest Status
         self.seq, self.instance = 0, ""  # of that
         self.lag_seconds = 0.0  # how late the event loop was last
-        self.shutdown_seconds: float | None = None
+        self.shutdown_seconds: float | None = None  # of the gateway before this one, then its own
         self.operator = _operator(operator_socket)
         self.operator_begun = asyncio.Event()  # what asks for it earlier waits
         self.operators = Route("", "operator")

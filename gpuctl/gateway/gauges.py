@@ -50,7 +50,7 @@ class Gauges:
     retries_refused: int = 0
     lines_dropped: int = 0
     loop_lag_seconds: float | None = None
-    shutdown_seconds: float | None = None  # of the drain under way, or of the last one
+    shutdown_seconds: float | None = None  # of the last drain, which ended another gateway
     status_at: float | None = None  # Unix seconds: the daemon made the Status that is served by
     resident_bytes: int | None = None
     open_fds: int | None = None
@@ -67,7 +67,7 @@ def process(now: Gauges) -> Iterator[str]:
         ("status_timestamp_seconds", "When the daemon's Status was made, Unix time.",
          now.status_at),
         ("draining", "Whether it takes no new requests.", now.draining),
-        ("shutdown_duration_seconds", "How long a shutdown took to finish what was running.",
+        ("shutdown_duration_seconds", "How long the last shutdown took to finish what was running.",
          now.shutdown_seconds),
         ("connections", "Connections of clients.", now.connections),
         ("active_requests", "Requests that replicas work on.", now.in_flight),

@@ -55,7 +55,7 @@ class Inside(Protocol):
     instance: str  # of the daemon that made it
     draining: bool
     lag_seconds: float  # how late the loop was last
-    shutdown_seconds: float | None  # how long the drain took
+    shutdown_seconds: float | None  # how long the last drain took
 
     def now(self) -> float: ...  # the loop's clock
     def wall(self) -> float: ...  # Unix seconds

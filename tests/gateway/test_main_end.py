@@ -73,3 +73,19 @@ def test_it_does_not_listen_while_it_ends(gateway: GatewayProcess, engine: StubE
         with pytest.raises(ConnectionRefusedError):
             connect(gateway)
         assert answered(busy).status == 200
+
+
+def test_the_next_one_tells_how_long_it_took(gateway: GatewayProcess, engine: StubEngine) -> None:
+    """Nobody can ask a gateway that has ended: the one after it has its last figure."""
+    name = "gpuctl_gateway_shutdown_duration_seconds"
+    _, before = get(gateway.port, "/metrics") or (0, b"")
+    assert name not in before.decode()
+    with connect(gateway) as busy:
+        busy.sendall(request(ASKED))
+        wait_for(lambda: engine.running == 1, "the engine to work")
+        gateway.stop()
+        assert answered(busy).status == 200
+    gateway.start()
+    _, after = get(gateway.port, "/metrics") or (0, b"")
+    told = [line.split() for line in after.decode().splitlines() if line.startswith(name)]
+    assert [(line[0], 0.0 < float(line[1]) < 5.0) for line in told] == [(name, True)]
