@@ -109,7 +109,7 @@ def test_the_mining_host_is_as_it_was_proven() -> None:
     assert loaded.gateway == GatewaySettings(
         max_in_flight=12,
         gate=GateSettings(allowed_fails=2, cooldown_seconds=60),
-        timeouts=TimeoutSettings(attempt_seconds=90, batch_seconds=200),
+        timeouts=TimeoutSettings(attempt_seconds=90, streaming_seconds=200, batch_seconds=200),
     )
     assert "gpt-3.5-turbo" in loaded.workloads[0].aliases
 
