@@ -74,6 +74,7 @@ class Attempt(msgspec.Struct, eq=False):
         replica, record = self.replica, self._record
         self.sent_at = self.moved_at = now
         record.attempts += 1
+        record.completion_tokens = None  # of the attempt before, which nobody gets
         record.replica, record.container = replica.name, replica.container
         record.timeline.append(("sent " + replica.name, now - record.began))
         replica.requests += 1

@@ -183,6 +183,7 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             later = [(b"retry-after", v) for n, v in headers if n.lower() == b"retry-after"]
             kept = [header for header in answer.headers if not later or header[0] != b"retry-after"]
+            self.record.completion_tokens = None  # as in `_fail`
             self._sink.whole(answer.status, (*kept, *later), answer.body)
         self._end("answered", now)
 
@@ -225,6 +226,7 @@ class Exchange(msgspec.Struct, eq=False):
             self._cut(answer.body)
             self._end("cut", now)
         else:
+            self.record.completion_tokens = None  # what was made was not given to anybody
             self._sink.whole(answer.status, answer.headers, answer.body)
             self._end("refused", now)
 

@@ -164,14 +164,19 @@ class Streamed:
 
 
 class Collected:
-    """Makes one answer of a stream: an engine that streams sees at once that a client has left."""
+    """
+    Makes one answer of a stream: an engine that streams sees at once that a client has left.
 
-    __slots__ = ("_collector", "_events", "_record", "_sink", "_whole")
+    Its events are counted as those of `Streamed`, for who leaves before the engine tells.
+    """
+
+    __slots__ = ("_collector", "_count", "_events", "_record", "_sink", "_whole")
 
     def __init__(self, sink: Sink, record: Record, kind: str) -> None:
         self._sink, self._record = sink, record
         self._events = sse.Events()
         self._collector = Collector(kind)
+        self._count = -1  # as in `Streamed`
         self._whole: Whole | None = None
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -186,6 +191,9 @@ class Collected:
             return
         events = self._events.feed(data)
         if events:
+            self._count += events.count(_EVENT)
+            if self._count > 0:
+                self._record.completion_tokens = self._count
             self._collector.add(events)
 
     def ended(self) -> None:

@@ -36,6 +36,6 @@ class Record(msgspec.Struct, kw_only=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
-    #: (what, seconds since it began): queued | sent <replica> | failed <replica> <why> | first_byte |
-    #: keep_alive
+    #: (what, seconds since it began): queued | sent <replica> | failed <replica> <why>
+    #: | first_byte | keep_alive
     timeline: list[tuple[str, float]] = []

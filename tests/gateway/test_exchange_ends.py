@@ -186,3 +186,25 @@ def test_drain(first: StubEngine) -> None:
         }
         assert answered(client).status == 200
         wait_for(lambda: told, "the daemon to be told")
+
+
+def test_tokens_of_one_that_left(first: StubEngine) -> None:
+    """Who leaves has had the tokens that its engine made for it, though none of them was sent."""
+    with Inside([upstream(first, collect_streams=True)]) as inside:
+
+        def tokens() -> list[int | None]:
+            return [each.record.completion_tokens for each in inside.gateway.running]
+
+        with inside.connect() as client:
+            client.sendall(request(with_stub(ASKED, fault="hang_stream", after=3)))
+            wait_for(lambda: inside.call(tokens) == [2], "three events")
+        record = inside.record
+        assert (record.end, record.completion_tokens) == ("client_gone", 2)
+
+
+@pytest.mark.parametrize(("fault", "status"), [("close_stream", 503), ("error_stream", 500)])
+def test_tokens_of_an_answer_that_never_came(first: StubEngine, fault: str, status: int) -> None:
+    """Nobody pays for what its engine had made when it failed."""
+    with Inside([upstream(first, collect_streams=True)]) as inside:
+        assert inside.post(with_stub(ASKED, fault=fault, after=3)).status == status
+        assert inside.record.completion_tokens is None
