@@ -77,7 +77,7 @@ def find(
             return LetIn(None)
         reason = "missing"
         if token:
-            reason, record.key = gateway.keyring.refusal(text, record.at)
+            reason, record.key = gateway.keyring.refusal(text)
         gateway.denied(record, reason)
         return Refused("invalid_api_key")
     record.key = key.id

@@ -1,8 +1,8 @@
 """
 What an engine's error says: its status and body → a code of `openai_errors.FAULTS`, message, param.
 
-Every engine has words of its own for the same few things. `openai_errors.mapped` asks, and says it
-in OpenAI's words; tests/gateway/test_engine_errors.py has bodies that real engines gave.
+Every engine has words of its own for the same few things. `openai_errors.mapped_answer` asks, and
+says it in OpenAI's words; tests/gateway/test_engine_errors.py has bodies that real engines gave.
 """
 
 from __future__ import annotations

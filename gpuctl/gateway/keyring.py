@@ -113,7 +113,7 @@ class Keyring:
         key = self._matching(token)
         return key if key is not None and key.state(now_unix) == "live" else None
 
-    def refusal(self, token: str, now_unix: float) -> tuple[Refusal, str]:
+    def refusal(self, token: str) -> tuple[Refusal, str]:
         """Return why `find` has found none, and the id of the key that it would have been."""
         key = self._matching(token)
         if key is None:

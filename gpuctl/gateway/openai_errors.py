@@ -1,13 +1,12 @@
 """
 Every error that a client of the gateway can get, as OpenAI's error object.
 
-`FAULTS` is the table of what the gateway itself answers; `mapped` says an engine's own error in the
-same words. Called by `exchange` and `downstream`, with codes; the docs print the table.
+`FAULTS` is the table of what the gateway itself answers; `mapped_answer` says an engine's own error
+in the same words. Called with codes by whoever answers; docs/gateway.md has the table.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -139,26 +138,11 @@ def error(
     return msgspec.json.encode({"error": fields})
 
 
-def answer(
-    code: str,
-    message: str = "",
-    *,
-    type: str | None = None,
-    param: str | None = None,
-    retry_after_seconds: float | None = None,
-    headers: tuple[tuple[bytes, bytes], ...] = (),
-) -> Answer:
-    """
-    Return the whole answer for a code of FAULTS.
-
-    Args:
-        retry_after_seconds: rounded up; None: the table's. The openai clients do not wait more than
-            120 s: told to, they give up.
-        headers: to be added, as Allow with a 405.
-    """
+def answer(code: str, message: str = "", *, param: str | None = None) -> Answer:
+    """Return the whole answer for a code of FAULTS."""
     fault = FAULTS[code]
-    body = error(fault.status, message or fault.message, code, type, param)
-    return Answer(fault.status, (*_headers(code, retry_after_seconds), *headers), body, code)
+    body = error(fault.status, message or fault.message, code, fault.type, param)
+    return Answer(fault.status, _headers(code), body, code)
 
 
 def no_model(model: str) -> str:
@@ -168,24 +152,17 @@ def no_model(model: str) -> str:
     return f"The model{name} does not exist or you do not have access to it."
 
 
-def _headers(code: str, retry_after_seconds: float | None) -> tuple[tuple[bytes, bytes], ...]:
+def _headers(code: str) -> tuple[tuple[bytes, bytes], ...]:
     fault = FAULTS[code]
-    seconds = fault.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
     made = [
         (b"content-type", b"application/json"),
         (b"x-should-retry", b"true" if fault.retry else b"false"),
     ]
-    if seconds is not None:
-        made.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+    if fault.retry_after_seconds is not None:
+        made.append((b"retry-after", b"%d" % fault.retry_after_seconds))
     if fault.status == 401:
         made.append((b"www-authenticate", b"Bearer"))
     return tuple(made)
-
-
-def mapped(status: int, body: bytes, model: str, endpoint: str = "") -> tuple[int, bytes]:
-    """Return `mapped_answer` without its headers."""
-    made = mapped_answer(status, body, model, endpoint)
-    return made.status, made.body
 
 
 def mapped_answer(status: int, body: bytes, model: str, endpoint: str = "") -> Answer:
@@ -210,7 +187,7 @@ def mapped_answer(status: int, body: bytes, model: str, endpoint: str = "") -> A
     code = said.code if row == said.code or said.code not in FAULTS else row
     message = _words(said, model, endpoint) or fault.message
     made = error(shown, message, code, fault.type, said.param, **said.counts)
-    return Answer(shown, _headers(row, None), made, code)
+    return Answer(shown, _headers(row), made, code)
 
 
 def _words(said: engine_errors.Said, model: str, endpoint: str) -> str:

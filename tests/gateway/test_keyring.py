@@ -137,7 +137,7 @@ def test_whose_a_token_is(
     match = ring.find(token, now)
     assert (match.id if match else None) == found
     if found is None:
-        assert ring.refusal(token, now) == refusal
+        assert ring.refusal(token) == refusal
 
 
 def test_digests_that_begin_alike() -> None:
@@ -178,7 +178,7 @@ def test_keys_that_cannot_be_read() -> None:
     """They let nobody in, as none would."""
     ring = Keyring.shut()
     assert (ring.empty, len(ring), ring.find("sk-1", NOW)) == (False, 0, None)
-    assert ring.refusal("sk-1", NOW) == ("unknown", "")
+    assert ring.refusal("sk-1") == ("unknown", "")
 
 
 def test_what_a_key_is_for() -> None:
