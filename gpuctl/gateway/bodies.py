@@ -54,7 +54,6 @@ class Ask(msgspec.Struct, frozen=True):
     usage_asked: bool = False  # the client itself wants the usage chunk of a stream
     session: bytes | None = None  # `prompt_cache_key`
     first_words: bytes = b""  # of messages, prompt or input, as they were sent
-    media: bool = False  # some part is an image, a sound or a file
     drops: bool = False  # `rewritten` has one of DROPPED to leave out
 
 
@@ -121,7 +120,7 @@ def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
     if held and sum(raw.count(b",") for _, raw in held) > 10 * MOST_PARTS:
         return _too_many(f"{10 * MOST_PARTS:,} values in a prompt with media")
     try:
-        media, remote = _media(held)
+        remote = _remote(held)
     except msgspec.DecodeError as error:
         return BadRequest(400, "invalid_json", f"The body cannot be read: {error}.")
     if remote:
@@ -135,7 +134,6 @@ def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
         usage_asked=options is not None and options.include_usage is True,
         session=_word(fields.prompt_cache_key),
         first_words=bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
-        media=media,
         drops=bool(fields.api_base or fields.base_url or fields.user_config),
     )
 
@@ -223,15 +221,12 @@ def _shapeless(body: bytes, most_depth: int) -> BadRequest | None:
     return _too_deep(most_depth) if brackets else None
 
 
-def _media(held: list[tuple[str, bytes]]) -> tuple[bool, str]:
-    """Return whether there are media, and the field with the first of them that is remote."""
-    some = False
+def _remote(held: list[tuple[str, bytes]]) -> str:
+    """Return the field with the first medium that is remote; "" where none is."""
     for name, raw in held:
-        for embedded in _embedded(msgspec.json.decode(raw)):
-            some = True
-            if not embedded:
-                return True, name
-    return some, ""
+        if not all(_embedded(msgspec.json.decode(raw))):
+            return name
+    return ""
 
 
 def _may_hold_media(fields: _Fields) -> list[tuple[str, bytes]]:

@@ -53,7 +53,7 @@ def read(content_type: bytes, body: bytes) -> Ask | BadRequest:
         what = "You must provide a model parameter."
         return BadRequest(400, "missing_required_parameter", what, "model")
     stream = values.get(b"stream", b"").strip().lower() in _TRUE
-    return Ask(model=model, stream=stream, media=True)
+    return Ask(model=model, stream=stream)
 
 
 def rewritten(content_type: bytes, body: bytes, model: str) -> bytes:

@@ -32,45 +32,45 @@ MODEL = part("model", b"whisper")
 @pytest.mark.parametrize(
     ("content_type", "body", "expected"),
     [
-        pytest.param(TYPE, form(SOUND, MODEL), Ask(model="whisper", media=True), id="model last"),
-        pytest.param(TYPE, form(MODEL, SOUND), Ask(model="whisper", media=True), id="model first"),
+        pytest.param(TYPE, form(SOUND, MODEL), Ask(model="whisper"), id="model last"),
+        pytest.param(TYPE, form(MODEL, SOUND), Ask(model="whisper"), id="model first"),
         pytest.param(
             TYPE,
             form(SOUND, MODEL, part("stream", b"true")),
-            Ask(model="whisper", stream=True, media=True),
+            Ask(model="whisper", stream=True),
             id="stream",
         ),
         pytest.param(
             TYPE,
             form(MODEL, part("stream", b"False")),
-            Ask(model="whisper", media=True),
+            Ask(model="whisper"),
             id="no stream",
         ),
         pytest.param(
             b'Multipart/Form-Data ;charset=utf-8; Boundary="a b:c"',
             form(MODEL, boundary=b"a b:c"),
-            Ask(model="whisper", media=True),
+            Ask(model="whisper"),
             id="a quoted boundary",
         ),
         pytest.param(
             TYPE,
             form((b'Content-Type: text/plain\r\ncontent-disposition:form-data;name="model"', b"m")),
-            Ask(model="m", media=True),
+            Ask(model="m"),
             id="other headers, other case",
         ),
         pytest.param(
             TYPE,
             form((b'Content-Disposition: form-data; filename="x"; name="model"', b"m")),
-            Ask(model="m", media=True),
+            Ask(model="m"),
             id="name behind filename",
         ),
         pytest.param(
             TYPE,
             form(part("timestamp_granularities[]", b"a"), part("model", "é/q".encode())),
-            Ask(model="é/q", media=True),
+            Ask(model="é/q"),
             id="UTF-8",
         ),
-        pytest.param(TYPE, form(MODEL)[:-2], Ask(model="whisper", media=True), id="no last CRLF"),
+        pytest.param(TYPE, form(MODEL)[:-2], Ask(model="whisper"), id="no last CRLF"),
     ],
 )
 def test_a_form_is_read(content_type: bytes, body: bytes, expected: Ask) -> None:
@@ -87,7 +87,7 @@ def test_the_form_of_a_real_client_is_read() -> None:
         files={"file": ("a.wav", b"RIFF\r\n--\x00", "audio/wav")},
     )
     assert read(request.headers["content-type"].encode(), request.read()) == Ask(
-        model="whisper", stream=True, media=True
+        model="whisper", stream=True
     )
 
 
