@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from gpuctl.gateway import report, table, upstream
+from gpuctl.gateway import places, report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
 from gpuctl.gateway.downstream import Client, Exchanging
@@ -247,18 +247,25 @@ class Gateway:
         settings = document.gateway or self.settings
         known = self.table.replicas
         before = {
-            name: (replica.container, replica.gate.retry_at is not None)
+            name: (
+                replica.container,
+                replica.gate.retry_at is not None,
+                places.kv_level(replica.kv_ratio),
+            )
             for name, replica in self.table.replicas.items()
         }
         self.settings = settings
         self.table.apply(document, settings.gate)
         self.seq, self.instance, self.status_at = document.seq, document.instance, document.at
         for name, replica in self.table.replicas.items():
-            container, was_open = before.pop(name, ("", False))
+            container, was_open, was_level = before.pop(name, ("", False, "ok"))
             if container != replica.container:
                 self.lines.event("replica", replica=name, container=replica.container)
             if was_open and replica.gate.retry_at is None:
                 self.gate_closed(replica, "new_container")
+            level, ratio = places.kv_level(replica.kv_ratio), replica.kv_ratio
+            if level != was_level:
+                self.lines.event("kv_cache", replica=name, level=level, ratio=ratio)
         for name in before:
             self.lines.event("replica_gone", replica=name)
         for replica in known.values():

@@ -21,6 +21,13 @@ KV_PRESSED_RATIO = 0.85
 KV_FULL_RATIO = 0.95
 
 
+def kv_level(ratio: float | None) -> str:
+    """Return how full a replica's KV cache is: ok | warning | critical; None is not told."""
+    if ratio is None or ratio < KV_PRESSED_RATIO:
+        return "ok"
+    return "warning" if ratio < KV_FULL_RATIO else "critical"
+
+
 class Pressed:
     """A replica whose KV cache fills up, as routing is to see it: with half its weight."""
 

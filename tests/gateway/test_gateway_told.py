@@ -99,6 +99,20 @@ def test_replicas_come_and_go(first: StubEngine, second: StubEngine) -> None:
         ]
 
 
+def test_a_cache_that_fills_up_is_told_of(first: StubEngine) -> None:
+    """Where it gets less, where it gets nothing more beside what runs, and when that is over."""
+    ratios = (0.84, 0.85, 0.9, 0.95, 0.99, 0.86, None, 0.1)
+    with Inside([upstream(first)]) as inside:
+        for ratio in ratios:
+            inside.publish([upstream(first, kv_ratio=ratio)])
+        assert inside.log.of("kv_cache") == [
+            {"replica": "chat-0", "level": "warning", "ratio": 0.85},
+            {"replica": "chat-0", "level": "critical", "ratio": 0.95},
+            {"replica": "chat-0", "level": "warning", "ratio": 0.86},
+            {"replica": "chat-0", "level": "ok", "ratio": None},
+        ]
+
+
 def test_a_full_queue_is_told_of_once_a_second(first: StubEngine) -> None:
     """With how many it turned away, as it may be thousands."""
     settings = GatewaySettings(queue=QueueSettings(size=1))

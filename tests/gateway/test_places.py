@@ -115,3 +115,18 @@ def test_affinity_moves_together_from_a_replica_that_is_shut() -> None:
     talk = next(b"%d" % talk for talk in range(99) if chosen(ready, b"%d" % talk) == "chat-0")
     shut = [opened("chat-0"), replica("chat-3", state="down"), *ready[1:]]
     assert len({chosen(shut, talk) for _ in range(9)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "level"),
+    [
+        pytest.param(None, "ok", id="not told"),
+        pytest.param(0.849, "ok", id="room"),
+        pytest.param(0.85, "warning", id="pressed"),
+        pytest.param(0.949, "warning", id="still some"),
+        pytest.param(0.95, "critical", id="full"),
+    ],
+)
+def test_how_full_a_cache_is(ratio: float | None, level: str) -> None:
+    """A level begins at its ratio."""
+    assert places.kv_level(ratio) == level
