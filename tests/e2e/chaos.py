@@ -111,7 +111,6 @@ def resting(host: Served) -> dict[str, Any]:
     ports = [CHAT + index for index in range(len(gateway["replicas"]))]
     return {
         "tasks": runtime["tasks"],
-        "threads": runtime["threads"],
         "open_fds": runtime["open_fds"],
         "connections": [connection.raddr for connection in connections if connection.raddr],
         "in_flight": sum(told["in_flight"] for told in gateway["replicas"].values()),
