@@ -1,9 +1,10 @@
 """
 How many tokens a prompt has, where its engine did not come to tell: by tiktoken, if that is there.
 
-An engine tells at an answer's end. Of a stream that broke off before, `Gateway` has the prompt
-counted here, in a thread, with the tokenizer that an operator names: a file in tiktoken's format,
-as Llama 3 (`tokenizer.model`), Qwen and OpenAI publish theirs. Nothing is fetched.
+An engine tells at an answer's end, or when it is asked later (`prompts`). What it did not tell,
+`Gateway` has counted here, in a thread, with the tokenizer that an operator names: a file in
+tiktoken's format, as Llama 3 (`tokenizer.model`), Qwen and OpenAI publish theirs. Nothing is
+fetched.
 """
 
 from __future__ import annotations

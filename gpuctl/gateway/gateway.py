@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from gpuctl.gateway import places, report, table, upstream
+from gpuctl.gateway import places, prompts, report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
 from gpuctl.gateway.downstream import Client, Exchanging
@@ -36,6 +36,8 @@ HELD_BYTES = 128 * 1024 * 1024
 _OPERATOR_SLOTS = 64
 #: What happens to many requests at once is told as one.
 _AGAIN_SECONDS = 1.0
+#: Prompts that are counted at a time; what breaks off beyond that goes without.
+_COUNTING = 8
 
 
 class Gateway:
@@ -72,7 +74,7 @@ class Gateway:
         self.turned_away = 0  # requests, by a full queue, since that was told
         self._turned_away_at = -_AGAIN_SECONDS
         self.estimate: Estimate | None = None  # of prompts that no engine counted
-        self._estimating: set[asyncio.Task[None]] = set()
+        self._counting: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, int] = {}  # of clients → their connections
         self._held_bytes = 0
         self._id = os.urandom(6).hex()
@@ -193,18 +195,25 @@ class Gateway:
         replica = self.table.replicas.get(record.replica)
         if replica is not None and replica.state == "draining" and not replica.open:
             self.emptied()
-        if record.prompt_tokens is None and record.completion_tokens and self.estimate is not None:
-            task = self._loop.create_task(self._estimated(self.estimate, record, key, body))
-            self._estimating.add(task)
-            task.add_done_callback(self._estimating.discard)
+        broke_off = record.prompt_tokens is None and record.completion_tokens
+        if broke_off and len(self._counting) < _COUNTING:
+            task = self._loop.create_task(self._counted(record, key, body))
+            self._counting.add(task)
+            task.add_done_callback(self._counting.discard)
         else:
             self._count(record, key)
 
-    async def _estimated(
-        self, estimate: Estimate, record: Record, key: Key | None, body: bytes
-    ) -> None:
-        record.prompt_tokens = await self._loop.run_in_executor(None, estimate, body)
-        self._count(record, key)
+    async def _counted(self, record: Record, key: Key | None, body: bytes) -> None:
+        """Count its prompt too: by its engine, or by the tokenizer that an operator names."""
+        replica, estimate = self.table.replicas.get(record.replica), self.estimate
+        try:
+            if replica is not None and replica.state != "down":
+                record.prompt_tokens = await prompts.count(replica, record.endpoint, body)
+            if record.prompt_tokens is None and estimate is not None:
+                found = await self._loop.run_in_executor(None, estimate, body)
+                record.prompt_tokens = found
+        finally:
+            self._count(record, key)
 
     def _count(self, record: Record, key: Key | None) -> None:
         self.metrics.finished(record)
@@ -305,8 +314,10 @@ class Gateway:
         end = max(end, self.now() + _AGAIN_SECONDS)
         while any(client.behind_bytes for client in self.clients) and self.now() < end:
             await asyncio.sleep(0.02)
-        if self._estimating:
-            await asyncio.wait(self._estimating, timeout=_AGAIN_SECONDS)
+        if self._counting:
+            _, late = await asyncio.wait(self._counting, timeout=_AGAIN_SECONDS)
+            for task in late:
+                task.cancel()
         self.shutdown_seconds = self.now() - began
         return self.shutdown_seconds
 

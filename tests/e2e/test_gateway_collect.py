@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from gpuctl.gateway import sse, usage
+from gpuctl.gateway import prompts, sse, usage
 from gpuctl.gateway.collect import Collector, Failed, collectable
+from gpuctl.gateway.gate import Gate
+from gpuctl.gateway.replica import Replica
 from tests.rig.llama_server import LlamaServer
 
 pytestmark = [pytest.mark.engine, pytest.mark.program]
@@ -268,3 +271,22 @@ def test_a_response_is_counted(engine: LlamaServer) -> None:
     direct = usage.of_body(ask(engine, RESPONSES, **fields)[1])
     assert direct is not None
     assert usage.in_events(ask(engine, RESPONSES, **fields, stream=True)[1]) == direct
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "What is the capital of France?"}]}),
+        (TEXT, {"prompt": "The capital of France is"}),
+    ],
+)
+def test_a_prompt_is_counted_as_in_its_answer(
+    engine: LlamaServer, path: str, fields: dict[str, Any]
+) -> None:
+    """What the engine says when asked is what its answer's usage would have said."""
+    told = usage.of_body(ask(engine, path, **fields)[1])
+    replica = Replica("chat-0", "chat", Gate(5, 30.0))
+    replica.host, replica.port = "127.0.0.1", engine.port
+    body = json.dumps({**SAME, **fields, "stream": True}).encode()
+    assert told is not None
+    assert asyncio.run(prompts.count(replica, path, body)) == told.prompt

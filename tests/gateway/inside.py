@@ -99,6 +99,10 @@ class Inside:
             exchange.stop("draining")
         for client in tuple(self.gateway.clients):
             client.abort()
+        counting = tuple(self.gateway._counting)
+        for task in counting:
+            task.cancel()
+        await asyncio.gather(*counting, return_exceptions=True)
         for replica in self.gateway.table.replicas.values():
             for connection in tuple(replica.idle):
                 connection.drop()

@@ -30,6 +30,11 @@ FAULTS = (
     "error_stream",  # an error event after `after` events
     "nonsense",  # no HTTP
 )
+#: Where engines count a prompt's tokens, and what each answers; 404 unless `counts` names it.
+COUNTING: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions/input_tokens": {"input_tokens": 7},
+    "/tokenize": {"count": 8, "tokens": [1, 2, 3]},
+}
 
 
 @dataclass(slots=True)
@@ -56,13 +61,18 @@ class Gone(Exception):
 
 
 class StubEngine:
-    """A context manager. Orders: fault, after, tokens, interval_seconds, delay_seconds, bytes."""
+    """
+    A context manager. Orders: fault, after, tokens, interval_seconds, delay_seconds, bytes.
+
+    Its own alone: counts, the path of COUNTING that it has; "hang": it answers none of them.
+    """
 
     def __init__(self, model: str = "chat", port: int = 0, **orders: Any) -> None:
         self.model = model
         self.port = port
         self.orders: dict[str, Any] = orders
         self.seen: list[Seen] = []
+        self.counted: list[Seen] = []  # requests of COUNTING, which are not among these
         self.connections = 0  # open now
         self.accepted = 0
         self.pipelined = 0  # bytes of a second request before the first was answered
@@ -115,10 +125,16 @@ class StubEngine:
             writer.transport.abort()
 
     async def _cancel_rest(self) -> None:
+        # What was accepted last becomes a connection some turns of the loop later.
+        for _ in range(5):
+            await asyncio.sleep(0)
+            for writer in list(self._writers):
+                writer.transport.abort()
         rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0)  # the sockets of what was aborted are closed in the next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -126,7 +142,7 @@ class StubEngine:
         self._writers.add(writer)
         try:
             while (seen := await _request(reader)) is not None:
-                self.seen.append(seen)
+                (self.counted if seen.path in COUNTING else self.seen).append(seen)
                 if not await self._answer(seen, reader, writer):
                     break
         except (OSError, asyncio.IncompleteReadError):
@@ -196,11 +212,14 @@ class Answer:
     ) -> None:
         self.model, self.seen, self.writer = model, seen, writer
         self.asked = seen.asked
+        self.engine = orders
         self.orders: dict[str, Any] = {**orders, **self.asked.get("stub", {})}
         self.chat = seen.path != "/v1/completions"
 
     async def give(self) -> bool:
         """Send it; return whether the connection may be used again."""
+        if self.seen.path in COUNTING:
+            return await self.counting(str(self.engine.get("counts", "")))
         if self.seen.path == "/health":
             await self.json(200, {"status": "ok"})
             return True
@@ -214,6 +233,13 @@ class Answer:
             return await self.stream(fault)
         await asyncio.sleep(self.tokens * self.interval)
         await self.json(200, self.document())
+        return True
+
+    async def counting(self, path: str) -> bool:
+        if path == "hang":
+            await asyncio.Event().wait()
+        known = path == self.seen.path
+        await self.json(200 if known else 404, COUNTING[path] if known else {"error": "none"})
         return True
 
     @property
