@@ -194,7 +194,6 @@ class Run:
 
 
 # Of the engines, which run on asyncio's own loop: uvloop's transports, the gateway's, tell nothing.
-@pytest.mark.filterwarnings("ignore:.*(_SelectorTransport|socket.socket).*")
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_stays(seed: int) -> None:
     """Every request ends once, and takes with it all that was its own."""

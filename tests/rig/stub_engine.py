@@ -114,19 +114,26 @@ class StubEngine:
         asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(10)
 
     async def _listen(self) -> None:
+        if self._server is not None:
+            return
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            # What is accepted while a server closes is never closed itself (CPython before 3.12,
+            # an assertion in Server._attach): accept no more first, and let that become something.
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for writer in list(self._writers):
             writer.transport.abort()
 
     async def _cancel_rest(self) -> None:
-        # What was accepted last becomes a connection some turns of the loop later.
-        for _ in range(5):
+        for _ in range(5):  # what was accepted last is served some turns of the loop later
             await asyncio.sleep(0)
             for writer in list(self._writers):
                 writer.transport.abort()
@@ -134,7 +141,7 @@ class StubEngine:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await asyncio.sleep(0)  # the sockets of what was aborted are closed in the next turn
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
