@@ -2,8 +2,7 @@
 HTTP/1.1 from a client: bytes in, one `Request` at a time out, and the answer's bytes back.
 
 Everything that a hostile client can do to a parser ends here: each limit has its status, each wait
-its deadline (the gateway's sweep calls `sweep`), and after a refusal the rest is read and thrown
-away for a moment, so that the refusal arrives.
+its deadline, and after a refusal the rest is read for a moment, so that the refusal arrives.
 """
 
 from __future__ import annotations
@@ -316,8 +315,8 @@ class Client(asyncio.Protocol):
             self._break_off()
             return
         answer = openai_errors.answer(code, message)
-        self._gateway.refused(self, code, answer.status)
-        self.write(last(answer))
+        told = self._request.head.get(b"x-request-id")
+        self.write(last(answer, self._gateway.refused(self, code, answer.status, told)))
         self._linger()
 
     def _break_off(self) -> None:

@@ -38,8 +38,6 @@ from gpuctl.gateway.shared import Follower, Leader
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
-#: What a client may name its request; anything else gets a name of ours.
-_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PRIORITY = re.compile(rb"[0-9]{1,2}|100")
 # An operator's answer is made in milliseconds.
 _OPERATOR_SECONDS = 10.0
@@ -57,7 +55,7 @@ class Front:
         self._gateway, self._client, self._request = gateway, client, request
         self._now = gateway.now()
         self._record = Record(
-            id=_id(request.head.get(b"x-request-id"), gateway),
+            id=gateway.id_of(request.head.get(b"x-request-id")),
             at=gateway.wall(),
             began=self._now,
             ip=client.ip,
@@ -285,12 +283,6 @@ class Front:
         self._record.end = how
         self._record.seconds = self._gateway.now() - self._now
         self._gateway.finished(self._record)
-
-
-def _id(told: bytes | None, gateway: Gateway) -> str:
-    if told is not None and _ID.fullmatch(told):
-        return told.decode()
-    return gateway.next_id()
 
 
 def _model(name: str, route: Route, created: int) -> dict[str, object]:

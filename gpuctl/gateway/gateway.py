@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from gpuctl.model import GatewaySettings
 
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
 HELD_BYTES = 128 * 1024 * 1024
+#: What a client may name its request.
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _OPERATOR_SLOTS = 64
 #: What happens to many requests at once is told as one.
 _AGAIN_SECONDS = 1.0
@@ -117,15 +120,18 @@ class Gateway:
         """Do it when what is done now is done."""
         self._loop.call_soon(do)
 
-    def refused(self, client: Client, code: str, status: int) -> None:
-        """Note what could not become a request."""
-        now = self.now()
-        record = Record(id=self.next_id(), at=self.wall(), began=now, ip=client.ip, method="")
+    def refused(self, client: Client, code: str, status: int, told: bytes | None) -> str:
+        """Note what could not become a request; return its id, as `id_of`."""
+        now, id = self.now(), self.id_of(told)
+        record = Record(id=id, at=self.wall(), began=now, ip=client.ip, method="")
         record.status, record.error, record.end = status, code, "refused"
         self.finished(record)
+        return id
 
-    def next_id(self) -> str:
-        """Return a name for a request that has none."""
+    def id_of(self, told: bytes | None) -> str:
+        """Return what the client calls its request, or a name of ours where that is none."""
+        if told is not None and _ID.fullmatch(told):
+            return told.decode()
         self._ids += 1
         return f"req-{self._id}-{self._ids:x}"
 

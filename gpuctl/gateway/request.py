@@ -77,9 +77,10 @@ def _chunked(coding: bytes) -> bool:
     return coding.lower() == b"chunked"
 
 
-def last(answer: openai_errors.Answer) -> bytes:
+def last(answer: openai_errors.Answer, id: str) -> bytes:
     """Return the whole answer to what could not become a request; the connection ends with it."""
     lines = [b"HTTP/1.1 %d %s" % (answer.status, PHRASES[answer.status])]
+    lines.append(b"x-request-id: " + id.encode())
     lines += [b"%s: %s" % header for header in answer.headers]
     lines += [b"content-length: %d" % len(answer.body), b"connection: close", b"", b""]
     return b"\r\n".join(lines) + answer.body

@@ -86,8 +86,9 @@ class Door:
             return None
         return served
 
-    def refused(self, client: Client, code: str, status: int) -> None:
+    def refused(self, client: Client, code: str, status: int, told: bytes | None) -> str:
         self.refusals.append((code, status))
+        return "req-1"
 
     def broke(self, error: BaseException) -> None:
         self.broken.append(error)

@@ -203,6 +203,24 @@ def test_drain_waits_no_longer(engine: StubEngine) -> None:
         end.result(5)
 
 
+@pytest.mark.parametrize(
+    ("line", "id"),
+    [
+        pytest.param("x-request-id: mine-1", "mine-1", id="its own"),
+        pytest.param("x-request-id: no\x7fname", None, id="no name"),
+        pytest.param("x: y", None, id="none"),
+    ],
+)
+def test_a_refusal_has_an_id(engine: StubEngine, line: str, id: str | None) -> None:
+    """What could not become a request is told by the same name here and there."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as client:
+        client.sendall(f"POST /a HTTP/1.1\r\n{line}\r\ncontent-length: 1\r\n\r\n".encode())
+        answer = answered(client)
+        assert (answer.status, answer.code) == (400, "invalid_http")
+        assert answer.headers["x-request-id"] == inside.record.id
+        assert id is None or inside.record.id == id
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/readyz"])
 def test_probes_are_not_counted(engine: StubEngine, path: str) -> None:
     """Whoever asks whether it lives uses up nobody's requests, and is told after them too."""
