@@ -23,7 +23,7 @@ def test_the_operator_s_endpoints_are_waited_for() -> None:
         answer = answered(client)
 
         assert (answer.status, answer.code) == (503, "upstream_failed")
-        assert inside.record.attempts == 1
+        assert inside.gateway.operator.requests == 1
         told = {"path": "/nonexistent/operator.sock", "why": "refused"}
         assert inside.log.events == [("operator_failed", told)]
         assert inside.call(lambda: "errors_total{" in scraped(inside)) is False
