@@ -148,8 +148,8 @@ class Program:
         self._systemd.tell("STOPPING=1")
         if self._moving is not None:
             self._moving.cancel()
+        seconds = await self._gateway.drain()  # who comes meanwhile is told so
         self._shut()
-        seconds = await self._gateway.drain()
         if self._operator is not None:
             await self._operator.stop()
         for handle in self._timers.values():
@@ -260,23 +260,34 @@ class Program:
             )
         if not keys.empty:  # before anybody comes; a door that is open opens at a place of its own
             gateway.keyring = keys
-        host, _, port = settings.listen.rpartition(":")
-        loop = asyncio.get_running_loop()
+        before, place = self._server, gateway.listen
+        if before is not None and place.rpartition(":")[2] == settings.listen.rpartition(":")[2]:
+            before.close()  # the same port of another address is free when this is
         try:
-            server = await loop.create_server(
-                lambda: Client(gateway), host.strip("[]") or None, int(port), backlog=_BACKLOG
+            self._server = await self._listener(settings.listen)
+        except GpuctlError:
+            if before is not None and not before.is_serving():
+                self._server = await self._listener(place)
+            raise
+        if before is not None:
+            before.close()
+        gateway.listen = settings.listen
+        gateway.keyring, self._keys, self._told_place = keys, stamp, ""
+        self._lines.event("listening", address=settings.listen, keys=len(keys))
+
+    async def _listener(self, listen: str) -> asyncio.Server:
+        """Open a place to listen at. Raises `GpuctlError`."""
+        host, _, port = listen.rpartition(":")
+        try:
+            return await asyncio.get_running_loop().create_server(
+                lambda: Client(self._gateway), host.strip("[]") or None, int(port), backlog=_BACKLOG
             )
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             raise GpuctlError(
-                f"gateway.listen: {settings.listen}: {os.strerror(error.errno or 0)}",
+                f"gateway.listen: {listen}: {os.strerror(error.errno or 0)}",
                 f"see who has it with `ss -ltnp 'sport = :{port}'`" if taken else "",
             ) from error
-        if self._server is not None:
-            self._server.close()
-        self._server, gateway.listen = server, settings.listen
-        gateway.keyring, self._keys, self._told_place = keys, stamp, ""
-        self._lines.event("listening", address=settings.listen, keys=len(keys))
 
     def _shut(self) -> None:
         """Listen no more; what runs goes on, and its connection ends with it."""

@@ -73,15 +73,21 @@ class Attempt(msgspec.Struct, eq=False):
         self._owner = owner
         replica, record = self.replica, self._record
         self.sent_at = self.moved_at = now
-        record.attempts += 1
+        record.attempts += bool(replica.name)  # the operator's endpoints are no replica
         record.completion_tokens = None  # of the attempt before, which nobody gets
         record.replica, record.container = replica.name, replica.container
-        record.timeline.append(("sent " + replica.name, now - record.began))
+        sent = f"sent {replica.name}" if replica.name else "sent"
+        record.timeline.append((sent, now - record.began))
         replica.requests += 1
         replica.last_use = now
         replica.open[self] = now
         self.token = replica.gate.begin(now)
         self._connect()
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the client has all of a stream: what is to come is its framing."""
+        return self._reader is not None and self._reader.done
 
     def drop(self) -> None:
         """Give up: the replica's connection is closed, and the owner is not told."""

@@ -242,18 +242,16 @@ class Exchange(msgspec.Struct, eq=False):
         """Stop: nobody waits for it any more."""
         if self.over:
             return
-        now = self._gateway.now()
-        for attempt in (*self._suspects, self._attempt):
-            if attempt is not None:
-                attempt.replica.gate.dropped(attempt.token)
+        now, attempt = self._gateway.now(), self._attempt
+        if attempt is not None and attempt.complete:
+            attempt.drop()
+            self.answered(now)
+            return
         self._stop_there()
         self._end("client_gone", now)
 
     def stop(self, code: str) -> None:
         """End it now, and say so: the gateway stops."""
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.replica.gate.dropped(attempt.token)
         self._stop_there()
         self._fail(code)
 
@@ -305,9 +303,7 @@ class Exchange(msgspec.Struct, eq=False):
         attempt = self._attempt
         if attempt is not None:
             # One that has said nothing all the while is at fault; one that still talks is not.
-            if attempt.first_byte:
-                attempt.replica.gate.dropped(attempt.token)
-            else:
+            if not attempt.first_byte:
                 self._gateway.blame(attempt.replica, attempt.token, now, "timeout")
             self._gateway.failed(attempt.replica, "timeout")
         self._stop_there()
@@ -318,6 +314,7 @@ class Exchange(msgspec.Struct, eq=False):
         if ticket is not None:
             self._gateway.admission.cancel(ticket)
         if self._attempt is not None:
+            self._attempt.replica.gate.dropped(self._attempt.token)
             self._attempt.drop()
 
     def _leave(self) -> None:

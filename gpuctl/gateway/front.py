@@ -54,6 +54,8 @@ class Front:
     def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
         self._gateway, self._client, self._request = gateway, client, request
         self._now = gateway.now()
+        if gateway.draining:  # the next one is for whoever comes after this gateway
+            request.keep_alive = False
         self._record = Record(
             id=gateway.id_of(request.head.get(b"x-request-id")),
             at=gateway.wall(),

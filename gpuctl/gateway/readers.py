@@ -24,6 +24,9 @@ _BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
 _EVENT = b'data: {"'
 
 
+_DONE = (sse.DONE, b"data: [DONE]\r\n\r\n")
+
+
 class Sink(Protocol):
     """Where an answer goes: to a client, or to all that wait for it."""
 
@@ -44,6 +47,10 @@ class Sink(Protocol):
 class Reader(Protocol):
     """Takes an answer that is not an error."""
 
+    @property
+    def done(self) -> bool:
+        """Return whether the client has all of it before it has ended."""
+
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def body(self, data: bytes) -> None: ...
 
@@ -58,6 +65,8 @@ class Reader(Protocol):
 
 class Whole:
     """Holds an answer until it is complete."""
+
+    done = False
 
     __slots__ = ("_headers", "_parts", "_record", "_sink", "_size", "_status", "_tail")
 
@@ -106,13 +115,14 @@ class Streamed:
 
     __slots__ = (
         *("_body", "_count", "_counts", "_events", "_headers", "_record", "_sink", "_status"),
-        "_strip",
+        *("_strip", "done"),
     )
 
     def __init__(self, sink: Sink, record: Record, *, strip: bool) -> None:
         self._sink, self._record, self._strip = sink, record, strip
         self._counts = record.endpoint in _BY_TOKEN
         self._count = -1  # the one that begins has no token
+        self.done = False
         self._events = sse.Events()
         self._status, self._headers = 200, EVENTS
         self._body: bytearray | None = None  # of an engine that answers without a stream after all
@@ -143,6 +153,8 @@ class Streamed:
             if not self._sink.begun:
                 self._sink.head(200, EVENTS)
             self._sink.piece(events)
+            # The openai client closes its connection at this, before the answer's own end.
+            self.done = events.endswith(_DONE)
 
     def ended(self) -> None:
         if self._body is not None:
@@ -169,6 +181,8 @@ class Collected:
 
     Its events are counted as those of `Streamed`, for who leaves before the engine tells.
     """
+
+    done = False
 
     __slots__ = ("_collector", "_count", "_events", "_record", "_sink", "_whole")
 
@@ -209,6 +223,8 @@ class Collected:
 
 class Passed:
     """Passes on an answer as it comes."""
+
+    done = False
 
     __slots__ = ("_sink",)
 

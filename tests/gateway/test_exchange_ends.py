@@ -92,6 +92,18 @@ def test_client_gone(first: StubEngine, body: dict[str, Any]) -> None:
         assert inside.call(lambda: inside.gateway.admission.in_flight) == 0
 
 
+def test_client_gone_satisfied(first: StubEngine) -> None:
+    """Who closes at the end of a stream, before the end of its framing, has been answered."""
+    with Inside([upstream(first)]) as inside:
+        with inside.connect() as client:
+            client.sendall(request(STREAM))
+            got = b""
+            while b"data: [DONE]\n\n" not in got:
+                got += client.recv(4096)
+        assert inside.record.end == "answered"
+        assert inside.record.completion_tokens == 4
+
+
 def test_client_gone_queued(first: StubEngine) -> None:
     """One that leaves while it waits is never sent."""
     first.orders["delay_seconds"] = 0.2

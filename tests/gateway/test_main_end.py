@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -61,18 +62,30 @@ def test_a_profile_without_a_gateway(gateway: GatewayProcess, engine: StubEngine
     wait_for(lambda: get(gateway.port, "/health") is not None, "it to listen again")
 
 
-def test_it_does_not_listen_while_it_ends(gateway: GatewayProcess, engine: StubEngine) -> None:
-    """A Status that comes while it drains opens no door."""
+def test_who_comes_while_it_ends_is_told_so(gateway: GatewayProcess, engine: StubEngine) -> None:
+    """What runs is answered; what is new gets 503, and so does who asks whether it is ready."""
     with connect(gateway) as busy:
         busy.sendall(request(ASKED))
         wait_for(lambda: engine.running == 1, "the engine to work")
         os.kill(gateway.pid, signal.SIGTERM)
         wait_for(lambda: '"draining"' in gateway.log, "it to drain")
-        gateway.told(gateway.upstreams)
-        assert gateway.document["listen"] == ""
-        with pytest.raises(ConnectionRefusedError):
-            connect(gateway)
+        gateway.publish()  # changes nothing any more
+        with connect(gateway) as late:
+            late.sendall(request(ASKED))
+            refused = answered(late)
+            assert (refused.status, refused.code) == (503, "draining")
+            assert refused.headers["connection"] == "close"
+        ready = get(gateway.port, "/readyz")
+        assert ready is not None
+        assert ready[0] == 503
         assert answered(busy).status == 200
+    wait_for(lambda: not answers(gateway), "it to listen no more")
+
+
+def answers(gateway: GatewayProcess) -> bool:
+    with contextlib.suppress(OSError), connect(gateway):
+        return True
+    return False
 
 
 def test_the_next_one_tells_how_long_it_took(gateway: GatewayProcess, engine: StubEngine) -> None:

@@ -124,6 +124,19 @@ def test_an_address_that_is_taken(gateway: GatewayProcess) -> None:
     wait_for(lambda: events(gateway, before) == ["not_moved", "listening"], "its word")
 
 
+def test_the_same_port_elsewhere(gateway: GatewayProcess) -> None:
+    """Its own old place does not hold it back; where the new one cannot be had, it stays."""
+    port = gateway.port
+    before = move(gateway, f"127.0.0.2:{port}")
+    wait_for(lambda: gateway.document["listen"] == f"127.0.0.2:{port}", "the move")
+    assert get(port, "/health") is None
+    move(gateway, f"127.0.0.1:{port}")
+    wait_for(lambda: get(port, "/health") is not None, "the way back")
+    move(gateway, f"192.0.2.1:{port}")  # RFC 5737: nobody's
+    wait_for(lambda: "not_moved" in events(gateway, before), "its word")
+    wait_for(lambda: get(port, "/health") is not None, "it to be where it was")
+
+
 def test_it_does_not_move_where_it_may_not(gateway: GatewayProcess) -> None:
     """Without a key others do not get in by a change of the profile either."""
     old = gateway.settings.listen
