@@ -29,6 +29,7 @@ def dump(
     at: float,
     gpus: tuple[GpuIdentity, ...] = (),
     known: Known = _NOTHING_KNOWN,
+    simulated: bool = False,
 ) -> str:
     """
     Return the applied profile as JSON; the same arguments give the same bytes.
@@ -36,12 +37,13 @@ def dump(
     *source* is the file it was read from, *at* is in Unix seconds. *gpus* are those of the host
     when it was applied: what an index means holds until the next `up`, also when a GPU falls off
     the bus or a reboot numbers them anew. *known* is what was planned with: a daemon reads no model
-    files, and plans the same.
+    files, and plans the same. *simulated* tells whose it is to who looks into the directory.
     """
     document = {
         "schema": SCHEMA,
         "at": at,
         "source": source,
+        "simulated": simulated,
         "overrides": dict(overrides),
         "gpus": encode(gpus),
         "facts": encode(known.facts),

@@ -66,6 +66,9 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
     except GpuctlError as error:
         sys.stderr.write(printable.text(f"error: {error.message}\nhint: {error.hint}\n"))
         return error.exit_code
+    if simulate and not status["simulated"]:
+        told = f"warning: {directories.status} is of a real host, not of simulated {simulate}\n"
+        sys.stderr.write(printable.text(told))
     now, living = time.time(), alive(status)
     if as_json:
         sys.stdout.write(text.rstrip() + "\n")

@@ -81,6 +81,7 @@ def test_the_copy_says_where_it_is_from() -> None:
     assert document == {
         "schema": 1,
         "at": 12.5,
+        "simulated": False,
         "source": "p.toml",
         "overrides": {"POLL_INTERVAL": "5"},
         "gpus": [],

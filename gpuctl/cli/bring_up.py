@@ -19,6 +19,7 @@ from gpuctl.cli import (
     outcome,
     planned,
     preflight,
+    whose,
 )
 from gpuctl.cli.session import Session
 from gpuctl.errors import DaemonDown
@@ -40,6 +41,7 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
         TimedOut: and every other reason for not getting there, as its own error.
     """
     session = elsewhere.refuse_system(session)
+    whose.refuse(session)
     profile = compose.resolved(session, choose.chosen(session, name))
     elsewhere.refuse(session, profile)
     models = knowledge.known(session, profile)
@@ -80,6 +82,7 @@ def apply(
         at=session.now(),
         gpus=gpus,
         known=Known() if known is None else known,
+        simulated=bool(session.simulate),
     )
     path = session.own.applied
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

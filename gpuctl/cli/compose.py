@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpuctl.cli import whose
 from gpuctl.cli.session import Session
 from gpuctl.errors import RuntimeUnavailable
 
@@ -196,6 +197,7 @@ def ask(session: Session, verb: str, subject: str = "", **arguments: Any) -> int
     """Send an Intent to the daemon; return its event's id. Raises `DaemonDown`, or the refusal."""
     from gpuctl.adapters.control import ask as send
 
+    whose.refuse(session)
     return int(send(Path(session.seen.socket), verb, subject, **arguments)["event"])
 
 

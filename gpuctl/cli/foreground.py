@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import background, choose, compose, elsewhere, gateway_process
+from gpuctl.cli import background, choose, compose, elsewhere, gateway_process, whose
 from gpuctl.cli.claim import Claim
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, RuntimeUnavailable
@@ -49,6 +49,7 @@ def supervisor(
     Raises:
         LockHeld: another one supervises here already.
         GpuctlError: the system's gpuctl does, and we are not its user.
+        UsageError: the directories are of a real host, and this is a simulated one, or back.
         NotFound: no profile is applied.
         RuntimeUnavailable: with an *intent* only.
     """
@@ -58,6 +59,7 @@ def supervisor(
     from gpuctl.faults import fault_from
 
     session = elsewhere.refuse_system(session)
+    whose.refuse(session)
     own, profile = session.own, choose.applied(session)
     background.prepare(own)
     with ExitStack() as held:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import key_store
+from gpuctl.cli import key_store, whose
 from gpuctl.cli.key_store import Keys
 from gpuctl.cli.session import Session, display, show
 from gpuctl.errors import DaemonDown, GpuctlError, NotFound, StatusDamaged, UsageError
@@ -40,6 +40,7 @@ class Order:
 def create(session: Session, name: str, order: Order) -> None:
     """Make a key, print it on stdout, and say on stderr what it is."""
     _check(name, order)
+    whose.refuse_keys(session)
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     before: Keys = ()
     made = _ordered(session, name, order, token)
@@ -77,6 +78,7 @@ def listing(session: Session, *, as_json: bool) -> None:
 
 def revoke(session: Session, names: tuple[str, ...]) -> None:
     """Take back keys by their ids, or by the names that only one has."""
+    whose.refuse_keys(session)
     now, after = session.now(), tuple[Key, ...]()
     gone: dict[str, Key] = {}
 
