@@ -9,10 +9,17 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.rig import dockerd, images
 from tests.rig.dockerd import PrivateEngine
+
+
+# Half of hypothesis' own number each time, as every run has others; ten times that in `make soak`.
+hypothesis.settings.register_profile("often", max_examples=50)
+hypothesis.settings.register_profile("soak", max_examples=500)
+hypothesis.settings.load_profile("soak" if os.environ.get("GPUCTL_SOAK") else "often")
 
 
 def pytest_configure() -> None:

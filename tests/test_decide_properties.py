@@ -129,7 +129,7 @@ def decided(past: History, now: Snapshot, held: list[Condition], plan: Plan = PL
 
 
 @given(past=pasts(), now=presents(), held=conditions())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_holds_of_every_decision(past: History, now: Snapshot, held: list[Condition]) -> None:
     """
     A decision is a function of its input, and does no harm.
@@ -164,7 +164,7 @@ def test_what_holds_of_every_decision(past: History, now: Snapshot, held: list[C
 
 
 @given(past=pasts(), now=presents(), held=conditions())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_only_what_is_there_is_stopped(past: History, now: Snapshot, held: list[Condition]) -> None:
     """A Stop or a Drain names a container that was seen, or is a dead daemon's step."""
     for action in decided(past, now, held).actions:

@@ -272,7 +272,7 @@ class Gateway(RuleBasedStateMachine):
 
 
 TestGateway = Gateway.TestCase
-TestGateway.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestGateway.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 WAITING = st.lists(

@@ -95,7 +95,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, max_size=60), st.floats(0.0, 1.0))
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 def test_no_ten_seconds_see_more(history: list[tuple[str, int, float]], start: float) -> None:
     """Whenever one is granted, no more than a fifth of the ten seconds before, or ten, were."""
     budget = Budget()
@@ -115,7 +115,7 @@ def test_no_ten_seconds_see_more(history: list[tuple[str, int, float]], start: f
 
 
 @given(st.lists(steps, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_ten_in_eleven_seconds_are_always_to_be_had(history: list[tuple[str, int, float]]) -> None:
     """It never refuses where fewer than ten were granted within eleven seconds."""
     budget = Budget()

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pytest
+
 from gpuctl.model import GatewaySettings
 from tests.gateway.inside import Inside, answered, request
 from tests.rig.gateway_process import Upstream
 from tests.rig.stub_engine import StubEngine
+
+# It starts none, and takes as long: most of it is waiting for the engines.
+pytestmark = pytest.mark.program
 
 ASKED: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 REQUESTS, CLIENTS, REPLICAS = 1000, 8, 4
