@@ -15,7 +15,6 @@ import pytest
 from tests.rig import dockerd, images
 from tests.rig.dockerd import PrivateEngine
 
-
 # Half of hypothesis' own number each time, as every run has others; ten times that in `make soak`.
 hypothesis.settings.register_profile("often", max_examples=50)
 hypothesis.settings.register_profile("soak", max_examples=500)

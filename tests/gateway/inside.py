@@ -86,8 +86,9 @@ class Inside:
         self.gateway.now = lambda: time.monotonic() + self.later
         self._loop.set_exception_handler(self._broke)
         self._take()
-        self._server = await self._loop.create_server(lambda: Client(self.gateway), "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        server: Any = await self._loop.create_server(lambda: Client(self.gateway), "127.0.0.1", 0)
+        self._server = server
+        self.port = server.sockets[0].getsockname()[1]
 
     def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Note what went wrong in a callback, as the program does."""

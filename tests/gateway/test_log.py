@@ -86,7 +86,7 @@ def test_the_page_has_every_event() -> None:
     for module in (ROOT / "gpuctl" / "gateway").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="event"), args=[ast.Constant(value=name)]):
+                case ast.Call(func=ast.Attribute(attr="event"), args=[ast.Constant(value=str(name))]):
                     found.add(name)
     assert documented("event | says") == sorted(found)
 

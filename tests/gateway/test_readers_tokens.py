@@ -31,7 +31,7 @@ class Kept:
         self.sent = True
         self.data += data
 
-    comment = piece
+    comment = spoil = piece
 
     def cut(self) -> None: ...
     def finish(self) -> None: ...
