@@ -67,19 +67,21 @@ def main(as_json: bool, simulate: str, environment: Mapping[str, str]) -> int:
         sys.stderr.write(printable.text(f"error: {error.message}\nhint: {error.hint}\n"))
         return error.exit_code
     if simulate and not status["simulated"]:
-        told = f"warning: {directories.status} is of a real host, not of simulated {simulate}\n"
-        sys.stderr.write(printable.text(told))
+        whose = f"warning: {directories.status} is of a real host, not of simulated {simulate}\n"
+        sys.stderr.write(printable.text(whose))
     now, living = time.time(), alive(status)
+    told = gateway(directories.gateway) if status.get("gateway") else {}
+    code = exit_code(status, alive=living, now=now, gateway=told)
     if as_json:
         sys.stdout.write(text.rstrip() + "\n")
-        return exit_code(status, alive=living, now=now)
-    front = gateway_line(status, directories.gateway, now)
+        return code
+    front = summary.gateway(status, told, now) if status.get("gateway") else ""
     if sys.stdout.isatty():
         _rich(status, living, now, front)
     else:
         shown = plain(status, alive=living, now=now, gateway=front)
         sys.stdout.write(printable.text(shown) + "\n")
-    return exit_code(status, alive=living, now=now)
+    return code
 
 
 def refuse_unknown(host: str) -> None:
@@ -161,9 +163,11 @@ def gateway_line(status: Status, path: str, now: float) -> str:
     return summary.gateway(status, gateway(path), now) if status.get("gateway") else ""
 
 
-def exit_code(status: Status, *, alive: bool, now: float) -> int:
-    """Return 0 when all is ready and somebody looks after it, else 3."""
-    return 0 if alive and not summary.stale(status, now) and summary.all_well(status) else 3
+def exit_code(status: Status, *, alive: bool, now: float, gateway: Mapping[str, Any]) -> int:
+    """Return 0 when all is ready, somebody looks after it and its gateway listens, else 3."""
+    kept = alive and not summary.stale(status, now)
+    ready = summary.all_well(status) and summary.gateway_well(status, gateway, now)
+    return 0 if kept and ready else 3
 
 
 def plain(status: Status, *, alive: bool, now: float, gateway: str = "") -> str:

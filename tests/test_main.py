@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gpuctl import fast_status
+from gpuctl.adapters.lock import lock_directory
 
 DOCUMENT = Path(__file__).parent / "views" / "status.json"
 HEAVY = {
@@ -73,6 +74,24 @@ def test_status_tells_of_the_gateway(tmp_path: Path) -> None:
         ("gateway 127.0.0.1:4000 · 2 in flight, 0 queued", ""),
         *[("gateway 127.0.0.1:4000 · NOT RUNNING", "")] * 3,
     ]
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json")])
+def test_a_gateway_that_does_not_listen_is_in_the_exit_code(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """3 as for a replica that does not run, though all of them do."""
+    place = tmp_path / "run-gateway"
+    (tmp_path / "run").mkdir()
+    place.mkdir()
+    held = lock_directory(tmp_path / "run")
+    publish(tmp_path / "run", at=time.time(), replicas=[], gateway={"listen": "127.0.0.1:4000"})
+    missing = gpuctl(tmp_path / "run", *arguments)[0]
+    told = {"at": time.time(), "listen": "127.0.0.1:4000", "in_flight": 0, "queued": 0}
+    (place / "gateway.json").write_text(json.dumps(told))
+    there = gpuctl(tmp_path / "run", *arguments)[0]
+    os.close(held)
+    assert (missing, there) == (3, 0)
 
 
 def test_a_status_without_a_gateway_looks_for_none(tmp_path: Path) -> None:
@@ -210,7 +229,8 @@ def test_exit_code(changes: dict[str, Any], alive: bool, seconds: float, expecte
     """0 only when all is ready and the daemon is there to keep it so."""
     status = document(**changes)
 
-    assert fast_status.exit_code(status, alive=alive, now=status["at"] + seconds) == expected
+    now = status["at"] + seconds
+    assert fast_status.exit_code(status, alive=alive, now=now, gateway={}) == expected
 
 
 def test_a_process_without_a_lock_is_not_the_daemon(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ _LOOK_SECONDS = 0.05
 
 def command(session: Session, name: str | None, *, wait: bool, timeout: float) -> int:
     """
-    Bring a profile up; return 0 when all is ready (or not waited for), 3 when some failed.
+    Bring a profile up; return 0 when all is ready (or not waited for).
+
+    3 when a replica failed, or the gateway does not listen.
 
     Raises:
         TimedOut: and every other reason for not getting there, as its own error.
@@ -60,8 +62,8 @@ def command(session: Session, name: str | None, *, wait: bool, timeout: float) -
         session.say("supervision has begun; `gpuctl status` shows how far it is")
         return 0
     code = ready(session, plan, guard, known, timeout)
-    if gateway is not None:
-        gateway_process.tell(session, gateway.listen)
+    if gateway is not None and not gateway_process.tell(session, gateway.listen):
+        code = code or 3
     return code
 
 

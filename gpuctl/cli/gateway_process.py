@@ -54,17 +54,18 @@ def running(own: paths.Directories) -> int | None:
     return int(str(pid)) if ours else None
 
 
-def tell(session: Session, listen: str, *, seconds: float = _BEGINS_SECONDS) -> None:
-    """Say that the gateway listens there, or that it does not so many seconds from now."""
+def tell(session: Session, listen: str, *, seconds: float = _BEGINS_SECONDS) -> bool:
+    """Say, and return, whether the gateway listens there at most so many seconds from now."""
     own = session.own
     until = time.monotonic() + seconds
     while running(own) is None or fast_status.gateway(own.gateway).get("listen") != listen:
         if time.monotonic() >= until:
             why = own.gateway_log if os.path.exists(own.gateway_log) else "`gpuctl gateway`"
             session.say(f"warning: no gateway listens on {listen}; {why} says why")
-            return
+            return False
         time.sleep(_LOOK_SECONDS)
     session.say(f"the gateway listens on {listen}")
+    return True
 
 
 def start(session: Session, program: Sequence[str] = PROGRAM) -> subprocess.Popen[bytes]:

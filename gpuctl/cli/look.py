@@ -28,7 +28,7 @@ Form = Annotated[
 
 
 def status(context: typer.Context, json: AsJson = False) -> None:
-    """Show every replica and GPU, and what is wrong; exit code 3 unless all is ready."""
+    """Show replicas, GPUs and what is wrong; exit code 3 unless all is ready, the gateway too."""
     from gpuctl import fast_status
 
     session = context.obj

@@ -48,7 +48,8 @@ def check(session: Session, name: str | None) -> None:
         session.say(f"warning: {warning}")
     # A simulated host has no files; `up` refuses what is missing here.
     missing = () if session.simulate else preflight.missing_models(profile)
-    for message, hint in (*missing, *preflight.without_keys(session, profile)):
+    gateway = preflight.without_keys(session, profile) + preflight.gateway_port(session, profile)
+    for message, hint in (*missing, *gateway):
         session.say(f"warning: {message}\nhint: {hint}")
     fine = words.counted(len(plan.replicas), "replica")
     session.say(f"{profile.source or profile.host.name}: fine: {fine}")

@@ -7,6 +7,7 @@ Every mistake is reported at once; images that are missing are pulled.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -14,7 +15,8 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gpuctl.cli import key_store, model_sources
+from gpuctl import fast_status
+from gpuctl.cli import gateway_process, key_store, model_sources
 from gpuctl.cli.progress import bar
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError, ProfileError
@@ -81,6 +83,28 @@ def without_keys(session: Session, profile: Profile) -> tuple[Mistake, ...]:
         return ()  # of those who may not look, or of a file that the gateway itself will refuse
     what = f"gateway.listen: {gateway.listen} is reached from elsewhere, and there is no key"
     return ((f"{what}: the gateway will refuse it", "make one: `gpuctl keys create NAME`"),)
+
+
+def gateway_port(session: Session, profile: Profile) -> tuple[Mistake, ...]:
+    """Return what is to be said of an address where another program listens than the gateway."""
+    if profile.gateway is None or session.simulate:
+        return ()
+    listen, seen = profile.gateway.listen, session.seen
+    host, _, port = listen.rpartition(":")
+    try:
+        os.stat(seen.gateway)
+    except FileNotFoundError:
+        told = ""
+    except PermissionError:
+        return ()  # of those who may not look: it may be the gateway itself
+    else:
+        told = str(fast_status.gateway(seen.gateway).get("listen"))
+    if told.rpartition(":")[2] == port and gateway_process.running(seen) is not None:
+        return ()
+    if not _taken(host.strip("[]"), int(port)):
+        return ()
+    what = f"gateway.listen: {listen}: another program listens there already"
+    return ((what, f"see who has it with `ss -ltnp 'sport = :{port}'`, or choose another"),)
 
 
 def pull(session: Session, plan: Plan, runtime: Runtime) -> None:
@@ -176,3 +200,21 @@ def _port(replica: Replica) -> Iterator[Mistake]:
                 f"workloads.{replica.workload}.port: {port} for {replica.name}: {error.strerror}",
                 f"see who has it with `ss -ltnp 'sport = :{port}'`, or choose another",
             )
+
+
+def _taken(host: str, port: int) -> bool:
+    """Return whether somebody listens at one of a name's addresses; False where it has none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return False
+    for family, kind, _, _, address in found:
+        with socket.socket(family, kind) as probe:
+            # As a server would: an address in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return True
+    return False

@@ -81,11 +81,29 @@ def gateway(status: Status, told: Mapping[str, Any], now: float) -> str:
 
     Of a simulated host nothing is said unless one runs: nothing starts it there.
     """
-    at, listen = told.get("at"), (status["gateway"] or {}).get("listen", "")
-    if not isinstance(at, float | int) or abs(now - at) > _GATEWAY_SECONDS:
+    listen = (status["gateway"] or {}).get("listen", "")
+    if not _fresh(told, now):
         return "" if status["simulated"] else f"gateway {listen} · NOT RUNNING"
     work = f"{told.get('in_flight', 0)} in flight, {told.get('queued', 0)} queued"
     return f"gateway {told.get('listen', listen) or 'that ends'} · {work}"
+
+
+def gateway_well(status: Status, told: Mapping[str, Any], now: float) -> bool:
+    """
+    Return False where a gateway should listen, and does not by its gateway.json.
+
+    A simulated host has none, and a `down` has ended it with the replicas.
+    """
+    if not status.get("gateway") or status["simulated"]:
+        return True
+    if any(each["phase"] == "stopped" and each["reason"] == "down" for each in status["replicas"]):
+        return True
+    return _fresh(told, now) and bool(told.get("listen"))
+
+
+def _fresh(told: Mapping[str, Any], now: float) -> bool:
+    at = told.get("at")
+    return isinstance(at, float | int) and abs(now - at) <= _GATEWAY_SECONDS
 
 
 def names(replica: ReplicaStatus) -> str:

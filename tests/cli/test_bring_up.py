@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from gpuctl.adapters.control import ControlServer
 from gpuctl.adapters.lock import lock_directory
-from gpuctl.cli import bring_up, choose
+from gpuctl.cli import bring_up, choose, gateway_process
 from gpuctl.cli.follow import TimedOut
 from gpuctl.cli.session import Session
 from gpuctl.errors import GpuctlError
@@ -154,6 +155,30 @@ def test_all_ready(
     assert bring_up.ready(here, plan, lambda: None, lambda _: True, timeout=1) == 0
 
     assert capsys.readouterr().err.splitlines()[-1] == said
+    os.close(held)
+
+
+def test_a_gateway_that_does_not_listen_is_a_failure(
+    here: Session,
+    docker: Path,
+    daemon: list[str],
+    profile: str,
+    publish: Callable[..., Any],
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every replica is ready, and nobody can ask them: a warning, and exit code 3."""
+    Path(profile).write_text(f"{Path(profile).read_text()}[gateway]\n")
+    monkeypatch.setattr(gateway_process, "tell", partial(gateway_process.tell, seconds=0.0))
+    held = lock_directory(place)
+    publish(at=time.time(), last_event=EVENT, replicas=[row("ready")])
+
+    with fake_docker.answering(docker):
+        assert bring_up.command(here, profile, wait=True, timeout=1) == 3
+
+    told = "warning: no gateway listens on 127.0.0.1:4000; `gpuctl gateway` says why"
+    assert capsys.readouterr().err.splitlines()[-2:] == ["all ready: 1 replica", told]
     os.close(held)
 
 

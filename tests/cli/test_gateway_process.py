@@ -130,11 +130,11 @@ def test_what_up_says(
     session: Session, own: paths.Directories, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where it listens; or that it does not, and where that is explained."""
-    gateway_process.tell(session, "127.0.0.1:4000", seconds=0.0)
+    assert not gateway_process.tell(session, "127.0.0.1:4000", seconds=0.0)
     Path(own.gateway_log).touch()
     child = gateway_process.start(session, PROGRAM)
-    gateway_process.tell(session, "127.0.0.1:4000", seconds=10.0)
-    gateway_process.tell(session, "127.0.0.1:4001", seconds=0.0)
+    assert gateway_process.tell(session, "127.0.0.1:4000", seconds=10.0)
+    assert not gateway_process.tell(session, "127.0.0.1:4001", seconds=0.0)
     child.kill()
     child.wait()
     assert capsys.readouterr().err.splitlines() == [

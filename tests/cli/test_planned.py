@@ -1,6 +1,7 @@
 """`plan` and `check`: what they say of a profile on a host."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,22 @@ def test_a_gateway_that_others_reach_is_warned_of(inside: Callable[..., Any], pl
     assert (bare.code, keyed.code) == (0, 0)
     assert "warning: gateway.listen: 0.0.0.0:4000 is reached from elsewhere" in bare.err
     assert "gateway.listen" not in keyed.err
+
+
+def test_a_gateway_s_port_that_is_taken_is_warned_of(
+    inside: Callable[..., Any], place: Path
+) -> None:
+    """`check` says so of a real host; it is no mistake of the profile's."""
+    path = place / "profile.toml"
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        listen = f"127.0.0.1:{holder.getsockname()[1]}"
+        path.write_text(f'{HOST}gpus = "none"\n[gateway]\nlisten = "{listen}"\n')
+        real, simulated = inside("check"), inside("--simulate", "cpu", "check")
+
+    told = f"warning: gateway.listen: {listen}: another program listens there already\nhint: see"
+    assert (real.code, told in real.err, told in simulated.err) == (0, True, False)
 
 
 @pytest.mark.parametrize(

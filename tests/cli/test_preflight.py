@@ -1,5 +1,7 @@
 """What must be true before anything starts."""
 
+import fcntl
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from gpuctl.model import (
     Workload,
 )
 from gpuctl.ports import Runtime
+from tests.rig.http import free_port
 
 OUTSIDE = GatewaySettings(listen="0.0.0.0:80")
 KEY = Key(id="key-00000001", name="ci", sha256="0" * 64)
@@ -85,6 +88,10 @@ def taken() -> Any:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         yield holder.getsockname()[1]
+
+
+def listening(listen: str) -> Profile:
+    return Profile(host=HostSettings(name="p"), gateway=GatewaySettings(listen=listen))
 
 
 def check(
@@ -257,6 +264,44 @@ def test_a_gateway_that_others_reach(
         if told
         else ()
     )
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_gateway_s_port_that_another_holds(session: Session, taken: int, place: str) -> None:
+    """It would not listen: said as `doctor` does, before anything is started."""
+    assert preflight.gateway_port(session, listening(f"{place}:{taken}")) == (
+        (
+            f"gateway.listen: {place}:{taken}: another program listens there already",
+            f"see who has it with `ss -ltnp 'sport = :{taken}'`, or choose another",
+        ),
+    )
+
+
+def test_a_gateway_s_port_of_ipv6(session: Session) -> None:
+    """Its address stands in brackets."""
+    with socket.socket(socket.AF_INET6) as holder:
+        holder.bind(("::1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert len(preflight.gateway_port(session, listening(f"[::1]:{port}"))) == 1
+
+
+def test_nobody_else_holds_the_port(session: Session, taken: int, tmp_path: Path) -> None:
+    """Without a gateway, with one that runs there, of a simulated host, or where it is free."""
+    written = listening(f"127.0.0.1:{taken}")
+    assert preflight.gateway_port(session, replace(written, gateway=None)) == ()
+    assert preflight.gateway_port(replace(session, simulate="cpu"), written) == ()
+    assert preflight.gateway_port(session, listening(f"127.0.0.1:{free_port()}")) == ()
+    assert preflight.gateway_port(session, listening("name.invalid:80")) == ()
+    own = Session(environment={"GPUCTL_RUNTIME_DIR": str(tmp_path / "run")})
+    (tmp_path / "run-gateway").mkdir()
+    with open(own.seen.gateway_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = {"pid": os.getpid(), "listen": f"0.0.0.0:{taken}"}
+        Path(own.seen.gateway).write_text(json.dumps(told))
+        assert preflight.gateway_port(own, written) == ()
+        Path(own.seen.gateway).write_text(json.dumps(told | {"listen": "0.0.0.0:1"}))
+        assert len(preflight.gateway_port(own, written)) == 1
 
 
 def test_missing_images_are_pulled(session: Session) -> None:

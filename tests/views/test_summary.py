@@ -8,6 +8,9 @@ from gpuctl.views import summary
 
 NOW = 1_800_000_000.0
 
+#: Of a replica that `down` has ended.
+DOWN = {"phase": "stopped", "reason": "down"}
+
 
 @pytest.mark.parametrize(
     ("changes", "alive", "later", "expected"),
@@ -70,6 +73,32 @@ def test_gateway(status: Any, told: Any, simulated: bool, expected: str) -> None
     """Where it listens and what it has to do; loud when it should run and does not."""
     wanted = status | {"gateway": {"listen": "127.0.0.1:4000"}, "simulated": simulated}
     assert summary.gateway(wanted, told, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "expected"),
+    [
+        pytest.param({}, {"at": NOW - 5, "listen": "0.0.0.0:80"}, True, id="there"),
+        pytest.param({}, {"at": NOW, "listen": ""}, False, id="ends"),
+        pytest.param({}, {"at": NOW - 5.1, "listen": "0.0.0.0:80"}, False, id="old"),
+        pytest.param({}, {}, False, id="none"),
+        pytest.param({"gateway": None}, {}, True, id="none is wanted"),
+        pytest.param({"simulated": True}, {}, True, id="simulated"),
+        pytest.param({"replicas": [DOWN]}, {}, True, id="taken down"),
+        pytest.param({"replicas": [DOWN | {"reason": "stop"}]}, {}, False, id="stopped"),
+        pytest.param({"replicas": [DOWN | {"phase": "draining"}]}, {}, False, id="not down yet"),
+    ],
+)
+def test_gateway_well(status: Any, changes: Any, told: Any, expected: bool) -> None:
+    """One that should listen does, or nobody wants it to."""
+    wanted = status | {"gateway": {"listen": "127.0.0.1:4000"}, "simulated": False} | changes
+    assert summary.gateway_well(wanted, told, NOW) is expected
+
+
+def test_an_earlier_version_s_status_wants_no_gateway(status: Any) -> None:
+    """It lacks the key."""
+    del status["gateway"]
+    assert summary.gateway_well(status, {}, NOW)
 
 
 def test_phases_of_nothing() -> None:
