@@ -78,7 +78,9 @@ class Program:
         self._lines, self._systemd = lines, systemd
         self._status = Watched(own.status)
         self._report = Report(own.gateway)
-        self._socket = f"{os.path.dirname(own.gateway)}/operator.sock"
+        # The address of a socket has room for 107 bytes (unix(7)), and a directory's path for more.
+        directory = os.open(os.path.dirname(own.gateway), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._socket = f"/proc/self/fd/{directory}/operator.sock"
         self._drained = f"{os.path.dirname(own.gateway)}/drained"  # seconds of the latest shutdown
         self._operator: operator.Operator | None = None
         self._keys: tuple[object, ...] = ()

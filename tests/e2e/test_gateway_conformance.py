@@ -46,13 +46,15 @@ def engines() -> Iterator[tuple[LlamaServer, LlamaServer, LlamaServer]]:
 
 
 def _target(stack: ExitStack, name: Any, url: str, embedding_url: str) -> Target:
+    # llama.cpp closes a connection that is idle for 5 s, at times as the client sends on it.
+    headers = {"Connection": "close"} if name == "bare" else {}
     return Target(
         name=name,
         model=CHAT,
         embedding_model=EMBED,
         base_url=f"{url}/v1",
-        client=stack.enter_context(client(f"{url}/v1")),
-        embedder=stack.enter_context(client(f"{embedding_url}/v1")),
+        client=stack.enter_context(client(f"{url}/v1", **headers)),
+        embedder=stack.enter_context(client(f"{embedding_url}/v1", **headers)),
     )
 
 

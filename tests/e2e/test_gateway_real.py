@@ -177,6 +177,7 @@ def test_log(host: Served) -> None:
     assert WORD.strip() * 2 not in Path(host.folder / "state" / "gateway.log").read_text()
 
 
+@pytest.mark.soak  # the whole of it, five minutes long, is in test_gateway_chaos.py
 def test_chaos(host: Served) -> None:
     """Two replicas killed under eight clients: no whole answer fails, and nothing is left over."""
     before = resting(host)

@@ -83,10 +83,11 @@ def test_the_page_has_every_field() -> None:
 def test_the_page_has_every_event() -> None:
     """Each that the gateway writes, and none that it does not."""
     found: set[str] = set()
+    named = ast.Attribute
     for module in (ROOT / "gpuctl" / "gateway").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="event"), args=[ast.Constant(value=str(name))]):
+                case ast.Call(func=named(attr="event"), args=[ast.Constant(value=str(name))]):
                     found.add(name)
     assert documented("event | says") == sorted(found)
 

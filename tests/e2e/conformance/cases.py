@@ -50,8 +50,9 @@ class Target:
 _OPTIONS: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": SECONDS}
 
 
-def client(base_url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=base_url, **_OPTIONS)
+def client(base_url: str, **headers: str) -> openai.OpenAI:
+    """Return a client as anybody makes it; it sends these *headers* each time."""
+    return openai.OpenAI(base_url=base_url, default_headers=headers, **_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
