@@ -157,6 +157,7 @@ def test_health_that_is_late_while_tokens_move(host: Host) -> None:
     assert (host.containers(), failed(host)) == (before, told)
 
 
+@pytest.mark.soak  # the short one is in test_gpu_faults.py
 @pytest.mark.timeout(150)
 def test_a_hung_driver_restarts_nothing(host: Host) -> None:
     """NVML hangs for ten scaled minutes: status says so, containers stay, readings come back."""
