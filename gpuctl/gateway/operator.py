@@ -145,7 +145,7 @@ class _Look:
 def _runtime(inside: Inside) -> dict[str, Any]:
     """Return what of Python and of this process may explain how it behaves."""
     import platform
-    from importlib.metadata import version  # 25 ms of the start, for a page that few ever ask for
+    from importlib.metadata import version  # for a page that few ever ask for
 
     return {
         "schema": 1,

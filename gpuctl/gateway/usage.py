@@ -23,7 +23,7 @@ MOST_PARSED_BYTES = 1024 * 1024
 END_BYTES = 4096
 
 # Looked for by `find`: CPython's `in` takes bytes for an int first, and makes and drops a TypeError
-# of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11 to 3.13).
+# of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11).
 _WORD = b'"usage"'
 #: What OpenAI writes into every chunk but the last.
 _NOTHING = b'"usage":null'
