@@ -49,7 +49,7 @@ def gateway(process: GatewayProcess, stub: StubEngine) -> Iterator[GatewayProces
     stub.seen.clear()
     yield process
     assert served(process.port)
-    assert "Traceback" not in process.log
+    assert not any(word in process.log for word in ("Traceback", "internal_error"))
 
 
 def raw(gateway: GatewayProcess) -> RawClient:

@@ -58,7 +58,7 @@ def gateway(process: GatewayProcess) -> Iterator[GatewayProcess]:
     assert served(process.port)
     yield process
     assert served(process.port)
-    assert "Traceback" not in process.log
+    assert not any(word in process.log for word in ("Traceback", "internal_error"))
 
 
 def ended_within(client: RawClient, seconds: float) -> bool:
