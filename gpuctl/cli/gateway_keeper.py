@@ -110,7 +110,7 @@ class Keeper:
 
 
 class Own:
-    """Implements `Process`: this session's gateway."""
+    """Implements `Process`: the gateway of these directories."""
 
     def __init__(self, session: Session, program: Sequence[str] = PROGRAM) -> None:
         self._session, self._program = session, program

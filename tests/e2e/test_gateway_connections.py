@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from gpuctl.model import GatewaySettings, LimitSettings, TimeoutSettings
-from tests.rig.gateway_process import GatewayProcess, Upstream
+from tests.e2e.one_stub import gateway, process, stub
+from tests.rig.gateway_process import GatewayProcess
 from tests.rig.raw_client import CHAT, Answer, Closed, RawClient, head, request, served
 from tests.rig.stub_engine import Seen, StubEngine
 from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.program
+
+__all__ = ["gateway", "process", "stub"]
 
 MIB = 1024 * 1024
 DEADLINE_SECONDS = 2.0
@@ -29,28 +31,6 @@ CHUNKED = head(
     "POST /v1/chat/completions HTTP/1.1",
     *("Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked"),
 )
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubEngine]:
-    with StubEngine() as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def process(stub: StubEngine) -> Iterator[GatewayProcess]:
-    upstream = Upstream(name="chat-0", address=stub.address, slots=8)
-    with GatewayProcess([upstream], SETTINGS) as started:
-        yield started
-
-
-@pytest.fixture
-def gateway(process: GatewayProcess) -> Iterator[GatewayProcess]:
-    """The gateway, which serves another client before and after, and complains of nothing."""
-    assert served(process.port)
-    yield process
-    assert served(process.port)
-    assert not any(word in process.log for word in ("Traceback", "internal_error"))
 
 
 def test_one_byte_at_a_time(gateway: GatewayProcess, stub: StubEngine) -> None:

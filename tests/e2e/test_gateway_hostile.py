@@ -8,48 +8,26 @@ served meanwhile. What may not reach an engine does not.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gpuctl.model import GatewaySettings, LimitSettings, TimeoutSettings
-from tests.rig.gateway_process import GatewayProcess, Upstream
-from tests.rig.raw_client import CHAT, Closed, RawClient, head, request, served
+from tests.e2e.one_stub import gateway, process, stub
+from tests.rig.gateway_process import GatewayProcess
+from tests.rig.raw_client import CHAT, Closed, RawClient, head, request
 from tests.rig.stub_engine import StubEngine
 
 # They are started as programs, and share a machine with what measures nothing.
 pytestmark = pytest.mark.program
+
+__all__ = ["gateway", "process", "stub"]
 
 BODY_BYTES = 256 * 1024
 SETTINGS = GatewaySettings(
     timeouts=TimeoutSettings(head_seconds=1.0, body_seconds=1.0),
     limits=LimitSettings(body_bytes=BODY_BYTES),
 )
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubEngine]:
-    with StubEngine() as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def process(stub: StubEngine) -> Iterator[GatewayProcess]:
-    upstream = Upstream(name="chat-0", address=stub.address, slots=8)
-    with GatewayProcess([upstream], SETTINGS) as started:
-        yield started
-
-
-@pytest.fixture
-def gateway(process: GatewayProcess, stub: StubEngine) -> Iterator[GatewayProcess]:
-    """The gateway, which serves another client before, and has not complained after."""
-    stub.seen.clear()
-    assert served(process.port)
-    stub.seen.clear()
-    yield process
-    assert served(process.port)
-    assert not any(word in process.log for word in ("Traceback", "internal_error"))
 
 
 def raw(gateway: GatewayProcess) -> RawClient:

@@ -10,18 +10,20 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from gpuctl.model import GatewaySettings, LimitSettings, TimeoutSettings
-from tests.rig.gateway_process import GatewayProcess, Upstream
+from tests.e2e.one_stub import gateway, process, stub
+from tests.rig.gateway_process import GatewayProcess
 from tests.rig.raw_client import CHAT, RawClient, head, request, served
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.program
+
+__all__ = ["gateway", "process", "stub"]
 
 DEADLINE_SECONDS = 1.0
 IDLE_SECONDS = 2.0
@@ -37,28 +39,6 @@ SETTINGS = GatewaySettings(
     ),
     limits=LimitSettings(connections=CONNECTIONS, connections_per_ip=OF_ONE_IP),
 )
-
-
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubEngine]:
-    with StubEngine() as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def process(stub: StubEngine) -> Iterator[GatewayProcess]:
-    upstream = Upstream(name="chat-0", address=stub.address, slots=8)
-    with GatewayProcess([upstream], SETTINGS) as started:
-        yield started
-
-
-@pytest.fixture
-def gateway(process: GatewayProcess) -> Iterator[GatewayProcess]:
-    """The gateway, which serves another client before and after, and complains of nothing."""
-    assert served(process.port)
-    yield process
-    assert served(process.port)
-    assert not any(word in process.log for word in ("Traceback", "internal_error"))
 
 
 def ended_within(client: RawClient, seconds: float) -> bool:

@@ -190,6 +190,11 @@ class GatewayProcess:
         return path.read_text() if path.exists() else ""
 
     @property
+    def broke(self) -> bool:
+        """Whether it told of a fault of its own."""
+        return any(word in self.log for word in ("Traceback", "internal_error"))
+
+    @property
     def lines(self) -> list[dict[str, Any]]:
         """Return its log, one document a line; what is no JSON is a `{"text": …}`."""
         return [_line(line) for line in self.log.splitlines()]
