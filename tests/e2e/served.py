@@ -35,6 +35,7 @@ class Served(Host):
     """A host with a gateway in front."""
 
     listen = 0
+    _begun_at = 0.0
 
     def ask(self, body: dict[str, Any], *, seconds: float = 60.0) -> Answered:
         with socket.create_connection(("127.0.0.1", self.listen), timeout=seconds) as client:
@@ -43,6 +44,7 @@ class Served(Host):
 
     def begin(self, body: dict[str, Any]) -> socket.socket:
         """Send a request, and leave its answer to come."""
+        self._begun_at = time.time()
         client = socket.create_connection(("127.0.0.1", self.listen), timeout=60)
         client.sendall(request(body))
         return client
@@ -57,19 +59,22 @@ class Served(Host):
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def at(self) -> int:
-        """Return the port of the one replica that works on a request of ours."""
+        """Return the port of the one replica that works on the request begun last."""
+        path = self.folder / "run-gateway" / "gateway.json"
 
         def look() -> str | None:
+            if path.stat().st_mtime < self._begun_at:
+                return None  # it tells of the request before
             busy = [n for n, told in self.gateway()["replicas"].items() if told["in_flight"]]
             return busy[0] if busy else None
 
         name = wait_for(look, "a request in flight")
         return CHAT + int(name.rpartition("-")[2])
 
-    def upstream(self, port: int) -> int:
-        """Return how many connections the gateway has to a replica."""
+    def upstream(self, port: int) -> set[int]:
+        """Return the gateway's own ports of its connections to a replica."""
         found = psutil.Process(self.gateway()["pid"]).net_connections("tcp")
-        return sum(bool(c.raddr) and c.raddr.port == port for c in found)
+        return {c.laddr.port for c in found if c.raddr and c.raddr.port == port}
 
 
 @contextmanager
