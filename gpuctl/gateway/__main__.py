@@ -18,6 +18,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import uvloop
 
@@ -280,9 +281,13 @@ class Program:
     async def _listener(self, listen: str) -> asyncio.Server:
         """Open a place to listen at. Raises `GpuctlError`."""
         host, _, port = listen.rpartition(":")
+
+        def client() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, Client(self._gateway))  # as in `upstream`
+
         try:
             return await asyncio.get_running_loop().create_server(
-                lambda: Client(self._gateway), host.strip("[]") or None, int(port), backlog=_BACKLOG
+                client, host.strip("[]") or None, int(port), backlog=_BACKLOG
             )
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE

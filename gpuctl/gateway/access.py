@@ -6,15 +6,14 @@ Who may ask, and how often: the key of a request and the limits of that and of t
 
 from __future__ import annotations
 
+import hmac
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.heads import Given
-from gpuctl.gateway.keyring import Key
+from gpuctl.gateway.keyring import Key, Keyring
 from gpuctl.gateway.limits import Allowance, duration
 from gpuctl.gateway.record import Record
 
@@ -43,18 +42,47 @@ class Refused(NamedTuple):
     told: bytes = b""  # as in `LetIn`
 
 
-class LetIn(msgspec.Struct, frozen=True):
+class LetIn:
     """Whose request it is, and what its answer tells of the key's limits."""
 
-    key: Key | None  # None: there are no keys, or this needs none
-    told: bytes = b""  # header lines
+    __slots__ = ("key", "told")
+
+    def __init__(self, key: Key | None, told: bytes = b"") -> None:
+        self.key = key  # None: there are no keys, or this needs none
+        self.told = told  # header lines
+
+
+class Shown:
+    """The key that a connection has shown last: most show one for as long as they last."""
+
+    __slots__ = ("_key", "_keyring", "_token")
+
+    def __init__(self) -> None:
+        self._token = b""
+        self._key: Key | None = None
+        self._keyring: Keyring | None = None
+
+    def find(self, keyring: Keyring, token: bytes, now_unix: float) -> Key | None:
+        """Return the key of a token, as `Keyring.find` does."""
+        key = self._key
+        known = key is not None and keyring is self._keyring
+        if key is None or not known or not hmac.compare_digest(token, self._token):
+            key = keyring.find(token.decode("latin-1"), now_unix)
+            self._token, self._key, self._keyring = token, key, keyring
+        elif key.expires_at is not None and now_unix >= key.expires_at:
+            return None
+        return key
 
 
 def find(
-    gateway: Gateway, endpoint: Endpoint, head: Mapping[bytes, bytes], record: Record
+    gateway: Gateway,
+    shown: Shown,
+    endpoint: Endpoint,
+    head: Mapping[bytes, bytes],
+    record: Record,
 ) -> LetIn | Refused:
     """
-    Return who asks, or why not.
+    Return who asks, or why not; *shown* is of the connection.
 
     1. An address that asks too often; probes are not counted.
     2. A key that is needed, and missing or not good; an operator's endpoint without an admin's.
@@ -70,14 +98,13 @@ def find(
     token = _token(head)
     if gateway.keyring.empty or (not token and _open(gateway, endpoint)):
         return LetIn(None)
-    text = token.decode("latin-1")
-    key = gateway.keyring.find(text, record.at)
+    key = shown.find(gateway.keyring, token, record.at)
     if key is None:
         if _open(gateway, endpoint):
             return LetIn(None)
         reason = "missing"
         if token:
-            reason, record.key = gateway.keyring.refusal(text)
+            reason, record.key = gateway.keyring.refusal(token.decode("latin-1"))
         gateway.denied(record, reason)
         how = "" if token else "No API key was sent: `Authorization: Bearer …` or `X-API-Key: …`."
         return Refused("invalid_api_key", how)

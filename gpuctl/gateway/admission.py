@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from gpuctl.gateway import places, routing
 from gpuctl.gateway.queue import Queue
 
@@ -47,23 +45,54 @@ class Seat:
             admission._freed(self.replica, self._key, self._trial, now)
 
 
-class Ticket(msgspec.Struct, eq=False):
+class Ticket:
     """
     What one request asks for a place with. Once it was answered it may be asked with again.
 
     While it waits, only what it avoids may change.
     """
 
-    route: Route
-    key: str  # id of the API key, or whatever else is to have its fair part
-    priority: int  # the higher is served first
-    avoid: set[str]  # names of the replicas that failed it: with some, it is a retry
-    affinity: bytes | None  # what requests that belong together have in common
-    since: float  # loop clock: its place in the order, and the queue's time-out
-    deadline: float  # loop clock: it does not wait for longer, whatever the queue's is
-    serve: Callable[[Seat], None]
-    refuse: Callable[[str], None]
-    due: Seat | str | None = None  # decided, and not told yet
+    __slots__ = (
+        *("affinity", "avoid", "deadline", "due", "key", "priority", "refuse", "route", "serve"),
+        "since",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        key: str,
+        priority: int,
+        avoid: set[str],
+        affinity: bytes | None,
+        since: float,
+        deadline: float,
+        serve: Callable[[Seat], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        """
+        Make one.
+
+        Args:
+            route: Whose replicas.
+            key: Id of the API key, or whatever else is to have its fair part.
+            priority: The higher is served first.
+            avoid: Names of the replicas that failed it: with some, it is a retry.
+            affinity: What requests that belong together have in common.
+            since: Loop clock: its place in the order, and the queue's time-out.
+            deadline: Loop clock: it does not wait for longer, whatever the queue's is.
+            serve: Told a seat, if it has waited for one.
+            refuse: Told why there will be none.
+        """
+        self.route = route
+        self.key = key
+        self.priority = priority
+        self.avoid = avoid
+        self.affinity = affinity
+        self.since = since
+        self.deadline = deadline
+        self.serve = serve
+        self.refuse = refuse
+        self.due: Seat | str | None = None  # decided, and not told yet
 
 
 class Admission:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 Way = Literal["whole", "stream", "pass"]
 
 
-class Asked(msgspec.Struct):
+class Asked:
     """Made once for a request; each attempt sends it."""
 
-    way: Way
-    line: bytes  # method and path, as in a request line
-    lines: bytes  # headers, each with its line end
-    body: bytes
-    strip: bool = False  # usage was asked for by the gateway alone
-    #: "chat" or "completion": a replica that would rather stream is sent `collected_body`.
-    collect: str = ""
-    collected_body: bytes = b""
-    affinity: bytes | None = None
+    __slots__ = (
+        *("affinity", "body", "collect", "collected_body", "line", "lines", "strip", "way"),
+    )
+
+    def __init__(self, way: Way, line: bytes, lines: bytes, body: bytes) -> None:
+        self.way = way
+        self.line = line  # method and path, as in a request line
+        self.lines = lines  # headers, each with its line end
+        self.body = body
+        self.strip = False  # usage was asked for by the gateway alone
+        #: "chat" or "completion": a replica that would rather stream is sent `collected_body`.
+        self.collect = ""
+        self.collected_body = b""
+        self.affinity: bytes | None = None
 
     def to(self, authority: bytes, authorization: bytes, id: bytes, *, collect: bool) -> bytes:
         """Return the whole request for one replica; *authorization* is a header line or empty."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.collect import MALFORMED, Failed
@@ -46,27 +44,35 @@ class Owner(Protocol):
         """
 
 
-# A Struct, as `Exchange` is.
-class Attempt(msgspec.Struct, eq=False):
+class Attempt:
     """Made for each replica that a request is sent to."""
 
-    _gateway: Gateway
-    replica: Replica
-    _asked: Asked
-    _sink: Sink
-    _record: Record
-    sent_at: float = 0.0  # when it began
-    moved_at: float = 0.0  # when the replica last sent a byte
-    first_byte: bool = False
-    token: int = 0  # of the replica's gate
-    _owner: Owner | None = None
-    _connection: upstream.Connection | None = None
-    _task: asyncio.Task[None] | None = None  # opens one
-    _reader: Reader | None = None
-    _status: int = 0
-    _headers: Headers = []
-    _error: bytearray | None = None  # the body of an engine's error
-    _fresh: bool = False  # a kept connection has ended under it
+    __slots__ = (
+        *("_asked", "_connection", "_error", "_fresh", "_gateway", "_headers", "_owner"),
+        *("_reader", "_record", "_sink", "_status", "_task", "first_byte", "moved_at"),
+        *("replica", "sent_at", "token"),
+    )
+
+    def __init__(
+        self, gateway: Gateway, replica: Replica, asked: Asked, sink: Sink, record: Record
+    ) -> None:
+        self._gateway = gateway
+        self.replica = replica
+        self._asked = asked
+        self._sink = sink
+        self._record = record
+        self.sent_at = 0.0  # when it began
+        self.moved_at = 0.0  # when the replica last sent a byte
+        self.first_byte = False
+        self.token = 0  # of the replica's gate
+        self._owner: Owner | None = None
+        self._connection: upstream.Connection | None = None
+        self._task: asyncio.Task[None] | None = None  # opens one
+        self._reader: Reader | None = None
+        self._status = 0
+        self._headers: Headers = []
+        self._error: bytearray | None = None  # the body of an engine's error
+        self._fresh = False  # a kept connection has ended under it
 
     def begin(self, owner: Owner, now: float) -> None:
         """Send the request; the *owner* may be told before this returns."""

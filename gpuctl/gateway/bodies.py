@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gpuctl.gateway.endpoints import Endpoint
+from gpuctl.gateway.fields import Ask, Fields, read_fields, read_messages, read_pairs
 
 #: A proxy that takes an upstream's address from the body can be led anywhere (CVE-2024-6587 in
 #: LiteLLM): no engine gets to see these.
@@ -23,7 +24,6 @@ FIRST_WORDS_BYTES = 1024
 #: Arrays and objects. A conversation of thousands of messages has some ten thousand.
 MOST_PARTS = 100_000
 
-_ABSENT = msgspec.Raw(b"")
 #: Keys with an address under them, and keys with content: as OpenAI, llama.cpp and vLLM have them.
 #: Source: OpenAI API reference; llama.cpp, tools/server; vLLM, entrypoints/chat_utils.
 _URLS = frozenset({"image_url", "audio_url", "video_url", "file_url"})
@@ -46,45 +46,6 @@ class BadRequest(NamedTuple):
     param: str | None = None
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """What a request asks for, as far as the gateway looks."""
-
-    model: str
-    stream: bool = False
-    usage_asked: bool = False  # the client itself wants the usage chunk of a stream
-    session: bytes | None = None  # `prompt_cache_key`
-    first_words: bytes = b""  # of messages, prompt or input, as they were sent
-    drops: bool = False  # `rewritten` has one of DROPPED to leave out
-
-
-class _Options(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class _Message(msgspec.Struct):
-    content: msgspec.Raw = _ABSENT
-
-
-class _Fields(msgspec.Struct):
-    model: str | msgspec.UnsetType = msgspec.UNSET
-    stream: bool | None = None
-    stream_options: _Options | None = None
-    prompt_cache_key: msgspec.Raw = _ABSENT
-    messages: msgspec.Raw = _ABSENT
-    prompt: msgspec.Raw = _ABSENT
-    input: msgspec.Raw = _ABSENT
-    query: msgspec.Raw = _ABSENT
-    documents: msgspec.Raw = _ABSENT
-    api_base: msgspec.Raw = _ABSENT
-    base_url: msgspec.Raw = _ABSENT
-    user_config: msgspec.Raw = _ABSENT
-
-
-_fields = msgspec.json.Decoder(_Fields).decode
-_messages = msgspec.json.Decoder(list[_Message]).decode
-_pairs = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
 def read(
     endpoint: Endpoint, content_type: bytes, body: bytes, most_depth: int = 64
 ) -> Ask | BadRequest:
@@ -99,7 +60,7 @@ def read(
     try:
         # msgspec looks at the UTF-8 of no string that it skips.
         str(body, "utf-8")
-        fields = _fields(body)
+        fields = read_fields(body)
     except UnicodeDecodeError as error:
         return BadRequest(400, "invalid_json", f"The body is not UTF-8 at byte {error.start}.")
     except msgspec.ValidationError as error:
@@ -112,7 +73,7 @@ def read(
     return _shapeless(body, most_depth) or _ask(fields, body)
 
 
-def _ask(fields: _Fields, body: bytes) -> Ask | BadRequest:
+def _ask(fields: Fields, body: bytes) -> Ask | BadRequest:
     if not fields.model:  # UNSET is false
         what = "You must provide a model parameter."
         return BadRequest(400, "missing_required_parameter", what, "model")
@@ -150,7 +111,7 @@ def rewritten(body: bytes, model: str | None, stream: bool | None, include_usage
         The same object where nothing changes. Else every other value byte for byte and in its
         order; only the white space between them is not kept.
     """
-    pairs = _pairs(body)
+    pairs = read_pairs(body)
     dropped = [pairs.pop(name) for name in DROPPED if name in pairs]
     if model is None and stream is None and not include_usage and not dropped:
         return body
@@ -161,7 +122,7 @@ def rewritten(body: bytes, model: str | None, stream: bool | None, include_usage
     if include_usage:
         # Where it is, it is an object or null: `read` saw to that.
         options = bytes(pairs.get("stream_options", b"null"))
-        asked = {} if options == b"null" else _pairs(options)
+        asked = {} if options == b"null" else read_pairs(options)
         pairs["stream_options"] = _raw({**asked, "include_usage": True})
     return msgspec.json.encode(pairs)
 
@@ -229,13 +190,13 @@ def _remote(held: list[tuple[str, bytes]]) -> str:
     return ""
 
 
-def _may_hold_media(fields: _Fields) -> list[tuple[str, bytes]]:
+def _may_hold_media(fields: Fields) -> list[tuple[str, bytes]]:
     """Return the few values that are worth decoding, with their fields: of most requests, none."""
     held: list[tuple[str, bytes]] = []
     if fields.messages:
         try:
             # A message whose content is one text, or null, holds nothing else.
-            for message in _messages(fields.messages):
+            for message in read_messages(fields.messages):
                 if bytes(memoryview(message.content)[:1]) in (b"[", b"{"):
                     held.append(("messages", bytes(message.content)))
         except msgspec.ValidationError:

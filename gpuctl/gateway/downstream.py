@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import httptools
 
 from gpuctl.gateway import openai_errors
+from gpuctl.gateway.access import Shown
 from gpuctl.gateway.request import SINGLE, Request, last, too_large
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class Exchanging(Protocol):
         """Go on sending."""
 
 
-class Client(asyncio.Protocol):
+class Client:
     """One connection of a client."""
 
     __slots__ = (
         *("_ahead", "_body", "_body_count", "_closing", "_deadline", "_exchange", "_gateway"),
         *("_head_bytes", "_length", "_limits", "_offered", "_parser", "_paused_at", "_request"),
-        *("_served_bytes", "_state", "_target", "_transport", "ip", "paused"),
+        *("_served_bytes", "_state", "_target", "_transport", "ip", "paused", "shown"),
     )
 
     def __init__(self, gateway: Gateway) -> None:
@@ -70,6 +71,7 @@ class Client(asyncio.Protocol):
         self._served_bytes = 0  # ... of them, of the request that is being answered
         self._closing = False
         self.ip = ""
+        self.shown = Shown()
         self.paused = False
         self._paused_at = 0.0
 
@@ -83,7 +85,7 @@ class Client(asyncio.Protocol):
     @property
     def behind_bytes(self) -> int:
         """What was written and has not left yet."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def finish(self, *, keep_alive: bool) -> None:
         """Know that the answer is complete: the next request is served, or the connection ends."""
@@ -294,17 +296,15 @@ class Client(asyncio.Protocol):
 
     def _next(self) -> None:
         """Serve what was sent ahead, unless the client takes no answers for now."""
-        if self._exchange is not None or self.paused or not self._ahead:
-            return
-        self._begin(self._ahead.popleft())
+        if self._exchange is None and not self.paused and self._ahead:
+            self._begin(self._ahead.popleft())
 
     def _begin(self, request: Request) -> None:
         self._served_bytes = len(request.body)
         if not request.keep_alive:
             self._closing = True
-        # An answer may be complete at once: then `finish` has been called by the time this returns.
-        exchange = self._gateway.serve(self, request)
-        if exchange is not None:
+        # An answer may be complete at once: `finish` has been called then.
+        if (exchange := self._gateway.serve(self, request)) is not None:
             self._exchange = exchange
 
     def _refuse(self, code: str, message: str = "") -> None:

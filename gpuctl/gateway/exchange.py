@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.admission import Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
@@ -36,28 +34,36 @@ _FOREVER = float("inf")
 _REFUSED = 16
 
 
-# A Struct is made in C: quicker, of what is made for every request.
-class Exchange(msgspec.Struct, eq=False):
+class Exchange:
     """One request, from the moment it may be served."""
 
-    _gateway: Gateway
-    _route: Route
-    _asked: Asked
-    _sink: Sink
-    record: Record
-    key: Key | None = None  # whose request it is
-    over: bool = False
-    _deadline: float = _FOREVER
-    _attempt_deadline: float = _FOREVER
-    _priority: int = 0
-    _avoid: set[str] = set()
-    _ticket: Ticket | None = None  # while it waits
-    _seat: Seat | None = None
-    _attempt: Attempt | None = None
-    _suspects: list[Attempt] = []  # each had an error that may be its replica's
-    _queued_at: float = 0.0
-    _last_sent: float = 0.0  # a comment, to the client
-    _paused: bool = False
+    __slots__ = (
+        *("_asked", "_attempt", "_attempt_deadline", "_avoid", "_deadline", "_gateway"),
+        *("_last_sent", "_paused", "_priority", "_queued_at", "_route", "_seat", "_sink"),
+        *("_suspects", "_ticket", "key", "over", "record"),
+    )
+
+    def __init__(
+        self, gateway: Gateway, route: Route, asked: Asked, sink: Sink, record: Record
+    ) -> None:
+        self._gateway = gateway
+        self._route = route
+        self._asked = asked
+        self._sink = sink
+        self.record = record
+        self.key: Key | None = None  # whose request it is
+        self.over = False
+        self._deadline = _FOREVER
+        self._attempt_deadline = _FOREVER
+        self._priority = 0
+        self._avoid: set[str] = set()
+        self._ticket: Ticket | None = None  # while it waits
+        self._seat: Seat | None = None
+        self._attempt: Attempt | None = None
+        self._suspects: list[Attempt] = []  # each had an error that may be its replica's
+        self._queued_at = 0.0
+        self._last_sent = 0.0  # a comment, to the client
+        self._paused = False
 
     # 1. The queue.
 

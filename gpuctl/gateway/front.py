@@ -26,6 +26,7 @@ from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.downstream import Client, Exchanging
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.exchange import Exchange
+from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.keyring import Key
@@ -56,15 +57,13 @@ class Front:
         self._now = gateway.now()
         if gateway.draining:  # the next one is for whoever comes after this gateway
             request.keep_alive = False
-        self._record = Record(
-            id=gateway.id_of(request.head.get(b"x-request-id")),
-            at=gateway.wall(),
-            began=self._now,
-            ip=client.ip,
-            method=request.method.decode("ascii", "replace"),
-            request_bytes=len(request.body),
-        )
-        self._answer = Answer(client, request, self._record)
+        id = gateway.id_of(request.head.get(b"x-request-id"))
+        record = self._record = Record(id, gateway.wall(), self._now)
+        record.ip = client.ip
+        if request.method != b"POST":
+            record.method = request.method.decode("ascii", "replace")
+        record.request_bytes = len(request.body)
+        self._answer = Answer(client, request, record)
         self._key: Key | None = None
 
     def serve(self) -> Exchanging | None:
@@ -93,7 +92,7 @@ class Front:
     def _let_in(self, endpoint: Endpoint) -> bool:
         """Return whether the client may ask this now; it has been answered if not."""
         gateway, record = self._gateway, self._record
-        found = access.find(gateway, endpoint, self._request.head, record)
+        found = access.find(gateway, self._client.shown, endpoint, self._request.head, record)
         self._answer.extra = found.told
         if isinstance(found, access.Refused):
             self._refuse(found.code, found.message, extra=found.headers)
@@ -167,7 +166,7 @@ class Front:
         asked.affinity = self._affinity(ask)
         return self._go(route, asked)
 
-    def _asked(self, endpoint: Endpoint, ask: bodies.Ask, route: Route) -> Asked:
+    def _asked(self, endpoint: Endpoint, ask: Ask, route: Route) -> Asked:
         body, stream = self._request.body, ask.stream and endpoint.streams
         asked = Asked(
             "stream" if stream else "whole",
@@ -192,7 +191,7 @@ class Front:
             asked.collected_body = bodies.rewritten(body, model, True, True)
         return asked
 
-    def _affinity(self, ask: bodies.Ask) -> bytes | None:
+    def _affinity(self, ask: Ask) -> bytes | None:
         """Return what keeps a conversation where it began."""
         wanted = self._gateway.settings.affinity
         if wanted == "none":

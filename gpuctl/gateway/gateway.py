@@ -123,7 +123,8 @@ class Gateway:
     def refused(self, client: Client, code: str, status: int, told: bytes | None) -> str:
         """Note what could not become a request; return its id, as `id_of`."""
         now, id = self.now(), self.id_of(told)
-        record = Record(id=id, at=self.wall(), began=now, ip=client.ip, method="")
+        record = Record(id, self.wall(), now)
+        record.ip, record.method = client.ip, ""
         record.status, record.error, record.end = status, code, "refused"
         self.finished(record)
         return id

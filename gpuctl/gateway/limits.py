@@ -12,8 +12,6 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
 
-import msgspec
-
 #: A bucket that is empty is full again after so long.
 MINUTE_SECONDS = 60.0
 
@@ -25,14 +23,20 @@ _MICROSECOND = 1e-6
 _LOOKED_AT = 16
 
 
-class Allowance(msgspec.Struct, frozen=True):
+class Allowance:
     """What became of a request to take something."""
 
-    allowed: bool
-    limit: int  # of a minute
-    remaining: int  # that may be taken now, in whole ones; 0 where more was charged than there was
-    reset_seconds: float  # until as much may be taken as ever
-    retry_seconds: float  # until this much may be taken; 0: it was
+    __slots__ = ("allowed", "limit", "remaining", "reset_seconds", "retry_seconds")
+
+    def __init__(
+        self, allowed: bool, limit: int, remaining: int, reset_seconds: float, retry_seconds: float
+    ) -> None:
+        self.allowed = allowed
+        self.limit = limit  # of a minute
+        #: That may be taken now, in whole ones; 0 where more was charged than there was.
+        self.remaining = remaining
+        self.reset_seconds = reset_seconds  # until as much may be taken as ever
+        self.retry_seconds = retry_seconds  # until this much may be taken; 0: it was
 
 
 class Limiter:

@@ -65,8 +65,8 @@ class Lines:
         self._some, self._enough = Event(), Event()
         self._closing = False
         self._deadline: float | None = None
-        self._thread = Thread(target=self._run, name="gpuctl-log", daemon=True)
-        self._thread.start()
+        self._writer = Thread(target=self._run, name="gpuctl-log", daemon=True)
+        self._writer.start()
 
     @property
     def dropped(self) -> int:
@@ -80,7 +80,7 @@ class Lines:
 
     def finished(self, record: Record) -> None:
         """Log one request that is over, with its timeline."""
-        self._add(_REQUEST + self._encoded(record)[1:] + b"\n")
+        self._add(_REQUEST + self._encoded(record.document())[1:] + b"\n")
 
     def event(self, name: str, **fields: object) -> None:
         """
@@ -99,8 +99,8 @@ class Lines:
         self._closing = True
         self._some.set()
         self._enough.set()
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        self._writer.join(seconds)
+        return not self._writer.is_alive()
 
     def _encoded(self, document: object) -> bytes:
         """Return a document in ASCII without a control character: nothing forges a line of it."""

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gpuctl.gateway.bodies import Ask, BadRequest
+from gpuctl.gateway.bodies import BadRequest
+from gpuctl.gateway.fields import Ask
 
 #: A form of the audio API has about ten fields.
 MOST_PARTS = 64

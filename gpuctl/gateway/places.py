@@ -28,14 +28,14 @@ def kv_level(ratio: float | None) -> str:
     return "warning" if ratio < KV_FULL_RATIO else "critical"
 
 
-class Pressed:
+class Pressed(routing.Target):
     """A replica whose KV cache fills up, as routing is to see it: with half its weight."""
 
-    __slots__ = ("engine_waiting", "in_flight", "latency", "name", "replica", "slots", "weight")
+    __slots__ = ("replica",)
 
     def __init__(self, replica: Replica) -> None:
+        super().__init__(replica.name)
         self.replica = replica
-        self.name = replica.name
         self.in_flight = replica.in_flight
         self.slots = replica.slots
         self.weight = replica.weight / 2

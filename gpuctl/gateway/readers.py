@@ -13,6 +13,7 @@ from typing import Protocol
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
 from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, Failed
+from gpuctl.gateway.counts import Usage
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 
@@ -242,7 +243,7 @@ class Passed:
         self._sink.finish()
 
 
-def count(record: Record, found: usage.Usage | None) -> None:
+def count(record: Record, found: Usage | None) -> None:
     """Note the tokens that an engine counted."""
     if found is not None:
         record.prompt_tokens, record.completion_tokens = found.prompt, found.completion

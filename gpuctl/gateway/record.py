@@ -6,36 +6,71 @@ An exchange fills one in while it goes on. No prompt and no answer is ever in it
 
 from __future__ import annotations
 
-import msgspec
 
-
-# One is made for every request: a dataclass of so many fields takes four times as long.
-class Record(msgspec.Struct, kw_only=True):
+class Record:
     """One request. Times of its timeline are seconds since it began."""
 
-    id: str  # x-request-id: the client's where it is a proper one, else ours
-    at: float  # Unix seconds: its head was complete
-    began: float  # on the event loop's clock
-    ip: str = ""
-    key: str = ""  # id of the API key; "" where none is asked for
-    method: str = "POST"
-    endpoint: str = ""  # as it is written in the route table, never what the client sent
-    model: str = ""  # the route's own name, never what the client sent
-    stream: bool = False
-    status: int = 0  # HTTP; 0: nothing was sent
-    error: str = ""  # code of the error object; "" where all is well
-    end: str = ""  # answered | refused | client_gone | cut (after its first byte) | replayed
-    replica: str = ""  # that answered
-    container: str = ""
-    attempts: int = 0
-    request_bytes: int = 0
-    response_bytes: int = 0
-    queued_seconds: float = 0.0
-    first_byte_seconds: float | None = None  # until the first byte of the answer's body
-    seconds: float = 0.0
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    #: (what, seconds since it began): queued | sent <replica> | failed <replica> <why>
-    #: | first_byte | keep_alive
-    timeline: list[tuple[str, float]] = []
+    __slots__ = (
+        *("at", "attempts", "began", "cached_tokens", "completion_tokens", "container", "end"),
+        *("endpoint", "error", "first_byte_seconds", "id", "ip", "key", "method", "model"),
+        *("prompt_tokens", "queued_seconds", "replica", "request_bytes", "response_bytes"),
+        *("seconds", "status", "stream", "timeline"),
+    )
+
+    def __init__(self, id: str, at: float, began: float) -> None:
+        self.id = id  # x-request-id: the client's where it is a proper one, else ours
+        self.at = at  # Unix seconds: its head was complete
+        self.began = began  # on the event loop's clock
+        self.ip = ""
+        self.key = ""  # id of the API key; "" where none is asked for
+        self.method = "POST"
+        self.endpoint = ""  # as it is written in the route table, never what the client sent
+        self.model = ""  # the route's own name, never what the client sent
+        self.stream = False
+        self.status = 0  # HTTP; 0: nothing was sent
+        self.error = ""  # code of the error object; "" where all is well
+        #: answered | refused | client_gone | cut (after its first byte) | replayed
+        self.end = ""
+        self.replica = ""  # that answered
+        self.container = ""
+        self.attempts = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.queued_seconds = 0.0
+        self.first_byte_seconds: float | None = None  # until the first byte of the answer's body
+        self.seconds = 0.0
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        #: (what, seconds since it began): queued | sent <replica> | failed <replica> <why>
+        #: | first_byte | keep_alive
+        self.timeline: list[tuple[str, float]] = []
+
+    def document(self) -> dict[str, object]:
+        """Return all of it, in the order that a log line has."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "began": self.began,
+            "ip": self.ip,
+            "key": self.key,
+            "method": self.method,
+            "endpoint": self.endpoint,
+            "model": self.model,
+            "stream": self.stream,
+            "status": self.status,
+            "error": self.error,
+            "end": self.end,
+            "replica": self.replica,
+            "container": self.container,
+            "attempts": self.attempts,
+            "request_bytes": self.request_bytes,
+            "response_bytes": self.response_bytes,
+            "queued_seconds": self.queued_seconds,
+            "first_byte_seconds": self.first_byte_seconds,
+            "seconds": self.seconds,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cached_tokens": self.cached_tokens,
+            "timeline": self.timeline,
+        }

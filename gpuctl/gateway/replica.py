@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from gpuctl.gateway.gate import Gate
-from gpuctl.gateway.latency import Latency
+from gpuctl.gateway.routing import Target
 
 if TYPE_CHECKING:
     from gpuctl.gateway.upstream import Connection
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 State = Literal["ready", "draining", "down"]
 
 
-class Replica:
+class Replica(Target):
     """What changes of a replica; owned by the event loop's thread."""
 
     __slots__ = (
@@ -27,32 +27,25 @@ class Replica:
         "coming",
         "container",
         "drain_deadline",
-        "engine_waiting",
         "failures",
         "gate",
         "host",
         "idle",
-        "in_flight",
         "kv_ratio",
         "last_byte",
         "last_use",
-        "latency",
         "model",
-        "name",
         "open",
         "port",
         "requests",
-        "slots",
         "state",
         "uds",
-        "weight",
     )
 
     def __init__(self, name: str, model: str, gate: Gate) -> None:
-        self.name = name
+        super().__init__(name)
         self.model = model  # of its route
         self.gate = gate
-        self.latency = Latency()
         self.state: State = "down"
         self.coming = False  # it is down, and on its way to be ready again
         self.container = ""
@@ -60,12 +53,8 @@ class Replica:
         self.authority = b"localhost"  # of the Host header
         self.authorization = b""  # the header line that its engine asks for, or nothing
         self.collect_streams = False  # asked to stream always; see `collect`
-        self.slots = 1
-        self.weight = 1.0
         self.kv_ratio: float | None = None
-        self.engine_waiting = 0  # requests in the engine's own queue
         self.drain_deadline: float | None = None  # Unix seconds
-        self.in_flight = 0
         self.requests = 0  # sent, since the gateway began
         self.failures = 0
         self.last_byte: float | None = None  # loop clock

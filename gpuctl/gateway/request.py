@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import msgspec
-
 from gpuctl.gateway import openai_errors
 from gpuctl.model import LimitSettings
 
@@ -17,16 +15,19 @@ SINGLE = frozenset(
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-class Request(msgspec.Struct, eq=False):
+class Request:
     """One request, whole."""
 
-    method: bytes = b""
-    target: bytes = b""
-    headers: list[tuple[bytes, bytes]] = []  # names in lower case, in their order
-    head: dict[bytes, bytes] = {}  # the first of each name
-    body: bytes = b""
-    keep_alive: bool = True
-    version: str = "1.1"  # of HTTP
+    __slots__ = ("body", "head", "headers", "keep_alive", "method", "target", "version")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case, in their order
+        self.head: dict[bytes, bytes] = {}  # the first of each name
+        self.body = b""
+        self.keep_alive = True
+        self.version = "1.1"  # of HTTP
 
     @property
     def http11(self) -> bool:

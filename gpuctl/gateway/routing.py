@@ -12,8 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from gpuctl.gateway.latency import Latency
 
 #: A replica of weight 0 (its GPU is near its shutdown) comes after every other, however busy, and
@@ -21,21 +19,18 @@ from gpuctl.gateway.latency import Latency
 LAST_RESORT = 1e-9
 
 
-class Target(Protocol):
+class Target:
     """What is looked at of a replica."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def slots(self) -> int: ...  # requests it answers at a time, at least 1
-    @property
-    def weight(self) -> float: ...  # 1: full load; 0: none that another can take
-    @property
-    def engine_waiting(self) -> int: ...  # requests in the engine's own queue
-    @property
-    def latency(self) -> Latency: ...
+    __slots__ = ("engine_waiting", "in_flight", "latency", "name", "slots", "weight")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.slots = 1  # requests it answers at a time, at least 1
+        self.weight = 1.0  # 1: full load; 0: none that another can take
+        self.engine_waiting = 0  # requests in the engine's own queue
+        self.latency = Latency()
 
 
 class Random(Protocol):
@@ -44,14 +39,16 @@ class Random(Protocol):
     def random(self) -> float: ...  # 0 <= it < 1
 
 
-# One is made for every request: a dataclass takes three times as long.
-class Turn(msgspec.Struct):
+class Turn:
     """What a strategy may go by besides the replicas."""
 
-    now: float  # loop clock, seconds
-    random: Random
-    count: int  # requests of this route that were routed before
-    ring: Sequence[Target] = ()  # all of the route, whose turn comes round; none: the targets
+    __slots__ = ("count", "now", "random", "ring")
+
+    def __init__(self, now: float, random: Random, count: int, ring: Sequence[Target] = ()) -> None:
+        self.now = now  # loop clock, seconds
+        self.random = random
+        self.count = count  # requests of this route that were routed before
+        self.ring = ring  # all of the route, whose turn comes round; none: the targets
 
 
 T = TypeVar("T", bound=Target)

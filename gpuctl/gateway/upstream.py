@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -44,7 +44,7 @@ class Attempt(Protocol):
         """
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One connection to one container of a replica."""
 
     __slots__ = (
@@ -254,15 +254,17 @@ async def connect(
     """Open a connection and hand it over, or say why not: refused | timeout."""
     loop = asyncio.get_running_loop()
 
-    def connection() -> Connection:
-        return Connection(replica)
+    made = Connection(replica)
+
+    def protocol() -> asyncio.Protocol:
+        return cast(asyncio.Protocol, made)  # of no base class, so that it can be compiled
 
     try:
         async with asyncio.timeout(seconds):
             if replica.uds:
-                _, made = await loop.create_unix_connection(connection, replica.uds)
+                await loop.create_unix_connection(protocol, replica.uds)
             else:
-                _, made = await loop.create_connection(connection, replica.host, replica.port)
+                await loop.create_connection(protocol, replica.host, replica.port)
     except TimeoutError:
         failed("timeout")
     except OSError:

@@ -10,12 +10,10 @@ the same in llama.cpp, vLLM and llama-cpp-python.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from msgspec import DecodeError, Meta, Raw, Struct
-from msgspec.json import Decoder
+from msgspec import DecodeError
 
 from gpuctl.gateway import sse
+from gpuctl.gateway.counts import Chunk, Counts, Usage, read_answer, read_chunk, read_counts
 
 #: A larger body is not parsed: a millisecond of the event loop for each MiB. Its ends are searched.
 MOST_PARSED_BYTES = 1024 * 1024
@@ -27,50 +25,6 @@ END_BYTES = 4096
 _WORD = b'"usage"'
 #: What OpenAI writes into every chunk but the last.
 _NOTHING = b'"usage":null'
-_Count = Annotated[int, Meta(ge=0)]
-
-
-class Usage(Struct, frozen=True):
-    """Tokens of one request."""
-
-    prompt: int
-    completion: int  # 0 where nothing is generated: embeddings
-    cached: int | None  # of the prompt, that were not computed again; None: it does not say
-
-
-class _Details(Struct):
-    cached_tokens: _Count | None = None
-
-
-class _Counts(Struct):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
-    #: The names of /v1/responses and /v1/audio/transcriptions.
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _Response(Struct):
-    usage: _Counts | None = None
-
-
-class _Answer(Struct):
-    usage: _Counts | None = None
-    #: Of the event `response.completed`.
-    response: _Response | None = None
-
-
-class _Chunk(Struct):
-    choices: list[Raw] | None = None
-    usage: dict[str, Any] | None = None
-    timings: Raw = Raw()
-
-
-_answer = Decoder(_Answer)
-_counts = Decoder(_Counts)
-_chunk = Decoder(_Chunk)
 
 
 def of_body(body: bytes) -> Usage | None:
@@ -127,14 +81,14 @@ def _null_alone(events: bytes) -> bool:
 
 def _of_answer(body: bytes) -> Usage | None:
     try:
-        answer = _answer.decode(body)
+        answer = read_answer(body)
     except DecodeError:
         return None
     nested = answer.response.usage if answer.response is not None else None
     return _usage(answer.usage or nested)
 
 
-def _usage(counts: _Counts | None) -> Usage | None:
+def _usage(counts: Counts | None) -> Usage | None:
     if counts is None:
         return None
     prompt = counts.prompt_tokens if counts.prompt_tokens is not None else counts.input_tokens
@@ -161,17 +115,17 @@ def _read(text: bytes) -> Usage | None:
 
 def _of_counts(counts: bytes) -> Usage | None:
     try:
-        return _usage(_counts.decode(counts))
+        return _usage(read_counts(counts))
     except DecodeError:
         return None
 
 
-def _usage_alone(event: bytes) -> _Chunk | None:
+def _usage_alone(event: bytes) -> Chunk | None:
     carried = sse.data(event) if _WORD in event else None
     if not carried:
         return None
     try:
-        chunk = _chunk.decode(carried)
+        chunk = read_chunk(carried)
     except DecodeError:
         return None
     return chunk if chunk.choices == [] and chunk.usage else None

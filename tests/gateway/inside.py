@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvloop
 
@@ -86,9 +86,12 @@ class Inside:
         self.gateway.now = lambda: time.monotonic() + self.later
         self._loop.set_exception_handler(self._broke)
         self._take()
-        server: Any = await self._loop.create_server(lambda: Client(self.gateway), "127.0.0.1", 0)
+        server: Any = await self._loop.create_server(self._client, "127.0.0.1", 0)
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
+
+    def _client(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, Client(self.gateway))
 
     def _broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Note what went wrong in a callback, as the program does."""

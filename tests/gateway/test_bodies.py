@@ -13,12 +13,12 @@ from gpuctl.gateway.bodies import (
     DROPPED,
     FIRST_WORDS_BYTES,
     MOST_PARTS,
-    Ask,
     BadRequest,
     read,
     rewritten,
 )
 from gpuctl.gateway.endpoints import EXACT
+from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.openai_errors import FAULTS
 
 CHAT = EXACT[b"/v1/chat/completions"][b"POST"]

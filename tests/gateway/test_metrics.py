@@ -14,6 +14,7 @@ import pytest
 from gpuctl.gateway.gauges import Gauges, ReplicaGauges
 from gpuctl.gateway.metrics import Metrics
 from gpuctl.gateway.record import Record
+from tests.gateway.records import record as recorded
 
 CHAT = '{endpoint="/v1/chat/completions",model="chat"}'
 NOW = Gauges(version="1.2.3", started_at=1_750_000_000.5)
@@ -51,7 +52,7 @@ def record(**fields: Any) -> Record:
         "first_byte_seconds": 1.0, "seconds": 3.0, "prompt_tokens": 20, "completion_tokens": 11,
         "cached_tokens": 16,
     }  # fmt: skip
-    return Record(**{**usual, **fields})
+    return recorded(**{**usual, **fields})
 
 
 def lines(metrics: Metrics, now: Gauges = NOW) -> list[str]:

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gpuctl.gateway.bodies import Ask, BadRequest
+from gpuctl.gateway.bodies import BadRequest
+from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.multipart import MOST_PARTS, read, rewritten
 from gpuctl.gateway.openai_errors import FAULTS
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuctl.gateway import bodies, endpoints, openai_errors, openapi
+from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.openapi import document
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -147,7 +148,7 @@ _BODIES = _VALUES | st.fixed_dictionaries(
 def test_a_body_is_taken_if_and_only_if_the_schema_has_it(body: object) -> None:
     """What the document says of a body is what `bodies` does with it."""
     found = bodies.read(_CHAT, b"application/json", msgspec.json.encode(body))
-    assert _ASKED.is_valid(body) == isinstance(found, bodies.Ask), found
+    assert _ASKED.is_valid(body) == isinstance(found, Ask), found
 
 
 _WORDS = st.lists(st.tuples(st.sampled_from(".:/"), st.text("aZ0_-", min_size=1, max_size=3)))

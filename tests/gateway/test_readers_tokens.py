@@ -8,7 +8,7 @@ import pytest
 
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.readers import Streamed
-from gpuctl.gateway.record import Record
+from tests.gateway.records import record as recorded
 
 EVENTS = [(b"content-type", b"text/event-stream")]
 DONE = b"data: [DONE]\n\n"
@@ -65,7 +65,7 @@ def test_tokens_of_a_stream(
     endpoint: str, pieces: list[bytes], told: tuple[int | None, int | None]
 ) -> None:
     """The engine's own count, or that of its events where it did not come to it."""
-    record = Record(id="r-1", at=0.0, began=0.0, endpoint=f"/v1/{endpoint}")
+    record = recorded(endpoint=f"/v1/{endpoint}")
     sink = Kept()
     streamed = Streamed(sink, record, strip=True)
     streamed.headed(200, EVENTS)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuctl.gateway import sse, usage
-from gpuctl.gateway.usage import Usage
+from gpuctl.gateway.counts import Usage
 
 COUNTS = {"completion_tokens": 6, "prompt_tokens": 37, "total_tokens": 43}
 CACHED = {**COUNTS, "prompt_tokens_details": {"cached_tokens": 30}}

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from gpuctl.gateway import routing
 from gpuctl.gateway.latency import Latency
 from gpuctl.gateway.routing import Strategy, Turn
 
@@ -21,7 +22,7 @@ Lengths = Callable[[random.Random], float]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Target:
+class Target(routing.Target):
     """A replica as routing sees it, and as fast as it is."""
 
     name: str = "chat-0"
