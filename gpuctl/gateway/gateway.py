@@ -134,7 +134,7 @@ class Gateway:
         if told is not None and _ID.fullmatch(told):
             return told.decode()
         self._ids += 1
-        return f"req-{self._id}-{self._ids:x}"
+        return f"req-{self._id}-{self._ids}"
 
     # What an exchange asks for, and tells.
 

@@ -1,13 +1,12 @@
 """
 One Prometheus histogram over bounds that never change: `metrics` adds to it, and prints it.
 
-Adding is one bisection and two additions, as every request does several: what Prometheus wants
+Adding is a short search and two additions, as every request does several: what Prometheus wants
 cumulative is summed up when somebody looks. PURE.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -42,12 +41,17 @@ class Histogram:
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds  # ascending; each bucket includes its own
+        self.bounds = list(bounds)  # ascending; each bucket includes its own
         self.counts = [0] * (len(bounds) + 1)  # not cumulative; the last is what is beyond
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
+        bucket = 0
+        for bound in self.bounds:  # one after the other: compiled, quicker than a bisection's call
+            if value <= bound:
+                break
+            bucket += 1
+        self.counts[bucket] += 1
         self.sum += value
 
     def lines(self, name: str, labels: str) -> Iterator[str]:

@@ -8,7 +8,6 @@ afterwards. The answers become `x-ratelimit-*` and `Retry-After` headers.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
 
@@ -51,7 +50,7 @@ class Limiter:
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most  # subjects that are remembered
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()  # the latest last
+        self._full_at: dict[Hashable, float] = {}  # the latest last
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -104,8 +103,8 @@ class Limiter:
 
     def _keep(self, subject: Hashable, full_at: float, now: float) -> None:
         known = self._full_at
+        known.pop(subject, None)
         known[subject] = full_at
-        known.move_to_end(subject)
         if len(known) > self._most:
             # Who has taken nothing for a minute loses nothing; a flood of others shall not free
             # one that is at its limit before that.

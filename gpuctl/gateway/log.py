@@ -30,8 +30,6 @@ MOST_BYTES = 4 * 1024 * 1024
 #: A shutdown that nobody reads of must end too.
 CLOSE_SECONDS = 2.0
 
-_REQUEST = b'{"event":"request",'
-
 
 class Lines:
     """The lines that are not written yet. One thread may add, that of the event loop."""
@@ -80,7 +78,7 @@ class Lines:
 
     def finished(self, record: Record) -> None:
         """Log one request that is over, with its timeline."""
-        self._add(_REQUEST + self._encoded(record.document())[1:] + b"\n")
+        self._add(self._encoded(record.line()) + b"\n")
 
     def event(self, name: str, **fields: object) -> None:
         """

@@ -6,6 +6,8 @@ An exchange fills one in while it goes on. No prompt and no answer is ever in it
 
 from __future__ import annotations
 
+from gpuctl.gateway.record_line import Line
+
 
 class Record:
     """One request. Times of its timeline are seconds since it began."""
@@ -46,31 +48,31 @@ class Record:
         #: | first_byte | keep_alive
         self.timeline: list[tuple[str, float]] = []
 
-    def document(self) -> dict[str, object]:
-        """Return all of it, in the order that a log line has."""
-        return {
-            "id": self.id,
-            "at": self.at,
-            "began": self.began,
-            "ip": self.ip,
-            "key": self.key,
-            "method": self.method,
-            "endpoint": self.endpoint,
-            "model": self.model,
-            "stream": self.stream,
-            "status": self.status,
-            "error": self.error,
-            "end": self.end,
-            "replica": self.replica,
-            "container": self.container,
-            "attempts": self.attempts,
-            "request_bytes": self.request_bytes,
-            "response_bytes": self.response_bytes,
-            "queued_seconds": self.queued_seconds,
-            "first_byte_seconds": self.first_byte_seconds,
-            "seconds": self.seconds,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "cached_tokens": self.cached_tokens,
-            "timeline": self.timeline,
-        }
+    def line(self) -> Line:
+        """Return what the log says of it."""
+        return Line(
+            self.id,
+            self.at,
+            self.began,
+            self.ip,
+            self.key,
+            self.method,
+            self.endpoint,
+            self.model,
+            self.stream,
+            self.status,
+            self.error,
+            self.end,
+            self.replica,
+            self.container,
+            self.attempts,
+            self.request_bytes,
+            self.response_bytes,
+            self.queued_seconds,
+            self.first_byte_seconds,
+            self.seconds,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.timeline,
+        )

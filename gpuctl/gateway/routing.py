@@ -69,7 +69,7 @@ def least_busy(targets: Sequence[T], turn: Turn) -> T:
     """
     now = turn.now
     best = _best(targets, now)
-    scores = []
+    scores: list[float] = []
     for target in targets:  # `_load`, written out: it is asked of every replica at every request
         load = (target.in_flight + target.engine_waiting + 1) / (
             target.slots * (target.weight or LAST_RESORT)
@@ -106,7 +106,7 @@ def latency(targets: Sequence[T], turn: Turn) -> T:
     best = _best(targets, now)
     if best == math.inf:
         best = 1.0  # nothing is known of any: only what is in flight tells them apart
-    scores = []
+    scores: list[float] = []
     for target in targets:
         average = target.latency.value(now)
         if average is None:
@@ -170,8 +170,13 @@ def _load(target: Target) -> float:
 
 def _lowest(targets: Sequence[T], scores: list[float], turn: Turn) -> T:
     """Return the target of the lowest score, one of them at random."""
-    lowest = min(scores)
-    if scores.count(lowest) == 1:
-        return targets[scores.index(lowest)]
-    equal = [index for index, score in enumerate(scores) if score == lowest]
-    return targets[equal[int(turn.random.random() * len(equal))]]
+    lowest, count = math.inf, 0
+    for score in scores:
+        if score < lowest:
+            lowest, count = score, 1
+        elif score == lowest:
+            count += 1
+    index = scores.index(lowest)
+    for _ in range(int(turn.random.random() * count) if count > 1 else 0):
+        index = scores.index(lowest, index + 1)
+    return targets[index]
