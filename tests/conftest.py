@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib.util
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +28,13 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the programs that are tested: a shell's background job ignores SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector look at what tests make, not at thousands of tests again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def _systemd_missing() -> str:
@@ -64,6 +74,29 @@ LEFT_TO = {
     "vllm": "GPUCTL_ENGINES",
     "llama_cpp_python": "GPUCTL_ENGINES",
 }
+
+
+#: Markers of the tests that `tests/run unit` leaves out.
+REAL = ("docker", "systemd", "engine", "program", "soak")
+
+
+@functools.cache
+def spells_real(path: Path) -> bool:
+    """Return whether a file of tests has one of these markers in its text."""
+    return bool(re.search(rf"pytest\.mark\.({'|'.join(REAL)})\b", path.read_text()))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave files without real tests unread where only these are run: reading all takes 10 s."""
+    if not os.environ.get("GPUCTL_ONLY_REAL") or not collection_path.is_file():
+        return None
+    return True if not spells_real(collection_path) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a marker that came from elsewhere: where only real tests are run it would be lost."""
+    if any(item.get_closest_marker(name) for name in REAL) and not spells_real(item.path):
+        raise pytest.UsageError(f"{item.nodeid}: spell its marker in {item.path.name} itself")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -28,7 +28,7 @@ from tests.e2e import made_models
 from tests.rig import http
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.timeout(300)]
 
 SMALL = Path(__file__).parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: Tokens that are left for the answer.

@@ -20,7 +20,10 @@ from tests.e2e.host import LLAMA, Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.mark.timeout(240)]
+pytestmark = [
+    *(pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml),
+    *(pytest.mark.alone, pytest.mark.timeout(240)),
+]
 
 CHAT, PAIR, OTHER = 18281, 18291, 18295
 RESERVE = (5, 6, 7)

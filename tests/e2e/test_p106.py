@@ -21,7 +21,10 @@ from tests.e2e.host import LLAMA, Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.mark.timeout(240)]
+pytestmark = [
+    *(pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml),
+    *(pytest.mark.alone, pytest.mark.timeout(240)),
+]
 
 CHAT, EMBED = 18181, 18191
 NAMES = {f"{workload}-{index}" for workload in ("chat", "embed") for index in range(8)}

@@ -12,7 +12,7 @@ from tests.e2e.engine_record import overlap
 from tests.e2e.reaction import Stage
 from tests.rig.dockerd import PrivateEngine
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 #: The goal is 25 ms; the machine of a test is shared. `benchmarks/reaction.py` measures it.
 WRITE_SECONDS = 0.060

@@ -23,11 +23,11 @@ from tests.rig import http
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml]
+pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.mark.alone]
 
 PORT = 18281
-#: A word of one token, and as many of them as take one core some twenty seconds.
-WORD, WORDS = " the", 3072
+#: A word of one token, and as many of them as take one core some fifteen seconds.
+WORD, WORDS = " the", 2048
 CONTEXT = 8192
 QUOTA_PERIOD = 100_000  # microseconds, the kernel's default
 
