@@ -2,10 +2,11 @@
 The gateway beside nginx, HAProxy, vllm-router and LiteLLM: `python -m benchmarks.gateway`.
 
 Every proxy is started anew in every round, one after the other, on a core of its own; load and
-engines (`mock.c`, which takes no time) are on another. The gateway does all its duties: a key with
-limits, a log line for each request, metrics, retries, gate and queue. The peers check the key where
-they can (vllm-router has the option and does not), and log nothing. It prints the medians and what
-became of the goals; a peer that is not installed is left out. Exit code 0: it is no test.
+engines (`mock.c`, which takes no time) are on another. The gateway is what the compiled wheel
+installs, and once more interpreted. It does all its duties: a key with limits, a log line for each
+request, metrics, retries, gate and queue. The peers check the key where they can (vllm-router has
+the option and does not), and log nothing. It prints the medians and what became of the goals; a
+peer that is not installed is left out. Exit code 0: it is no test.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.gateway import load, micro, proxies, table
+from benchmarks.gateway import installed, load, micro, proxies, table
 from benchmarks.gateway.load import Figures, Load
 
 #: Medians of an odd number; the whole takes nine minutes.
@@ -35,6 +36,7 @@ def main() -> int:
         print(f"not measured: there is no {missing[0] if missing else 'second core'}")
         return 0
     chosen = _chosen(options.only)
+    print(f"gpuctl: the compiled wheel, installed in {installed.installed()}")
     times = load.QUICK if options.quick else load.FULL
     with tempfile.TemporaryDirectory(prefix="gpuctl-bench-") as name:
         folder = Path(name)
@@ -85,22 +87,23 @@ def _round(
         figures[table.DIRECT] = load.measure(work, proxies.ENGINES[0], pid, times)
         for proxy in chosen:
             with proxies.running(proxy, cpu, folder / proxy.name) as running:
-                if proxy is proxies.GPUCTL:
-                    _say_when_all_is_ready(running)
+                if proxy in (proxies.GPUCTL, proxies.INTERPRETED):
+                    _say_when_all_is_ready(proxy.name, running)
                 found = load.measure(work, proxies.PORT, running.pid, times)
             figures[proxy.name] = replace(found, ready_seconds=running.ready_seconds)
             print(f"{folder.name} {proxy.name}: {found.per_second:,.0f}/s", file=sys.stderr)
     return figures
 
 
-def _say_when_all_is_ready(running: proxies.Running) -> None:
+def _say_when_all_is_ready(name: str, running: proxies.Running) -> None:
     began = time.monotonic()
     while proxies.get("/readyz") != 200:
         time.sleep(0.002)
     seconds = running.ready_seconds + time.monotonic() - began
+    how = "compiled" if installed.is_compiled(running.pid) else "interpreted"
     print(
-        f"gpuctl: first answer after {running.ready_seconds:.2f} s, the operator's endpoints after"
-        f" {seconds:.2f} s"
+        f"{name}: runs {how}; first answer after {running.ready_seconds:.2f} s, the operator's"
+        f" endpoints after {seconds:.2f} s"
     )
 
 

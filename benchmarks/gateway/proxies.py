@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.gateway import installed
 from gpuctl.gateway.keyring import Key, write
 from gpuctl.model import GatewaySettings
 
@@ -176,18 +177,25 @@ def _router(policy: str) -> Callable[[Path], tuple[str, ...]]:
     return lambda folder: (*fixed, "--policy", policy, "--worker-urls", *urls)
 
 
+def _places(folder: Path) -> dict[str, str]:
+    return {
+        "GPUCTL_RUNTIME_DIR": str(folder / "run"),
+        "GPUCTL_STATE_DIR": str(folder / "state"),
+        "GPUCTL_CONFIG_DIR": str(folder / "conf"),
+    }
+
+
+#: As the compiled wheel installs it, and as every other install has it.
 GPUCTL = Proxy(
     name="gpuctl",
     program="python",
     make=_gpuctl,
-    environment=lambda folder: {
-        "GPUCTL_RUNTIME_DIR": str(folder / "run"),
-        "GPUCTL_STATE_DIR": str(folder / "state"),
-        "GPUCTL_CONFIG_DIR": str(folder / "conf"),
-    },
+    environment=lambda folder: {**_places(folder), **installed.environment()},
 )
+INTERPRETED = Proxy(name="gpuctl interpreted", program="python", make=_gpuctl, environment=_places)
 PROXIES = (
     GPUCTL,
+    INTERPRETED,
     Proxy(
         name="nginx",
         program="nginx",
