@@ -13,6 +13,8 @@ import pytest
 from gpuctl import fast_status
 from gpuctl.adapters.lock import lock_directory
 
+pytestmark = pytest.mark.program
+
 DOCUMENT = Path(__file__).parent / "views" / "status.json"
 HEAVY = {
     "typer", "click", "pydantic", "rich", "httpx", "asyncio", "docker", "dataclasses", "typing",

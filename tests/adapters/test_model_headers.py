@@ -22,6 +22,7 @@ SMALL = Path(__file__).parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct
 FULL = LayerCache(layers=4, kv_heads=2, key_length=8, value_length=8)
 
 
+@pytest.mark.engine  # the reference library takes some seconds over the real model
 @pytest.mark.skipif(not SMALL.exists(), reason="the test's model is not fetched")
 def test_a_real_file() -> None:
     """Sizes, parameters and words of a real model are what the reference library reads."""

@@ -20,6 +20,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
+@pytest.mark.program
 def test_help_lists_every_command(gpuctl: Callable[..., Any]) -> None:
     """Every command has its line."""
     done = gpuctl("--help")
@@ -38,6 +39,7 @@ def test_every_command_explains_itself(inside: Callable[..., Any], command: str)
     assert f"gpuctl {command}" in done.out
 
 
+@pytest.mark.program
 def test_version(gpuctl: Callable[..., Any]) -> None:
     """The version is data, on stdout."""
     assert gpuctl("--version").out == f"{__version__}\n"

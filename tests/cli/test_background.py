@@ -48,6 +48,7 @@ def test_nothing_was_spawned(session: Session) -> None:
     assert not background.end(session, 1)
 
 
+@pytest.mark.program
 def test_a_daemon_that_ends_at_once_is_explained(session: Session) -> None:
     """Its exit code and its last words come with the error."""
     guard = background.ensure(session)  # nothing is applied here, so it cannot go on

@@ -182,6 +182,7 @@ def test_a_gateway_that_does_not_listen_is_a_failure(
     os.close(held)
 
 
+@pytest.mark.program
 def test_ctrl_c_leaves_it_to_the_daemon(
     place: Path, gpuctl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

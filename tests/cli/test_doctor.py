@@ -307,6 +307,7 @@ def test_what_nvml_says(code: int | None, reason: str) -> None:
     assert gpus.closed
 
 
+@pytest.mark.program
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None,
     reason="needs root and setpriv, to give rights up",

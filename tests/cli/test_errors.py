@@ -82,6 +82,7 @@ def test_a_profile_that_cannot_be_read_is_refused(
     assert "\nhint: " in done.err
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("command", ["check", "plan", "up"])
 def test_a_profile_that_is_a_pipe_is_refused(
     gpuctl: Callable[..., Any], tmp_path: Path, command: str
@@ -200,6 +201,7 @@ def test_a_directory_that_cannot_be_made(
     assert f"error: {place}/file/run: Not a directory\n" in done.err
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("redirection", "code", "word"),
     [
@@ -223,6 +225,7 @@ def test_an_output_that_cannot_be_written(
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.program
 def test_a_locale_without_a_character_gets_another(
     gpuctl: Callable[..., Any], publish: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.program
+
 #: A program starts and draws within this, also where two others keep both cores busy.
 SECONDS = 20.0
 WATCH = (sys.executable, "-m", "gpuctl", "--simulate", "p106x8", "gpus", "--watch")

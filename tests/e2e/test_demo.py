@@ -134,7 +134,9 @@ def test_the_killed_one_is_back_after_the_seconds_it_tells(shown: Shown) -> None
     assert 0.0 < float(told[1]) < SECONDS
     assert "Paris" in told[2]
     rows = [line.split() for line in shown.out.splitlines() if line.startswith("chat-")]
-    assert [row[:3] for row in rows] == [["chat-0", "ready", "cpu"], ["chat-1", "ready", "cpu"]]
+    assert [(row[0], row[2]) for row in rows] == [("chat-0", "cpu"), ("chat-1", "cpu")]
+    # On a busy machine the last answer is told as still under way.
+    assert {row[1] for row in rows} <= {"ready", "busy"}
     assert ("0/0" in rows[0], "1/1" in rows[1]) == (True, True)
 
 
