@@ -17,8 +17,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: The library of them all, as a module of the package; mypyc adds `__mypyc`.
-LIBRARY = "gpuctl.gateway.compiled"
+#: The library of them all; mypyc adds `__mypyc`. Beside the package, not in it: mypyc takes its
+#: folder for that of all packages when it tells a module its `__file__`.
+LIBRARY = "gpuctl_gateway"
 #: What `make lint` asks for is no part of a build, nor is every library in its environment.
 MYPY = ("--config-file=", "--ignore-missing-imports")
 CFLAGS = (

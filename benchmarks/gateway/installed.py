@@ -48,8 +48,7 @@ def environment() -> dict[str, str]:
 
 def is_compiled(pid: int) -> bool:
     """Return whether a process has the compiled gateway. Source: /proc/PID/maps."""
-    library = hatch_build.LIBRARY.replace(".", "/") + "__mypyc."
-    return library in Path(f"/proc/{pid}/maps").read_text()
+    return f"/{hatch_build.LIBRARY}__mypyc." in Path(f"/proc/{pid}/maps").read_text()
 
 
 def _digest() -> str:
