@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.heads import Given
@@ -20,17 +20,10 @@ from gpuctl.gateway.record import Record
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
-#: Of each limit of a key, what an answer says of it.
-_LINES = {
-    what: b"x-ratelimit-limit-%s: %%d\r\n"
-    b"x-ratelimit-remaining-%s: %%d\r\n"
-    b"x-ratelimit-reset-%s: %%s\r\n" % ((what.encode(),) * 3)
-    for what in ("requests", "tokens")
-}
 #: Whether it lives and serves is nobody's secret; who asks without a key gets no names.
-_OPEN = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
+_OPEN: Final = frozenset(("/health", "/ready", "/readyz", "/openapi.json"))
 #: A probe that is told 429 by mistake would have the gateway killed for what its clients do.
-_PROBES = frozenset(("/health", "/ready", "/readyz"))
+_PROBES: Final = frozenset(("/health", "/ready", "/readyz"))
 
 
 class Refused(NamedTuple):
@@ -164,5 +157,9 @@ def _limited(gateway: Gateway, record: Record, scope: str, allowance: Allowance)
 
 
 def _told(what: str, allowance: Allowance) -> bytes:
-    reset = duration(allowance.reset_seconds).encode()
-    return _LINES[what] % (allowance.limit, allowance.remaining, reset)
+    reset = duration(allowance.reset_seconds)
+    return (
+        f"x-ratelimit-limit-{what}: {allowance.limit}\r\n"
+        f"x-ratelimit-remaining-{what}: {allowance.remaining}\r\n"
+        f"x-ratelimit-reset-{what}: {reset}\r\n"
+    ).encode()

@@ -7,7 +7,7 @@ It ends in one of three ways, told to its `Exchange` once: answered, an engine's
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
 #: Of an engine's error, more is not read.
-_ERROR_BYTES = 64 * 1024
+_ERROR_BYTES: Final = 64 * 1024
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from gpuctl.gateway import openai_errors
 from gpuctl.gateway.access import Shown
-from gpuctl.gateway.request import SINGLE, Request, last, too_large
+from gpuctl.gateway.request import SINGLE, Exchanging, Request, last, too_large
+from gpuctl.gateway.same_head import SameHead, learned
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
 #: Requests sent ahead on one connection before the first was answered.
-_PIPELINED = 16
-_IGNORED_BYTES = 1024 * 1024  # after what is no request, while one is being answered
+_PIPELINED: Final = 16
+_IGNORED_BYTES: Final = 1024 * 1024  # after what is no request, while one is being answered
 #: How long what still comes after a refusal is thrown away.
-_LINGER_SECONDS = 2.0
-_OVER = frozenset(("broken", "lingering", "last"))
-
-
-class Exchanging(Protocol):
-    """What is done for the request of a client; see `exchange`."""
-
-    def gone(self) -> None:
-        """Stop: the client has left."""
-
-    def pause(self) -> None:
-        """Send no more for now: the client is slow."""
-
-    def resume(self) -> None:
-        """Go on sending."""
+_LINGER_SECONDS: Final = 2.0
+_OVER: Final = frozenset(("broken", "lingering", "last"))
 
 
 class Client:
@@ -47,7 +35,7 @@ class Client:
     __slots__ = (
         *("_ahead", "_body", "_body_count", "_closing", "_deadline", "_exchange", "_gateway"),
         *("_head_bytes", "_length", "_limits", "_offered", "_parser", "_paused_at", "_request"),
-        *("_served_bytes", "_state", "_target", "_transport", "ip", "paused", "shown"),
+        *("_same", "_served_bytes", "_state", "_target", "_transport", "ip", "paused", "shown"),
     )
 
     def __init__(self, gateway: Gateway) -> None:
@@ -58,6 +46,7 @@ class Client:
         self._request = Request()
         self._body: bytes | bytearray = b""
         self._target = b""
+        self._same: SameHead | None = None  # of the latest request that came in one piece
         self._offered = False  # the head wants another protocol: what follows is read without that
         self._ahead: deque[Request] = deque()
         self._exchange: Exchanging | None = None
@@ -150,8 +139,13 @@ class Client:
             if broken and self._transport is not None:
                 self._transport.abort()
             return
+        rests = self._state == "head" and not self._head_bytes and self._exchange is None
+        if rests and self._again(data):
+            return
         before = (self._request, self._body_count) if self._state == "body" else None
         self._feed(data)
+        if rests and self._state == "head" and not self._head_bytes:
+            self._same = learned(data, self._request)
         if self._state == "body":
             # Trailers, or a chunk's extension, where there was no body: neither fills the memory.
             quiet = before == (self._request, self._body_count)
@@ -184,6 +178,25 @@ class Client:
             self._exchange.resume()
         elif self._ahead:
             self._gateway.soon(self._next)
+
+    def _next(self) -> None:
+        """Serve what was sent ahead, unless the client takes no answers for now."""
+        if self._exchange is None and not self.paused and self._ahead:
+            self._begin(self._ahead.popleft())
+
+    def _again(self, data: bytes) -> bool:
+        """Return whether this was one more request like the one before: it is begun then."""
+        same = None if self._ahead or self.paused else self._same
+        request = None if same is None else same.request(data, self._limits)
+        if request is None:
+            return False
+        self._request = request
+        self._body_count += len(request.body)
+        if self._gateway.hold(len(request.body)):
+            self._begin(request)
+        else:
+            self._refuse("too_many_bytes")
+        return True
 
     def _feed(self, data: bytes) -> None:
         if self._state == "head":
@@ -293,11 +306,6 @@ class Client:
             self._ahead.append(request)
         else:
             self._break_off()
-
-    def _next(self) -> None:
-        """Serve what was sent ahead, unless the client takes no answers for now."""
-        if self._exchange is None and not self.paused and self._ahead:
-            self._begin(self._ahead.popleft())
 
     def _begin(self, request: Request) -> None:
         self._served_bytes = len(request.body)

@@ -11,23 +11,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import unquote_to_bytes
 
 Kind = Literal["inference", "models", "operator", "pass_through"]
 Body = Literal["json", "multipart", "any", "none"]
 
 #: What a model may be called; nothing else is looked up, logged or shown.
-MODEL_NAME = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
-_ANY_METHOD = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
-_VISIBLE_ASCII = re.compile(rb"[!-~]*")
+_ANY_METHOD: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+_VISIBLE_ASCII: Final = re.compile(rb"[!-~]*")
 #: Encoded dots, slashes, backslashes and NUL: one server decodes them, the next does not.
-_ENCODED = re.compile(rb"%(?:2e|2f|5c|00)", re.IGNORECASE)
-_ENCODED_IN_MODEL = re.compile(rb"%(?:5c|00)", re.IGNORECASE)
-_BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_DOTS = re.compile(rb"(?:^|/)\.{1,2}(?=/|$)")
-_MODELS = b"/v1/models/"
+_ENCODED: Final = re.compile(rb"%(?:2e|2f|5c|00)", re.IGNORECASE)
+_ENCODED_IN_MODEL: Final = re.compile(rb"%(?:5c|00)", re.IGNORECASE)
+_BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_DOTS: Final = re.compile(rb"(?:^|/)\.{1,2}(?=/|$)")
+_MODELS: Final = b"/v1/models/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Refusal:
     allow: bytes = b""  # value of the Allow header of a 405
 
 
-_INFERENCE: tuple[tuple[str, Body, bool], ...] = (
+_INFERENCE: Final[tuple[tuple[str, Body, bool], ...]] = (
     ("/v1/chat/completions", "json", True),
     ("/v1/completions", "json", True),
     ("/v1/embeddings", "json", False),
@@ -61,7 +61,7 @@ _INFERENCE: tuple[tuple[str, Body, bool], ...] = (
     ("/v1/rerank", "json", False),
     ("/v1/audio/transcriptions", "multipart", True),
 )
-_READ: tuple[tuple[str, Kind], ...] = (
+_READ: Final[tuple[tuple[str, Kind], ...]] = (
     ("/v1/models", "models"),
     ("/health", "operator"),
     ("/ready", "operator"),
@@ -90,7 +90,7 @@ def _exact() -> dict[bytes, dict[bytes, Endpoint]]:
 
 
 #: Path → method → endpoint: everything but /v1/models/{id} and what the profile passes through.
-EXACT: Mapping[bytes, Mapping[bytes, Endpoint]] = MappingProxyType(_exact())
+EXACT: Final[Mapping[bytes, Mapping[bytes, Endpoint]]] = MappingProxyType(_exact())
 
 
 def find(

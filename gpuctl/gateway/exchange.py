@@ -13,7 +13,7 @@ drive it, and `sweep` its deadlines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.admission import Seat, Ticket
@@ -29,9 +29,9 @@ from gpuctl.gateway.replica import Replica, Route
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
-_FOREVER = float("inf")
+_FOREVER: Final = float("inf")
 #: Refused connections of one request; each has opened a gate.
-_REFUSED = 16
+_REFUSED: Final = 16
 
 
 class Exchange:

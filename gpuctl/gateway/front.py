@@ -7,7 +7,7 @@ What is looked at before a request may wait for a replica: target, key, limits a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ from gpuctl.gateway import (
 )
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
-from gpuctl.gateway.downstream import Client, Exchanging
+from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.endpoints import Endpoint
 from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.fields import Ask
@@ -33,18 +33,18 @@ from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Route
-from gpuctl.gateway.request import Request
+from gpuctl.gateway.request import Exchanging, Request
 from gpuctl.gateway.shared import Follower, Leader
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
-_PRIORITY = re.compile(rb"[0-9]{1,2}|100")
+_PRIORITY: Final = re.compile(rb"[0-9]{1,2}|100")
 # An operator's answer is made in milliseconds.
-_OPERATOR_SECONDS = 10.0
+_OPERATOR_SECONDS: Final = 10.0
 #: Told to the operator's app: who asks may see names and states.
-ADMIN_MARK = b"x-gpuctl-admin: 1\r\n"
-_COLLECTED = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+ADMIN_MARK: Final = b"x-gpuctl-admin: 1\r\n"
+_COLLECTED: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 
 
 class Front:
@@ -259,7 +259,8 @@ class Front:
         return int(asked) if self._key is None else min(int(asked), priority)
 
     def _may_use(self, route: Route) -> bool:
-        return self._key is None or self._key.allows(route.model, *route.aliases)
+        key = self._key
+        return key is None or not key.models or key.allows(route.model, *route.aliases)
 
     # Answers of the gateway itself.
 

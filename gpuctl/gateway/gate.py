@@ -11,12 +11,12 @@ none do, for the cooldown. Half-open: the cooldown is over, and one request, the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 State = Literal["closed", "open", "half_open"]
 
 #: The token of a request that was sent although nothing passes: its end says nothing.
-UNHEARD = 0
+UNHEARD: Final = 0
 
 
 class Gate:

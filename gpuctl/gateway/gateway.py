@@ -13,11 +13,12 @@ import re
 import time
 import traceback
 from collections.abc import Callable
+from typing import Final
 
 from gpuctl.gateway import places, prompts, report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
-from gpuctl.gateway.downstream import Client, Exchanging
+from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.estimate import Estimate
 from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.front import Front
@@ -29,18 +30,18 @@ from gpuctl.gateway.log import Lines
 from gpuctl.gateway.metrics import Metrics
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
-from gpuctl.gateway.request import Request
+from gpuctl.gateway.request import Exchanging, Request
 from gpuctl.model import GatewaySettings
 
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
-HELD_BYTES = 128 * 1024 * 1024
+HELD_BYTES: Final = 128 * 1024 * 1024
 #: What a client may name its request.
-_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_OPERATOR_SLOTS = 64
+_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_OPERATOR_SLOTS: Final = 64
 #: What happens to many requests at once is told as one.
-_AGAIN_SECONDS = 1.0
+_AGAIN_SECONDS: Final = 1.0
 #: Prompts that are counted at a time; what breaks off beyond that goes without.
-_COUNTING = 8
+_COUNTING: Final = 8
 
 
 class Gateway:

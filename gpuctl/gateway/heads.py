@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 #: As a parser gives them, and as an answer takes them.
 Headers = list[tuple[bytes, bytes]]
 Given = tuple[tuple[bytes, bytes], ...]
 
 # Of one connection, or of the gateway's own.
-_HOP = frozenset(
+_HOP: Final = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te"),
         *(b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection", b"http2-settings"),
@@ -15,9 +17,15 @@ _HOP = frozenset(
     )
 )
 # Who the client is, is between it and the gateway; `x-forwarded-*` would be believed by an engine.
-_OURS = frozenset((b"authorization", b"x-api-key", b"cookie", b"x-request-id", b"forwarded"))
-_TRACE = (b"traceparent", b"tracestate")
-_NOT_BACK = _HOP | {b"server", b"date", b"x-request-id", b"set-cookie", b"openai-processing-ms"}
+_OURS: Final = frozenset((b"authorization", b"x-api-key", b"cookie", b"x-request-id", b"forwarded"))
+_TRACE: Final = (b"traceparent", b"tracestate")
+_NOT_BACK: Final = _HOP | {
+    b"server",
+    b"date",
+    b"x-request-id",
+    b"set-cookie",
+    b"openai-processing-ms",
+}
 
 
 def inference(head: dict[bytes, bytes]) -> bytes:

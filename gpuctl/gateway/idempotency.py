@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-MIB = 2**20
+MIB: Final = 2**20
 
 #: Of a key; a UUID, which most clients send, has 36.
-LONGEST_KEY = 255
+LONGEST_KEY: Final = 255
 
 #: What an entry takes besides its key, its headers' letters and its body: 1.9 KB with ten headers
 #: in CPython 3.11, by tracemalloc.
-OVERHEAD_BYTES = 2048
+OVERHEAD_BYTES: Final = 2048
 
 Headers = tuple[tuple[bytes, bytes], ...]
 State = Literal["running", "finished", "failed"]

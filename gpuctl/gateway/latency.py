@@ -8,29 +8,30 @@ so that a replica that was slow once is tried again.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 #: Share of a new sample in the average: the latest ten answers make nine tenths of it.
-ALPHA = 0.2
+ALPHA: Final = 0.2
 
 #: A sample counts as at most so many times the average: one long answer, which makes no more than
 #: 1.4 times of it, is no slow replica.
-MOST_SAMPLE = 3.0
+MOST_SAMPLE: Final = 3.0
 
 #: Less counts as this: uvloop's clock has whole milliseconds, and a busy host takes some more.
-LEAST_SECONDS = 0.01
+LEAST_SECONDS: Final = 0.01
 
 #: So many times the best one's average is no difference: answers are of different lengths.
-TOLERATED = 1.5
+TOLERATED: Final = 1.5
 
 #: More than this many times slower counts as so many: it shall still be of use under load.
-MOST = 4.0
+MOST: Final = 4.0
 
 #: After so long without a sample nothing is left of the average.
-FADES_SECONDS = 30.0
+FADES_SECONDS: Final = 30.0
 
 #: Nor after as long as the best takes for so many answers. One that is four times slower is tried
 #: by one request in 26 that come one by one: fewer than the slowest twentieth, which a p95 shows.
-FADES_ANSWERS = 30
+FADES_ANSWERS: Final = 30
 
 
 class Latency:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from itertools import islice
+from typing import Final
 
 #: A bucket that is empty is full again after so long.
-MINUTE_SECONDS = 60.0
+MINUTE_SECONDS: Final = 60.0
 
 #: Sums of floats err by less, and no client waits so exactly.
-_MICROSECOND = 1e-6
+_MICROSECOND: Final = 1e-6
 
 #: How many of the oldest are looked at for one whose bucket is full: the work of a newcomer stays
 #: the same however many there are.
-_LOOKED_AT = 16
+_LOOKED_AT: Final = 16
 
 
 class Allowance:

@@ -15,20 +15,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Event, Thread
+from typing import Final
 
 import msgspec
 
 from gpuctl.gateway.record import Record
 
 #: A tail of the log is never further behind than this.
-FLUSH_SECONDS = 0.1
+FLUSH_SECONDS: Final = 0.1
 #: So much is written at once, and before that time is up: what a pipe of Linux holds. Source:
 #: pipe(7), "Pipe capacity".
-FLUSH_BYTES = 64 * 1024
+FLUSH_BYTES: Final = 64 * 1024
 #: Some 8,000 requests: seconds of a reader that hangs, at a load that no GPU of ours answers.
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES: Final = 4 * 1024 * 1024
 #: A shutdown that nobody reads of must end too.
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS: Final = 2.0
 
 
 class Lines:
@@ -106,7 +107,7 @@ class Lines:
             line = self._encoder.encode(document)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have
             return _escaped(msgspec.to_builtins(document, enc_hook=str))
-        if line.isascii() and line.find(b"\x7f") < 0:
+        if line.isascii() and 0x7F not in line:
             return line
         return _escaped(json.loads(line))
 

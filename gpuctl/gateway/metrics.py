@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from operator import attrgetter
+from typing import Final
 
 from gpuctl.gateway import gauges
 from gpuctl.gateway.families import Labels, by, counter, histogram
@@ -28,11 +29,11 @@ from gpuctl.gateway.record import Record
 
 #: Shown from the start, at 0: `increase()` does not see the first event of a series that appears
 #: with it. Others are shown once they occur.
-REJECTIONS = ("draining", "no_replica", "queue_full", "queue_timeout")
-AUTH_FAILURES = ("expired", "missing", "not_admin", "revoked", "unknown")
-SCOPES = ("connections", "ip", "requests", "tokens")
+REJECTIONS: Final = ("draining", "no_replica", "queue_full", "queue_timeout")
+AUTH_FAILURES: Final = ("expired", "missing", "not_admin", "revoked", "unknown")
+SCOPES: Final = ("connections", "ip", "requests", "tokens")
 
-_KINDS = ("prompt", "completion", "cached")
+_KINDS: Final = ("prompt", "completion", "cached")
 
 
 class _Series:
@@ -175,7 +176,7 @@ def _sent(series: _Series, record: Record) -> None:
 
 #: Of requests that a replica was asked to answer, but for the sizes: a flood of refusals in
 #: microseconds must not hide how long the others take.
-_HISTOGRAMS: tuple[tuple[str, str, Callable[[_Series], Histogram]], ...] = (
+_HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[_Series], Histogram]], ...]] = (
     ("request_duration_seconds", "From a request's head to its answer's end.",
      attrgetter("duration")),
     ("queue_duration_seconds", "How long a request waited for its replica.", attrgetter("queue")),
@@ -190,7 +191,7 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[_Series], Histogram]], ...] = (
      attrgetter("response_bytes")),
 )  # fmt: skip
 
-_ENDS = (
+_ENDS: Final = (
     ("client_gone", "client_cancellations_total", "Clients that left before their answer ended."),
     ("cut", "answers_cut_total", "Answers that broke off after their first byte."),
     ("replayed", "idempotent_replays_total", "Answers shared by their Idempotency-Key."),

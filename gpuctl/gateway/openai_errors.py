@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -43,7 +43,7 @@ _REQUEST, _SERVER, _BUSY = "invalid_request_error", "server_error", "overloaded_
 #: Code → what is answered. Codes and types are OpenAI's where it has one for the case.
 #: Source: https://platform.openai.com/docs/guides/error-codes; retries: openai-python,
 #: _base_client.py, `_should_retry` (408, 409, 429 and all from 500 are tried again unless told).
-FAULTS: Mapping[str, Fault] = MappingProxyType(
+FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
     {
         # of HTTP
         "invalid_http": Fault(400, _REQUEST, False, "This is not a proper HTTP/1.1 request."),
@@ -107,7 +107,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 )
 
 #: What an engine's own error is mapped to.
-_OF_ENGINES = frozenset(
+_OF_ENGINES: Final = frozenset(
     {
         "context_length_exceeded",
         "engine_refused_key",

@@ -8,7 +8,7 @@ and by its engine's KV cache; which one is best, by `routing`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import routing
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Share of a replica's KV cache in use from which it is routed to half as much, and from which it
 #: gets nothing more while it answers anything: vLLM preempts, and computes again, when it is full.
-KV_PRESSED_RATIO = 0.85
-KV_FULL_RATIO = 0.95
+KV_PRESSED_RATIO: Final = 0.85
+KV_FULL_RATIO: Final = 0.95
 
 
 def kv_level(ratio: float | None) -> str:

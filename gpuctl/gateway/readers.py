@@ -8,7 +8,7 @@ passes on what comes. An `Attempt` makes one for itself.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
@@ -18,14 +18,14 @@ from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 
 #: Larger answers are passed on before they are complete.
-WHOLE_BYTES = 1024 * 1024
+WHOLE_BYTES: Final = 1024 * 1024
 #: Engines send an event for each token here, or for some at once, and one more that begins. No text
 #: within an event looks like it: its quotes are escaped.
-_BY_TOKEN = frozenset(("/v1/chat/completions", "/v1/completions"))
-_EVENT = b'data: {"'
+_BY_TOKEN: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
+_EVENT: Final = b'data: {"'
 
 
-_DONE = (sse.DONE, b"data: [DONE]\r\n\r\n")
+_DONE: Final = (sse.DONE, b"data: [DONE]\r\n\r\n")
 
 
 class Sink(Protocol):

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final, Protocol
 
 from gpuctl.gateway import openai_errors
 from gpuctl.model import LimitSettings
 
 # Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
-SINGLE = frozenset(
+SINGLE: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
 )
 #: Status → its phrase.
-PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Exchanging(Protocol):
+    """What is done for the request of a client; see `exchange`."""
+
+    def gone(self) -> None:
+        """Stop: the client has left."""
+
+    def pause(self) -> None:
+        """Send no more for now: the client is slow."""
+
+    def resume(self) -> None:
+        """Go on sending."""
 
 
 class Request:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from gpuctl.gateway.latency import Latency
 
 #: A replica of weight 0 (its GPU is near its shutdown) comes after every other, however busy, and
 #: is still better than none.
-LAST_RESORT = 1e-9
+LAST_RESORT: Final = 1e-9
 
 
 class Target:
@@ -115,7 +115,7 @@ def latency(targets: Sequence[T], turn: Turn) -> T:
     return _lowest(targets, scores, turn)
 
 
-STRATEGIES: Mapping[str, Strategy] = {
+STRATEGIES: Final[Mapping[str, Strategy]] = {
     "least_busy": least_busy,
     "round_robin": round_robin,
     "latency": latency,

@@ -8,6 +8,7 @@ entry tells to its own connection. When the last of them has left, the exchange 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from gpuctl.gateway import openai_errors
 from gpuctl.gateway.answer import EVENTS, Answer
@@ -16,9 +17,9 @@ from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
 
 #: As engines begin the event of an error; no text of an answer has quotes without backslashes.
-_ERROR = b'data: {"error"'
+_ERROR: Final = b'data: {"error"'
 #: A client that lags behind by more does not get the rest: others follow the same answer.
-_BEHIND_BYTES = 1024 * 1024
+_BEHIND_BYTES: Final = 1024 * 1024
 
 
 class Leader:

@@ -8,17 +8,18 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 from __future__ import annotations
 
 import re
+from typing import Final
 
 #: A comment, which every client skips.
-KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
 #: What ends a stream of /v1/chat/completions and /v1/completions.
-DONE = b"data: [DONE]\n\n"
+DONE: Final = b"data: [DONE]\n\n"
 #: Of an event that has no end yet; an event of an engine is some hundred bytes.
-MOST_KEPT_BYTES = 1024 * 1024
+MOST_KEPT_BYTES: Final = 1024 * 1024
 
-_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_LINE_ENDS = re.compile(rb"\r\n|\n|\r")
-_EVENT = re.compile(rb".*?(?:\n\n|\r\n\r\n|\r\r)", re.DOTALL)
+_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_LINE_ENDS: Final = re.compile(rb"\r\n|\n|\r")
+_EVENT: Final = re.compile(rb".*?(?:\n\n|\r\n\r\n|\r\r)", re.DOTALL)
 
 
 class Events:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
 from gpuctl.gateway.replica import Replica
 
 #: llama.cpp (cpp-httplib) and vLLM (uvicorn) both close a connection idle for 5 s.
-IDLE_SECONDS = 4.0
+IDLE_SECONDS: Final = 4.0
 # The engines' own heads are below 1 KiB.
-_HEAD_BYTES = 64 * 1024
+_HEAD_BYTES: Final = 64 * 1024
 
 
 class Attempt(Protocol):

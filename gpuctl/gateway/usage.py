@@ -10,28 +10,30 @@ the same in llama.cpp, vLLM and llama-cpp-python.
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import DecodeError
 
 from gpuctl.gateway import sse
 from gpuctl.gateway.counts import Chunk, Counts, Usage, read_answer, read_chunk, read_counts
 
 #: A larger body is not parsed: a millisecond of the event loop for each MiB. Its ends are searched.
-MOST_PARSED_BYTES = 1024 * 1024
+MOST_PARSED_BYTES: Final = 1024 * 1024
 #: Of a body's beginning and of its end: no engine's usage with what follows it is half as long.
-END_BYTES = 4096
+END_BYTES: Final = 4096
 
 # Looked for by `find`: CPython's `in` takes bytes for an int first, and makes and drops a TypeError
 # of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11).
-_WORD = b'"usage"'
+_WORD: Final = b'"usage"'
 #: What OpenAI writes into every chunk but the last.
-_NOTHING = b'"usage":null'
+_NOTHING: Final = b'"usage":null'
 
 
 def of_body(body: bytes) -> Usage | None:
     """Return the usage of a whole JSON answer; None where it has none, or is something else."""
     if len(body) > MOST_PARSED_BYTES:
         return of_ends(body[:END_BYTES], body[-END_BYTES:])
-    return _of_answer(body) if body.find(_WORD) >= 0 else None
+    return _of_answer(body)
 
 
 def of_ends(head: bytes, tail: bytes) -> Usage | None:
