@@ -3,6 +3,7 @@ The gateway as the compiled wheel installs it, in `.cache/compiled`.
 
 `installed` builds and installs the wheel anew, in a minute, when a source of it has changed;
 `environment` is what a Python imports it with, and `is_compiled` tells of a process what it runs.
+For another program: `env $(python -m benchmarks.gateway.installed) PROGRAM`.
 """
 
 from __future__ import annotations
@@ -78,3 +79,7 @@ def _pip(*arguments: str) -> None:
     )
     if ran.returncode != 0:
         raise RuntimeError(f"the compiled wheel cannot be installed\n{ran.stdout}")
+
+
+if __name__ == "__main__":
+    print(*(f"{name}={value}" for name, value in environment().items()))
