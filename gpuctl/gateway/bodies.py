@@ -40,7 +40,6 @@ _FIELD: Final = re.compile(r" - at `\$\.(\w+)")
 class BadRequest(NamedTuple):
     """Why a body is refused; `code` is one of `openai_errors.FAULTS`."""
 
-    status: int
     code: str
     message: str
     param: str | None = None
@@ -56,18 +55,18 @@ def read(
     """
     if content_type[:10].lower() == b"multipart/":
         what = f"{endpoint.name} takes a JSON body, not multipart/form-data."
-        return BadRequest(415, "unsupported_media_type", what)
+        return BadRequest("unsupported_media_type", what)
     try:
         # msgspec looks at the UTF-8 of no string that it skips.
         text = str(body, "utf-8")
         fields = read_fields(body)
     except UnicodeDecodeError as error:
-        return BadRequest(400, "invalid_json", f"The body is not UTF-8 at byte {error.start}.")
+        return BadRequest("invalid_json", f"The body is not UTF-8 at byte {error.start}.")
     except msgspec.ValidationError as error:
         return _wrong_type(str(error))
     except msgspec.DecodeError as error:
         what = f"The body is not valid JSON: {error}." if body else "The request has no body."
-        return BadRequest(400, "invalid_json", what)
+        return BadRequest("invalid_json", what)
     except RecursionError:
         return _too_deep(most_depth)
     return _shapeless(body, text, most_depth) or _ask(fields, text)
@@ -76,17 +75,17 @@ def read(
 def _ask(fields: Fields, text: str) -> Ask | BadRequest:
     if not fields.model:  # UNSET is false
         what = "You must provide a model parameter."
-        return BadRequest(400, "missing_required_parameter", what, "model")
+        return BadRequest("missing_required_parameter", what, "model")
     held = _may_hold_media(fields) if _marked(text) else []
     if held and sum(raw.count(b",") for _, raw in held) > 10 * MOST_PARTS:
         return _too_many(f"{10 * MOST_PARTS:,} values in a prompt with media")
     try:
         remote = _remote(held)
     except msgspec.DecodeError as error:
-        return BadRequest(400, "invalid_json", f"The body cannot be read: {error}.")
+        return BadRequest("invalid_json", f"The body cannot be read: {error}.")
     if remote:
         what = f"A URL in '{remote}' is not fetched here: send its content as a data: URL."
-        return BadRequest(400, "remote_url_not_allowed", what, remote)
+        return BadRequest("remote_url_not_allowed", what, remote)
     options = fields.stream_options
     words = fields.messages or fields.prompt or fields.input
     return Ask(
@@ -141,18 +140,18 @@ def _wrong_type(said: str) -> BadRequest:
     """Return what msgspec says of a field that has not the type it must have."""
     found = _FIELD.search(said)
     if found is None:
-        return BadRequest(400, "invalid_json", "The body must be a JSON object.")
+        return BadRequest("invalid_json", "The body must be a JSON object.")
     name = found[1]
     what = f"Invalid type for '{name}': {said.partition(' - at ')[0].lower()}."
-    return BadRequest(400, "invalid_type", what.replace("`", ""), name)
+    return BadRequest("invalid_type", what.replace("`", ""), name)
 
 
 def _too_deep(most: int) -> BadRequest:
-    return BadRequest(400, "json_too_deep", f"The body is nested deeper than {most} levels.")
+    return BadRequest("json_too_deep", f"The body is nested deeper than {most} levels.")
 
 
 def _too_many(what: str) -> BadRequest:
-    return BadRequest(413, "request_too_large", f"The body has more than {what}.")
+    return BadRequest("request_too_large", f"The body has more than {what}.")
 
 
 def _shapeless(body: bytes, text: str, most_depth: int) -> BadRequest | None:

@@ -47,7 +47,6 @@ class Endpoint:
 class Refusal:
     """Why a target is not answered; `code` is one of `openai_errors.FAULTS`."""
 
-    status: int
     code: str
     message: str
     allow: bytes = b""  # value of the Allow header of a 405
@@ -113,7 +112,7 @@ def find(
     # 2. ambiguous
     path, _, query = target.partition(b"?")
     if wrong := _ambiguous(target, path):
-        return Refusal(status=400, code="invalid_url", message=f"The request target {wrong}.")
+        return Refusal(code="invalid_url", message=f"The request target {wrong}.")
     # 3. with a query
     methods = EXACT.get(path)
     if methods is not None:
@@ -130,7 +129,6 @@ def find(
             return _passed(method, target, prefix, workload)
     # 6. unknown
     return Refusal(
-        status=404,
         code="unknown_url",
         message=f"Unknown request URL: {_shown(method)} {_shown(path)}.",
     )
@@ -161,9 +159,7 @@ def _model(method: bytes, path: bytes) -> Endpoint | Refusal:
         return _not_allowed(method, (b"GET", b"HEAD"))
     model = unquote_to_bytes(path[len(_MODELS) :]).decode("ascii", "replace")
     if not MODEL_NAME.fullmatch(model):
-        return Refusal(
-            status=404, code="model_not_found", message="No model has a name like this one."
-        )
+        return Refusal(code="model_not_found", message="No model has a name like this one.")
     return Endpoint(name="/v1/models/{id}", kind="models", upstream_path=path, model=model)
 
 
@@ -187,7 +183,6 @@ def _asked(found: Endpoint, target: bytes) -> Endpoint:
 def _not_allowed(method: bytes, methods: Mapping[bytes, Endpoint] | tuple[bytes, ...]) -> Refusal:
     allow = b", ".join(methods)
     return Refusal(
-        status=405,
         code="method_not_allowed",
         message=f"{_shown(method)} is not allowed here, only {allow.decode()}.",
         allow=allow,

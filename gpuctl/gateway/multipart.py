@@ -49,10 +49,10 @@ def read(content_type: bytes, body: bytes) -> Ask | BadRequest:
     try:
         model = values.get(b"model", b"").decode()
     except UnicodeDecodeError:
-        return BadRequest(400, "invalid_type", "Invalid type for 'model': not UTF-8.", "model")
+        return BadRequest("invalid_type", "Invalid type for 'model': not UTF-8.", "model")
     if not model:
         what = "You must provide a model parameter."
-        return BadRequest(400, "missing_required_parameter", what, "model")
+        return BadRequest("missing_required_parameter", what, "model")
     stream = values.get(b"stream", b"").strip().lower() in _TRUE
     return Ask(model=model, stream=stream)
 
@@ -72,24 +72,24 @@ def _looked_at(content_type: bytes, body: bytes) -> tuple[_Part, ...] | BadReque
     boundary = _BOUNDARY.search(content_type)
     if not _FORM.match(content_type):
         what = "This endpoint takes a multipart/form-data body."
-        return BadRequest(415, "unsupported_media_type", what)
+        return BadRequest("unsupported_media_type", what)
     # Of two, one server takes the first and the next the last.
     if boundary is None or content_type.lower().count(b"boundary") > 1:
-        return BadRequest(400, "invalid_multipart", "The Content-Type has no proper boundary.")
+        return BadRequest("invalid_multipart", "The Content-Type has no proper boundary.")
     found: list[_Part] = []
     try:
         for part in _parts(body, b"--" + (boundary[1] or boundary[2])):
             if part.name in (b"model", b"stream"):
                 found.append(part)
     except _WrongError as error:
-        return BadRequest(400, "invalid_multipart", f"The form {error}.")
+        return BadRequest("invalid_multipart", f"The form {error}.")
     for part in found:
         name = part.name.decode()
         # Engines differ in which of two they take.
         if sum(other.name == part.name for other in found) > 1:
-            return BadRequest(400, "invalid_multipart", f"The form has '{name}' twice.", name)
+            return BadRequest("invalid_multipart", f"The form has '{name}' twice.", name)
         if part.end - part.start > _VALUE_BYTES:
-            return BadRequest(400, "invalid_multipart", f"The value of '{name}' is long.", name)
+            return BadRequest("invalid_multipart", f"The value of '{name}' is long.", name)
     return tuple(found)
 
 

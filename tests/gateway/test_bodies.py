@@ -102,31 +102,26 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
+        pytest.param(b"", BadRequest("invalid_json", "The request has no body."), id="no body"),
         pytest.param(
-            b"", BadRequest(400, "invalid_json", "The request has no body."), id="no body"
+            b"[]", BadRequest("invalid_json", "The body must be a JSON object."), id="array"
         ),
         pytest.param(
-            b"[]", BadRequest(400, "invalid_json", "The body must be a JSON object."), id="array"
-        ),
-        pytest.param(
-            b"null", BadRequest(400, "invalid_json", "The body must be a JSON object."), id="null"
+            b"null", BadRequest("invalid_json", "The body must be a JSON object."), id="null"
         ),
         pytest.param(
             b'{"model":"a"',
-            BadRequest(
-                400, "invalid_json", "The body is not valid JSON: Input data was truncated."
-            ),
+            BadRequest("invalid_json", "The body is not valid JSON: Input data was truncated."),
             id="cut short",
         ),
         pytest.param(
             b'{"model":"a","x":"\xff"}',
-            BadRequest(400, "invalid_json", "The body is not UTF-8 at byte 18."),
+            BadRequest("invalid_json", "The body is not UTF-8 at byte 18."),
             id="not UTF-8, in a field nobody reads",
         ),
         pytest.param(
             b"{}",
             BadRequest(
-                400,
                 "missing_required_parameter",
                 "You must provide a model parameter.",
                 "model",
@@ -136,7 +131,6 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
         pytest.param(
             body(model=""),
             BadRequest(
-                400,
                 "missing_required_parameter",
                 "You must provide a model parameter.",
                 "model",
@@ -146,14 +140,13 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
         pytest.param(
             body(model=None),
             BadRequest(
-                400, "invalid_type", "Invalid type for 'model': expected str, got null.", "model"
+                "invalid_type", "Invalid type for 'model': expected str, got null.", "model"
             ),
             id="model: null",
         ),
         pytest.param(
             body(stream="yes"),
             BadRequest(
-                400,
                 "invalid_type",
                 "Invalid type for 'stream': expected bool | null, got str.",
                 "stream",
@@ -163,7 +156,6 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
         pytest.param(
             body(stream_options={"include_usage": 1}),
             BadRequest(
-                400,
                 "invalid_type",
                 "Invalid type for 'stream_options': expected bool | null, got int.",
                 "stream_options",
@@ -173,7 +165,6 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
         pytest.param(
             b'{"model":"a","messages":[{"content":[1%s,"\\u0041"]}]}' % (b"0" * 5000),
             BadRequest(
-                400,
                 "invalid_json",
                 "The body cannot be read: Integer value out of range - at `$[0]`.",
             ),
@@ -203,7 +194,7 @@ def test_what_is_no_json_is_refused(sent: bytes) -> None:
     """JSON is checked in whole, also where nothing of it is looked at."""
     refused = read(CHAT, JSON, sent)
     assert isinstance(refused, BadRequest)
-    assert (refused.status, refused.code) == (400, "invalid_json")
+    assert refused.code == "invalid_json"
 
 
 @pytest.mark.parametrize("content_type", [b"", JSON, b"text/plain", b"Application/JSON; charset=x"])
@@ -215,7 +206,6 @@ def test_json_is_taken_under_any_type(content_type: bytes) -> None:
 def test_a_form_is_told_that_json_is_asked_for() -> None:
     """A multipart body for a JSON endpoint is a 415, not a syntax error."""
     assert read(CHAT, b"Multipart/form-data; boundary=x", b"--x--") == BadRequest(
-        415,
         "unsupported_media_type",
         "/v1/chat/completions takes a JSON body, not multipart/form-data.",
     )
@@ -226,7 +216,7 @@ def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
     return b'{"model":"a","x":%s}' % inside.encode()
 
 
-TOO_DEEP = BadRequest(400, "json_too_deep", "The body is nested deeper than 64 levels.")
+TOO_DEEP = BadRequest("json_too_deep", "The body is nested deeper than 64 levels.")
 
 
 @pytest.mark.parametrize(
@@ -271,9 +261,7 @@ def test_the_number_of_parts_is_bounded(unit: str, fits: bool) -> None:
     assert read(CHAT, JSON, sent) == (
         Ask(model="a")
         if fits
-        else BadRequest(
-            413, "request_too_large", "The body has more than 100,000 arrays and objects."
-        )
+        else BadRequest("request_too_large", "The body has more than 100,000 arrays and objects.")
     )
 
 
@@ -283,14 +271,12 @@ def test_the_number_of_values_beside_media_is_bounded() -> None:
     plain = b'{"model":"a","messages":[{"content":[%s1]}]}' % values.encode()
     assert isinstance(read(CHAT, JSON, plain), Ask)
     assert read(CHAT, JSON, plain.replace(b"1,", b'"_url",', 1)) == BadRequest(
-        413,
         "request_too_large",
         "The body has more than 1,000,000 values in a prompt with media.",
     )
 
 
 REMOTE = BadRequest(
-    400,
     "remote_url_not_allowed",
     "A URL in 'messages' is not fetched here: send its content as a data: URL.",
     "messages",
@@ -456,7 +442,7 @@ _BODIES = st.dictionaries(_NAMES | st.text(max_size=8), _VALUES, max_size=5)
 def test_any_bytes_are_an_ask_or_refused(sent: bytes, content_type: bytes) -> None:
     """Nothing that a client sends raises."""
     found = read(CHAT, content_type, sent)
-    assert isinstance(found, Ask) or FAULTS[found.code].status == found.status
+    assert isinstance(found, Ask) or found.code in FAULTS
 
 
 @given(fields=_BODIES, ascii=st.booleans())
@@ -464,7 +450,7 @@ def test_any_object_is_an_ask_or_refused(fields: dict[str, Any], ascii: bool) ->
     """An object is read as Python reads it, or refused by a code of the table."""
     found = read(CHAT, JSON, json.dumps(fields, ensure_ascii=ascii).encode())
     if isinstance(found, BadRequest):
-        assert FAULTS[found.code].status == found.status
+        assert found.code in FAULTS
     else:
         assert (found.model, found.stream) == (fields["model"], fields.get("stream") is True)
         assert found.drops == bool(set(DROPPED) & set(fields))

@@ -93,15 +93,11 @@ def test_the_form_of_a_real_client_is_read() -> None:
 
 
 def invalid(what: str, param: str | None = None) -> BadRequest:
-    return BadRequest(400, "invalid_multipart", what, param)
+    return BadRequest("invalid_multipart", what, param)
 
 
-NO_MODEL = BadRequest(
-    400, "missing_required_parameter", "You must provide a model parameter.", "model"
-)
-NO_FORM = BadRequest(
-    415, "unsupported_media_type", "This endpoint takes a multipart/form-data body."
-)
+NO_MODEL = BadRequest("missing_required_parameter", "You must provide a model parameter.", "model")
+NO_FORM = BadRequest("unsupported_media_type", "This endpoint takes a multipart/form-data body.")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +129,7 @@ NO_FORM = BadRequest(
         pytest.param(
             TYPE,
             form(part("model", b"\xff")),
-            BadRequest(400, "invalid_type", "Invalid type for 'model': not UTF-8.", "model"),
+            BadRequest("invalid_type", "Invalid type for 'model': not UTF-8.", "model"),
             id="not UTF-8",
         ),
         pytest.param(
@@ -218,7 +214,7 @@ def test_what_has_no_model_stays_as_it_is(body: bytes) -> None:
 def test_any_bytes_are_an_ask_or_refused(body: bytes, content_type: bytes) -> None:
     """Nothing that a client sends raises."""
     found = read(content_type, body)
-    assert isinstance(found, Ask) or FAULTS[found.code].status == found.status
+    assert isinstance(found, Ask) or found.code in FAULTS
 
 
 _CUTS = st.sampled_from(
@@ -236,4 +232,4 @@ def test_pieces_of_forms_are_an_ask_or_refused(pieces: list[bytes]) -> None:
         renamed = read(TYPE, rewritten(TYPE, body, "another"))
         assert renamed == replace(found, model="another")
     else:
-        assert FAULTS[found.code].status == found.status
+        assert found.code in FAULTS
