@@ -82,11 +82,8 @@ def find(
     3. A key whose requests or tokens of the minute are used up.
     """
     # 1. the address
-    most = gateway.settings.limits.requests_per_minute_per_ip
-    if most is not None and endpoint.name not in _PROBES:
-        allowance = gateway.limiter.take(("ip", record.ip), most, 1, record.began)
-        if not allowance.allowed:
-            return _limited(gateway, record, "ip", allowance)
+    if endpoint.name not in _PROBES and (refused := crowded(gateway, record)) is not None:
+        return refused
     # 2. the key
     token = _token(head)
     if gateway.keyring.empty or (not token and _open(gateway, endpoint)):
@@ -113,6 +110,15 @@ def find(
     if endpoint.kind == "models":  # asked before each chat by some clients, and no work
         return LetIn(key)
     return _within(gateway, key, record)
+
+
+def crowded(gateway: Gateway, record: Record) -> Refused | None:
+    """Count a request of its address; return why it is one too many, None where it is not."""
+    most = gateway.settings.limits.requests_per_minute_per_ip
+    if most is None:
+        return None
+    allowance = gateway.limiter.take(("ip", record.ip), most, 1, record.began)
+    return None if allowance.allowed else _limited(gateway, record, "ip", allowance)
 
 
 def _open(gateway: Gateway, endpoint: Endpoint) -> bool:

@@ -127,7 +127,16 @@ class Answer:
         elif not self._request.http11:
             lines += b"connection: keep-alive\r\n"
         id = record.id.encode()
-        return line + b"x-request-id: " + id + b"\r\n" + lines + self.extra + b"\r\n"
+        return (
+            line
+            + b"x-request-id: "
+            + id
+            + b"\r\n"
+            + self._client.gateway.date
+            + lines
+            + self.extra
+            + b"\r\n"
+        )
 
 
 def _times(record: Record) -> bytes:

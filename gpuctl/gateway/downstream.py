@@ -26,6 +26,7 @@ _PIPELINED: Final = 16
 _IGNORED_BYTES: Final = 1024 * 1024  # after what is no request, while one is being answered
 #: How long what still comes after a refusal is thrown away.
 _LINGER_SECONDS: Final = 2.0
+_NONE: Final = Request()
 _OVER: Final = frozenset(("broken", "lingering", "last"))
 
 
@@ -33,19 +34,17 @@ class Client:
     """One connection of a client."""
 
     __slots__ = (
-        *("_ahead", "_body", "_body_count", "_closing", "_deadline", "_exchange", "_gateway"),
+        *("_ahead", "_body_count", "_closing", "_deadline", "_exchange"),
         *("_head_bytes", "_length", "_limits", "_offered", "_parser", "_paused_at", "_request"),
-        *("_same", "_served_bytes", "_state", "_target", "_transport", "ip", "paused", "shown"),
+        *("_same", "_served_bytes", "_state", "_transport", "gateway", "ip", "paused", "shown"),
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._limits = gateway.settings.limits
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._request = Request()
-        self._body: bytes | bytearray = b""
-        self._target = b""
+        self._request = _NONE
         self._same: SameHead | None = None  # of the latest request that came in one piece
         self._offered = False  # the head wants another protocol: what follows is read without that
         self._ahead: deque[Request] = deque()
@@ -83,8 +82,9 @@ class Client:
         if not keep_alive or (self._closing and not self._ahead):
             self._linger()
         elif self._ahead:
-            self._gateway.soon(self._next)  # whoever ends this one is not done with it yet
-        elif self._gateway.draining:
+            self._await()
+            self.gateway.soon(self._next)  # whoever ends this one is not done with it yet
+        elif self.gateway.draining:
             self._linger()
         else:
             self._await()
@@ -104,7 +104,7 @@ class Client:
 
     def sweep(self, now: float) -> None:
         """Refuse or end what took too long to come, and who takes nothing of an answer."""
-        idle_seconds = self._gateway.settings.timeouts.idle_seconds
+        idle_seconds = self.gateway.settings.timeouts.idle_seconds
         if self._exchange is not None and self._transport is not None:
             if self.paused and now >= self._paused_at + idle_seconds:
                 self._transport.abort()
@@ -127,10 +127,10 @@ class Client:
         self._transport = transport  # type: ignore[assignment]  # of uvloop: no subclass of it
         peer = transport.get_extra_info("peername")
         self.ip = peer[0] if isinstance(peer, tuple) else ""
-        if not self._gateway.admit(self):
+        if not self.gateway.admit(self):
             transport.abort()  # type: ignore[attr-defined]
             return
-        self._deadline = self._gateway.now() + self._gateway.settings.timeouts.head_seconds
+        self._deadline = self.gateway.now() + self.gateway.settings.timeouts.head_seconds
 
     def data_received(self, data: bytes) -> None:
         if self._state in _OVER:
@@ -144,8 +144,9 @@ class Client:
             return
         before = (self._request, self._body_count) if self._state == "body" else None
         self._feed(data)
-        if rests and self._state == "head" and not self._head_bytes:
-            self._same = learned(data, self._request)
+        if self._state == "head" and not self._head_bytes:
+            self._same = learned(data, self._request) if rests else None
+            self._request = _NONE  # nothing is held of it here, for as long as the client rests
         if self._state == "body":
             # Trailers, or a chunk's extension, where there was no body: neither fills the memory.
             quiet = before == (self._request, self._body_count)
@@ -160,15 +161,16 @@ class Client:
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._request, self._same = _NONE, None
         self._ahead.clear()
         self._release(self._body_count)
-        self._gateway.left(self)
+        self.gateway.left(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.gone()
 
     def pause_writing(self) -> None:
-        self.paused, self._paused_at = True, self._gateway.now()
+        self.paused, self._paused_at = True, self.gateway.now()
         if self._exchange is not None:
             self._exchange.pause()
 
@@ -177,7 +179,7 @@ class Client:
         if self._exchange is not None:
             self._exchange.resume()
         elif self._ahead:
-            self._gateway.soon(self._next)
+            self.gateway.soon(self._next)
 
     def _next(self) -> None:
         """Serve what was sent ahead, unless the client takes no answers for now."""
@@ -190,11 +192,11 @@ class Client:
         request = None if same is None else same.request(data, self._limits)
         if request is None:
             return False
-        self._request = request
         self._body_count += len(request.body)
-        if self._gateway.hold(len(request.body)):
+        if self.gateway.hold(len(request.body)):
             self._begin(request)
         else:
+            self._request = request
             self._refuse("too_many_bytes")
         return True
 
@@ -206,7 +208,7 @@ class Client:
                 data = self._parsed(data)
         except httptools.HttpParserCallbackError as error:
             # Not the client's doing: one of ours, below.
-            self._gateway.broke(error.__context__ or error)
+            self.gateway.broke(error.__context__ or error)
             self._refuse("internal_error")
         except httptools.HttpParserError:
             self._refuse("invalid_http")
@@ -231,17 +233,15 @@ class Client:
         if self._state == "body":
             return
         if self._exchange is None:
-            timeouts = self._gateway.settings.timeouts
-            self._deadline = self._gateway.now() + timeouts.head_seconds
+            timeouts = self.gateway.settings.timeouts
+            self._deadline = self.gateway.now() + timeouts.head_seconds
         self._head_bytes = self._head_bytes or 1
         self._request = Request()
-        self._body = b""
-        self._target = b""
         self._length = 0
 
     def on_url(self, url: bytes) -> None:
         if self._state != "body":
-            self._target += url
+            self._request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state == "body":
@@ -263,15 +263,14 @@ class Client:
         self._state = "body"
         self._head_bytes = 0
         request.method = parser.get_method()
-        request.target = self._target
         request.keep_alive = parser.should_keep_alive()
         request.version = parser.get_http_version()
-        if wrong := request.fault(self._limits, self._length + len(self._target)):
+        if wrong := request.fault(self._limits, self._length + len(request.target)):
             self._refuse(*wrong)
         elif request.framing:
             self._offered = parser.should_upgrade()
-            timeouts = self._gateway.settings.timeouts
-            self._deadline = self._gateway.now() + timeouts.body_seconds
+            timeouts = self.gateway.settings.timeouts
+            self._deadline = self.gateway.now() + timeouts.body_seconds
             waits = request.http11 and request.head.get(b"expect", b"").lower() == b"100-continue"
             if waits and self._exchange is None and not self._ahead:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -279,18 +278,11 @@ class Client:
     def on_body(self, data: bytes) -> None:
         if self._state != "body":
             return
-        if len(self._body) + len(data) > self._limits.body_bytes:
-            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
-            return
         self._body_count += len(data)
-        if not self._gateway.hold(len(data)):
+        if not self.gateway.hold(len(data)):
             self._refuse("too_many_bytes")
-        elif not self._body:
-            self._body = data
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += data
+        elif self._request.add(data) > self._limits.body_bytes:
+            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
 
     def on_message_complete(self) -> None:
         if self._state != "body" or self._offered:
@@ -298,8 +290,7 @@ class Client:
         self._state = "head"
         self._head_bytes = 0
         request = self._request
-        request.body = bytes(self._body)
-        self._body = b""
+        request.whole()
         if self._exchange is None and not self._ahead and not self.paused:
             self._begin(request)
         elif len(self._ahead) < _PIPELINED:
@@ -312,7 +303,7 @@ class Client:
         if not request.keep_alive:
             self._closing = True
         # An answer may be complete at once: `finish` has been called then.
-        if (exchange := self._gateway.serve(self, request)) is not None:
+        if (exchange := self.gateway.serve(self, request)) is not None:
             self._exchange = exchange
 
     def _refuse(self, code: str, message: str = "") -> None:
@@ -324,7 +315,8 @@ class Client:
             return
         answer = openai_errors.answer(code, message)
         told = self._request.head.get(b"x-request-id")
-        self.write(last(answer, self._gateway.refused(self, code, answer.status, told)))
+        id = self.gateway.refused(self, code, answer.status, told)
+        self.write(last(answer, id, self.gateway.date))
         self._linger()
 
     def _break_off(self) -> None:
@@ -334,25 +326,25 @@ class Client:
 
     def _await(self) -> None:
         """Give the client its time for the next request, or for the rest of it."""
-        timeouts = self._gateway.settings.timeouts
+        timeouts = self.gateway.settings.timeouts
         seconds = timeouts.keep_alive_seconds
         if self._state == "body":
             seconds = timeouts.body_seconds
         elif self._head_bytes:
             seconds = timeouts.head_seconds
-        self._deadline = self._gateway.now() + seconds
+        self._deadline = self.gateway.now() + seconds
 
     def _linger(self) -> None:
         self._state = "lingering"
         self._exchange = None
         self._ahead.clear()
         self._release(self._body_count)
-        self._deadline = self._gateway.now() + _LINGER_SECONDS
+        self._deadline = self.gateway.now() + _LINGER_SECONDS
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
     def _release(self, size: int) -> None:
         if size:
-            self._gateway.hold(-size)
+            self.gateway.hold(-size)
             self._body_count -= size
         self._served_bytes = 0

@@ -71,6 +71,10 @@ class Front:
         gateway, request = self._gateway, self._request
         found = endpoints.find(request.method, request.target, gateway.settings.pass_through)
         if isinstance(found, endpoints.Refusal):
+            # Who looks for what there is not is counted as well.
+            if (crowded := access.crowded(gateway, self._record)) is not None:
+                self._refuse(crowded.code, crowded.message, extra=crowded.headers)
+                return None
             allow: Given = ((b"allow", found.allow),) if found.allow else ()
             self._refuse(found.code, found.message, extra=allow)
             return None

@@ -13,6 +13,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Final
 
 from gpuctl.gateway import places, prompts, report, table, upstream
@@ -75,6 +76,7 @@ class Gateway:
         self.operators = Route("", "operator")
         self.operators.replicas.append(self.operator)
         self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left
+        self.date = _date(self.started_at)  # a header line, anew with every sweep
         self.turned_away = 0  # requests, by a full queue, since that was told
         self._turned_away_at = -_AGAIN_SECONDS
         self.estimate: Estimate | None = None  # of prompts that no engine counted
@@ -244,6 +246,7 @@ class Gateway:
     def sweep(self) -> None:
         """Look at every deadline; a few times a second."""
         now = self.now()
+        self.date = _date(self.wall())
         self.admission.wake(now)  # a gate may have cooled down
         self.admission.expire(now)  # before a stream is told that it is still waiting
         every: tuple[Exchange | Client, ...] = (*self.running, *self.clients)
@@ -328,6 +331,11 @@ class Gateway:
                 task.cancel()
         self.shutdown_seconds = self.now() - began
         return self.shutdown_seconds
+
+
+def _date(unix_seconds: float) -> bytes:
+    # RFC 9110, 6.6.1: whoever has a clock says when an answer was made.
+    return b"date: %s\r\n" % formatdate(unix_seconds, usegmt=True).encode()
 
 
 def _operator(socket: str) -> Replica:

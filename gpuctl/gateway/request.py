@@ -32,7 +32,7 @@ class Exchanging(Protocol):
 class Request:
     """One request, whole."""
 
-    __slots__ = ("body", "head", "headers", "keep_alive", "method", "target", "version")
+    __slots__ = ("_grows", "body", "head", "headers", "keep_alive", "method", "target", "version")
 
     def __init__(self) -> None:
         self.method = b""
@@ -42,6 +42,23 @@ class Request:
         self.body = b""
         self.keep_alive = True
         self.version = "1.1"  # of HTTP
+        self._grows: bytearray | None = None  # the body, where it comes in pieces
+
+    def add(self, data: bytes) -> int:
+        """Take a piece of the body; return how many bytes there are by now."""
+        if self._grows is not None:
+            self._grows += data
+        elif self.body:
+            self._grows = bytearray(self.body)
+            self._grows += data
+        else:
+            self.body = data
+        return len(self.body) if self._grows is None else len(self._grows)
+
+    def whole(self) -> None:
+        """Know that no piece is to come."""
+        if self._grows is not None:
+            self.body, self._grows = bytes(self._grows), None
 
     @property
     def http11(self) -> bool:
@@ -92,10 +109,10 @@ def _chunked(coding: bytes) -> bool:
     return coding.lower() == b"chunked"
 
 
-def last(answer: openai_errors.Answer, id: str) -> bytes:
+def last(answer: openai_errors.Answer, id: str, date: bytes) -> bytes:
     """Return the whole answer to what could not become a request; the connection ends with it."""
     lines = [b"HTTP/1.1 %d %s" % (answer.status, PHRASES[answer.status])]
-    lines.append(b"x-request-id: " + id.encode())
+    lines.append(b"x-request-id: %s\r\n%s" % (id.encode(), date[:-2]))
     lines += [b"%s: %s" % header for header in answer.headers]
     lines += [b"content-length: %d" % len(answer.body), b"connection: close", b"", b""]
     return b"\r\n".join(lines) + answer.body

@@ -75,4 +75,7 @@ def learned(data: bytes, request: Request) -> SameHead | None:
         return None
     if not (request.http11 and request.keep_alive) or any(name in head for name in _TURNS):
         return None
-    return SameHead(data[: found.start(1)], found[1], data[found.end(1) : begins], request)
+    known = Request()  # without the body: it is held for as long as the connection lasts
+    known.method, known.target, known.version = request.method, request.target, request.version
+    known.headers, known.head = request.headers, head
+    return SameHead(data[: found.start(1)], found[1], data[found.end(1) : begins], known)

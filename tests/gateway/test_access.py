@@ -171,6 +171,14 @@ def test_of_an_address(engine: StubEngine) -> None:
         assert "x-ratelimit-limit-requests" not in inside.post_as().headers
 
 
+def test_of_an_address_that_looks_for_what_there_is_not(engine: StubEngine) -> None:
+    """Who tries one path after the other is told to wait as well."""
+    limits = LimitSettings(requests_per_minute_per_ip=2)
+    with Guarded(engine, key(), limits=limits) as inside:
+        found = [ask(inside, target).status for target in ("/a", "/v1/chat/completions", "/b")]
+        assert found == [404, 405, 429]
+
+
 @pytest.mark.parametrize(
     ("lines", "status"),
     [

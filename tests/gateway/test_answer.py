@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,9 +12,13 @@ from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.request import Request
 
+HEAD_204 = b"HTTP/1.1 204 No Content\r\nx-request-id: r-1\r\ndate: now\r\n"
+
 
 class Wire:
     """The client's connection."""
+
+    gateway = SimpleNamespace(date=b"date: now\r\n")
 
     def __init__(self) -> None:
         self.sent = b""
@@ -43,7 +48,8 @@ def test_head_gets_no_byte_of_a_body(length: bytes | None, framing: bytes, kept:
     answer.piece(b"world")
     answer.finish()
     assert wire.sent == (
-        b"HTTP/1.1 200 OK\r\nx-request-id: r-1\r\ncontent-type: application/json\r\n" + framing
+        b"HTTP/1.1 200 OK\r\nx-request-id: r-1\r\ndate: now\r\n"
+        b"content-type: application/json\r\n" + framing
     )
     assert wire.kept is kept
 
@@ -58,7 +64,7 @@ def test_no_content_has_no_framing(length: bytes | None, version: str) -> None:
     answer.head(204, (), length)
     answer.finish()
     kept = b"connection: keep-alive\r\n" if version == "1.0" else b""
-    assert wire.sent == b"HTTP/1.1 204 No Content\r\nx-request-id: r-1\r\n%s\r\n" % kept
+    assert wire.sent == HEAD_204 + kept + b"\r\n"
     assert wire.kept is True
 
 
@@ -77,4 +83,4 @@ def test_whole_without_content() -> None:
     wire = Wire()
     answer = Answer(cast(Client, wire), Request(), Record(id="r-1", at=0.0, began=0.0))
     answer.whole(204, (), b"")
-    assert wire.sent == b"HTTP/1.1 204 No Content\r\nx-request-id: r-1\r\n\r\n"
+    assert wire.sent == HEAD_204 + b"\r\n"

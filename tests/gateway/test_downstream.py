@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -49,6 +50,8 @@ class Served:
 
 class Door:
     """Stands for the gateway. `at_once`: a request is answered before `serve` returns."""
+
+    date = b"date: now\r\n"
 
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
@@ -196,6 +199,35 @@ def test_pipelined_within_an_answer(bench: Bench) -> None:
     assert len(bench.door.served) == 1  # the second comes first
     bench.door.go()
     assert len(bench.door.served) == 2
+
+
+def test_the_one_ahead_has_its_time(bench: Bench) -> None:
+    """However long the one before it took, a sweep finds nothing late before it is begun."""
+    bench.send(post(b"1") + post(b"2"))
+    bench.door.time += 1000
+    bench.door.served[0].answer()
+    bench.after(0)
+    bench.door.go()
+    assert (bench.wire.aborted, bench.door.bodies) == (False, [b"1", b"2"])
+
+
+def held() -> list[Request]:
+    """Return the requests with a body that anybody still holds."""
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, Request) and one.body]
+
+
+def test_nothing_is_held_of_what_is_over(bench: Bench) -> None:
+    """A connection that rests costs no memory, whatever was sent on it before."""
+    before = held()
+    for _ in range(3):
+        bench.send(post(b"x" * 1000))
+        bench.door.served.pop().answer()
+        bench.door.go()
+        assert held() == before
+    bench.send(post(b"x" * 1000)[:-1])
+    bench.client.connection_lost(None)
+    assert held() == before
 
 
 def test_too_many_ahead(bench: Bench) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -219,6 +221,15 @@ def test_a_refusal_has_an_id(engine: StubEngine, line: str, id: str | None) -> N
         assert (answer.status, answer.code) == (400, "invalid_http")
         assert answer.headers["x-request-id"] == inside.record.id
         assert id is None or inside.record.id == id
+
+
+@pytest.mark.parametrize("sent", [request(ASKED), b"NONE\r\n\r\n"], ids=["answer", "refusal"])
+def test_an_answer_tells_its_time(engine: StubEngine, sent: bytes) -> None:
+    """RFC 9110, 6.6.1: to a second, as the time is told anew with each sweep."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as client:
+        client.sendall(sent)
+        told = parsedate_to_datetime(answered(client).headers["date"]).timestamp()
+        assert abs(told - time.time()) < 3
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/readyz"])

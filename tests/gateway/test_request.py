@@ -11,11 +11,12 @@ from gpuctl.model import LimitSettings
 def test_the_last_answer_of_a_connection() -> None:
     """It is whole, and says that the connection ends with it."""
     refused = openai_errors.answer("invalid_http")
-    head, _, body = request.last(refused, "req-1").partition(b"\r\n\r\n")
+    head, _, body = request.last(refused, "req-1", b"date: now\r\n").partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     assert status == b"HTTP/1.1 400 Bad Request"
     assert lines == [
         b"x-request-id: req-1",
+        b"date: now",
         *(b"%s: %s" % header for header in refused.headers),
         b"content-length: %d" % len(body),
         b"connection: close",

@@ -1,0 +1,119 @@
+"""A head that comes again is read as the parser would read it, or left to the parser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuctl.gateway.request import Request
+from gpuctl.gateway.same_head import learned
+from gpuctl.model import LimitSettings
+from tests.gateway.test_downstream import Bench, post
+
+FIRST = post(b'{"model":"chat"}', b"Authorization: Bearer k", b"X-Request-Id: mine")
+LIMITS = LimitSettings()
+_LENGTH = re.compile(rb"content-length: (\d+)")
+
+
+def served(first: bytes, then: bytes) -> list[object]:
+    """Send a request that is answered, then more; return what that became."""
+    bench = Bench()
+    if first:
+        bench.send(first)
+        bench.door.served[0].answer()
+        bench.door.served.clear()
+        bench.wire.taken()
+    bench.send(then)
+    requests = [one.request for one in bench.door.served]
+    return [
+        *(
+            (one.method, one.target, one.version, one.keep_alive, one.headers, one.head, one.body)
+            for one in requests
+        ),
+        *bench.door.refusals,
+        bench.wire.sent,
+        bench.client._head_bytes > 0,
+    ]
+
+
+def with_length(data: bytes, length: bytes) -> bytes:
+    return _LENGTH.sub(b"content-length: " + length, data)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param(FIRST, id="the same"),
+        pytest.param(with_length(FIRST, b"3").partition(b"{")[0] + b"{ }", id="shorter"),
+        pytest.param(with_length(FIRST, b"016"), id="a length with a zero"),
+        pytest.param(with_length(FIRST, b"+16"), id="a length with a sign"),
+        pytest.param(with_length(FIRST, b"1 6"), id="two lengths in one"),
+        pytest.param(with_length(FIRST, b""), id="no length"),
+        pytest.param(with_length(FIRST, b"16, 16"), id="a list of lengths"),
+        pytest.param(with_length(FIRST, b"9" * 12), id="a length of twelve digits"),
+        pytest.param(with_length(FIRST, b"16\r\ncontent-length: 3"), id="two lengths"),
+        pytest.param(FIRST[:-1], id="not all of the body"),
+        pytest.param(FIRST[:40], id="not all of the head"),
+        pytest.param(FIRST + FIRST, id="two at once"),
+        pytest.param(FIRST + b"G", id="one, and a byte"),
+        pytest.param(FIRST.replace(b"Bearer k", b"Bearer x"), id="another key"),
+        pytest.param(FIRST.replace(b"Bearer k", b"Bearer kk"), id="a longer key"),
+        pytest.param(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n", id="another request"),
+        pytest.param(with_length(FIRST, b"0").partition(b"{")[0], id="no body"),
+    ],
+)
+def test_read_as_by_the_parser(then: bytes) -> None:
+    """What a connection has seen before changes nothing of what it makes of a piece."""
+    assert served(FIRST, then) == served(b"", then)
+
+
+@given(
+    at=st.integers(0, len(FIRST)), cut=st.integers(0, 4), put=st.binary(max_size=4),
+    rest=st.sampled_from([b"", FIRST, b"\r\n", b"x"]),
+)  # fmt: skip
+def test_whatever_differs(at: int, cut: int, put: bytes, rest: bytes) -> None:
+    """... wherever a few bytes of it are others."""
+    then = FIRST[:at] + put + FIRST[at + cut :] + rest
+    assert served(FIRST, then) == served(b"", then)
+
+
+def asked(head: dict[bytes, bytes] | None = None, *, keep_alive: bool = True) -> Request:
+    made = Request()
+    made.body, made.keep_alive = b"{}", keep_alive
+    made.head = {b"content-length": b"2", **(head or {})}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("data", "request_"),
+    [
+        pytest.param(b"POST / HTTP/1.1\r\n\r\n{}", asked(), id="no length"),
+        pytest.param(post(b"{}") + b"G", asked(), id="more than one"),
+        pytest.param(post(b"{}"), asked({b"expect": b"100-continue"}), id="expect"),
+        pytest.param(post(b"{}"), asked({b"upgrade": b"h2c"}), id="upgrade"),
+        pytest.param(post(b"{}"), asked(keep_alive=False), id="the last"),
+        pytest.param(b"2\r\n{}\r\n0\r\n\r\n", asked(), id="chunks"),
+    ],
+)
+def test_not_gone_by(data: bytes, request_: Request) -> None:
+    """A head is learned of a request that came whole and alone, and changes nothing after it."""
+    assert learned(data, request_) is None
+
+
+def test_too_large_a_body_is_the_parsers() -> None:
+    """And so is a head that has grown over the limit with its length."""
+    same = learned(post(b"{}"), asked())
+    assert same is not None
+    assert same.request(post(b"{ }"), LIMITS) is not None
+    assert same.request(post(b"{ }"), LimitSettings(body_bytes=2)) is None
+    assert same.request(post(b"{ }"), LimitSettings(head_bytes=40)) is None
+
+
+def test_it_holds_no_body() -> None:
+    """What it keeps for as long as the connection lasts is a head."""
+    same = learned(post(b"{}"), asked())
+    assert same is not None
+    assert same._request.body == b""
