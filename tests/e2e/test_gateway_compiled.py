@@ -224,9 +224,11 @@ HOSTILE = [
 ]
 #: What differs from one answer to the next: ids, times, and how long a number of them is.
 VARIES = re.compile(rb'stub-[0-9a-f]+|req[-_][0-9A-Za-z-]+|"created":\d+|\d+\.\d+(?= s)')
-CHANGING = frozenset(
-    ("content-length", "openai-processing-ms", "retry-after", "server-timing", "x-request-id")
-)
+CHANGING = {
+    *("content-length", "date", "openai-processing-ms", "retry-after", "server-timing"),
+    *("x-ratelimit-remaining-tokens", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"),
+    "x-request-id",
+}
 
 
 def outcome(process: GatewayProcess, data: bytes) -> list[Any]:
