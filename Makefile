@@ -34,7 +34,7 @@ PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpu
 	gpuctl/trends.py,gpuctl/wanted.py,gpuctl/xids.py
 
 # A variable or a pip.conf of the user's must not leak in.
-unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE VIRTUAL_ENV GPUCTL_COMPILE
 export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
