@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gpuctl.gateway import upstream
+from gpuctl.gateway import heads, upstream
 from gpuctl.gateway.replica import Replica
 
 #: Endpoint → where engines count its prompts, the exact count first.
@@ -49,21 +49,27 @@ class _Question:
     def __init__(self) -> None:
         #: Its body; `None` where it is an error, too large, or none came.
         self.answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.over = False  # nothing more comes
         self._status = 0
         self._data = bytearray()
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
+        kind = heads.content_type(headers)
+        if kind and not kind[0][1].startswith(b"application/json"):
+            self._tell(None)  # it answers the prompt, instead of counting it
 
     def body(self, data: bytes) -> None:
         if len(self._data) <= _MOST_BYTES:
             self._data += data
 
     def ended(self) -> None:
+        self.over = True
         good = self._status == 200 and len(self._data) <= _MOST_BYTES
         self._tell(bytes(self._data) if good else None)
 
     def lost(self, why: str, *, empty: bool, reused: bool) -> None:
+        self.over = True
         self._tell(None)
 
     def _tell(self, answer: bytes | None) -> None:
@@ -126,5 +132,5 @@ async def _post(replica: Replica, path: bytes, body: bytes) -> bytes | None:
     try:
         return await question.answer
     finally:
-        if not question.answer.done() or question.answer.cancelled():
+        if not question.over:
             opened[0].drop()

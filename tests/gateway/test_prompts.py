@@ -101,6 +101,30 @@ def test_an_engine_that_is_stuck(engine: StubEngine, monkeypatch: pytest.MonkeyP
     wait_for(lambda: engine.connections == 0, "its connection to end")
 
 
+def test_an_engine_that_answers_instead() -> None:
+    """What comes is not waited for, and its connection ends: it would generate a whole answer."""
+    ended: list[bool] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\n")
+        while await reader.read(1000):
+            pass  # the rest of the request
+        ended.append(True)
+        writer.close()
+
+    async def ask() -> int | None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            made = replica("chat-0")
+            made.host, made.port = server.sockets[0].getsockname()
+            found = await prompts.count(made, COMPLETION, b'{"prompt":"abc"}')
+            while not ended:
+                await asyncio.sleep(0)
+            return found
+
+    assert asyncio.run(ask()) is None
+
+
 def leave(inside: Inside, body: dict[str, Any] = HANG) -> None:
     """Ask for a stream, and leave after its third word."""
     with inside.connect() as client:
