@@ -4,8 +4,8 @@
  *   cc -O2 -o mock mock.c && ./mock PORT [COUNT]
  *
  * Listens on COUNT ports of 127.0.0.1 from PORT on. A POST whose body says "stream":true is answered
- * with 64 server-sent events and [DONE], each sent by itself; "max_tokens":65 sets 10 ms between
- * them. Any other POST gets a JSON answer of 591 bytes, a GET "ok".
+ * with 64 server-sent events and [DONE], each sent by itself, and one of usage for who asks for it;
+ * "max_tokens":65 sets 10 ms between them. Any other POST gets a JSON answer of 591 bytes, a GET "ok".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,13 +25,14 @@ struct watched {
     int kind, fd;
     size_t length;            /* of what was received and not answered yet */
     int chunk;                /* the next to be sent; 0: none is */
+    int usage;                /* the client wants to be told at the end what was used */
     struct watched *peer;     /* of a connection its timer, of a timer its connection */
     char data[];
 };
 
 static int epoll;
-static char answer[1024], chunk[512];
-static size_t answer_length, chunk_length;
+static char answer[1024], chunk[512], usage[512];
+static size_t answer_length, chunk_length, usage_length;
 
 static const char stream_head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                                   "Transfer-Encoding: chunked\r\n\r\n";
@@ -69,6 +70,10 @@ static int put(int fd, const char *data, size_t length) {
 
 static int next_chunk(struct watched *to) {
     if (to->chunk++ < CHUNKS) return put(to->fd, chunk, chunk_length);
+    if (to->usage) {
+        to->usage = 0;
+        return put(to->fd, usage, usage_length);
+    }
     to->chunk = 0;
     return put(to->fd, stream_end, sizeof stream_end - 1);
 }
@@ -79,6 +84,7 @@ static int respond(struct watched *to, const char *body) {
         && !memmem(body, strlen(body), "\"stream\": true", 14))
         return put(to->fd, answer, answer_length);
     if (!put(to->fd, stream_head, sizeof stream_head - 1)) return 0;
+    to->usage = strstr(body, "\"include_usage\":true") != NULL;
     if (strstr(body, "\"max_tokens\":65") || strstr(body, "\"max_tokens\": 65")) {
         struct itimerspec every = {{0, CADENCE_NS}, {0, CADENCE_NS}};
         to->peer = watch(TIMER, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), 0);
@@ -162,6 +168,11 @@ static void write_answers(void) {
         "\"model\":\"mock\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,"
         "\"delta\":{\"content\":\" tokens\"},\"finish_reason\":null}]}\n\n");
     chunk_length = (size_t)snprintf(chunk, sizeof chunk, "%x\r\n%s\r\n", length, event);
+    length = snprintf(event, sizeof event,
+        "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1760000000,"
+        "\"model\":\"mock\",\"choices\":[],\"usage\":{\"prompt_tokens\":42,\"completion_tokens\":64,"
+        "\"total_tokens\":106}}\n\n");
+    usage_length = (size_t)snprintf(usage, sizeof usage, "%x\r\n%s\r\n", length, event);
 }
 
 int main(int count, char **arguments) {
