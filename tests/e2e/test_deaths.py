@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.engine_record import EngineRecord, overlap
-from tests.e2e.host import Host, workload
+from tests.e2e.host import P106_TENTH, Host, workload
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.http import order
 from tests.rig.waiting import wait_for
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.nvml]
 PORT = 18081
 LAST_WORDS = "gpusim: an illegal memory access was encountered"
 KEPT_LINES = 200
+#: A busy Docker tells of a death later than two probes are refused half a second apart.
+WATCHDOG = P106_TENTH.replace('hard = "500ms"', 'hard = "2s"')
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,8 @@ def record(engine: PrivateEngine) -> Iterator[EngineRecord]:
 @pytest.fixture(scope="module")
 def host(engine: PrivateEngine, record: EngineRecord) -> Iterator[Host]:
     with Host(engine) as started:
-        started.up(
-            started.profile(
-                workload("chat", port=PORT, gpus=[0, 1, 2], memory="256m", memory_swap="256m")
-            )
-        )
+        tables = workload("chat", port=PORT, gpus=[0, 1, 2], memory="256m", memory_swap="256m")
+        started.up(started.profile(tables, watchdog=WATCHDOG))
         yield started
 
 
