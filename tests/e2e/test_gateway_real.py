@@ -22,7 +22,10 @@ from tests.gateway.inside import Answered
 from tests.rig.dockerd import PrivateEngine
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml, pytest.mark.timeout(240)]
+pytestmark = [
+    *(pytest.mark.docker, pytest.mark.engine, pytest.mark.nvml),
+    *(pytest.mark.alone, pytest.mark.timeout(240)),
+]
 
 
 @pytest.fixture(scope="module")
