@@ -32,8 +32,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector look at what tests make, not at thousands of tests again and again."""
-    gc.freeze()
+    """Collect no garbage before here: it would look at thousands of new tests again and again."""
     gc.enable()
 
 
