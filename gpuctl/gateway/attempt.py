@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Of an engine's error, more is not read.
 _ERROR_BYTES: Final = 64 * 1024
+_COLON: Final = ord(":")  # what comments of a stream begin with
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,7 +51,7 @@ class Attempt:
     __slots__ = (
         *("_asked", "_connection", "_error", "_fresh", "_gateway", "_headers", "_owner"),
         *("_reader", "_record", "_sink", "_status", "_task", "first_byte", "moved_at"),
-        *("replica", "sent_at", "token"),
+        *("replica", "sent", "sent_at", "token"),
     )
 
     def __init__(
@@ -61,6 +62,7 @@ class Attempt:
         self._asked = asked
         self._sink = sink
         self._record = record
+        self.sent = False  # there was a connection for it
         self.sent_at = 0.0  # when it began
         self.moved_at = 0.0  # when the replica last sent a byte
         self.first_byte = False
@@ -79,8 +81,8 @@ class Attempt:
         self._owner = owner
         replica, record = self.replica, self._record
         self.sent_at = self.moved_at = now
-        record.attempts += bool(replica.name)  # the operator's endpoints are no replica
-        record.completion_tokens = None  # of the attempt before, which nobody gets
+        # Of the attempt before, which nobody gets.
+        record.completion_tokens = record.first_byte_seconds = None
         record.replica, record.container = replica.name, replica.container
         sent = f"sent {replica.name}" if replica.name else "sent"
         record.timeline.append((sent, now - record.began))
@@ -140,6 +142,9 @@ class Attempt:
         self._task = None
         self._connection = connection
         asked, replica = self._asked, self.replica
+        if not self.sent:
+            self.sent = True
+            self._record.attempts += bool(replica.name)  # the operator's endpoints are no replica
         collect = replica.collect_streams and bool(asked.collect)
         if asked.way == "stream":
             self._reader = Streamed(self._sink, self._record, strip=asked.strip)
@@ -161,28 +166,35 @@ class Attempt:
         self._status, self._headers = status, headers
         if self._asked.way == "pass":
             self._first(now)
-        elif status >= 400:
+        elif status >= 300:  # a redirect would lead the client past the gateway
             self._error = bytearray()
             return
         assert self._reader is not None
         self._reader.headed(status, headers)
 
     def body(self, data: bytes) -> None:
+        reader = self._reader
+        assert reader is not None
+        if data[0] == _COLON and self._error is None and reader.silent(data):
+            return
         now = self._gateway.now()
         self.moved_at = self.replica.last_byte = now
         if self._error is not None:
             if len(self._error) < _ERROR_BYTES:
                 self._error += data
             return
-        if not self.first_byte:
-            self._first(now)
-        assert self._reader is not None
+        first = not self.first_byte
+        if first:
+            self._record.seconds = now - self._record.began
         try:
-            self._reader.body(data)
+            reader.body(data)
         except Failed as failed:
             self._give_up(failed)
         except ValueError:  # an event without an end
             self._give_up(None)
+        else:
+            if first:  # only now: an error within the answer is none
+                self._first(now)
 
     def ended(self) -> None:
         now = self._gateway.now()
@@ -192,8 +204,6 @@ class Attempt:
         if self._error is not None:
             owner.erred(self._status, self._headers, bytes(self._error), now)
             return
-        if not self.first_byte:
-            self._first(now)
         self._record.seconds = now - self._record.began
         assert self._reader is not None
         try:
@@ -201,6 +211,8 @@ class Attempt:
         except Failed as failed:
             self._tell_error(failed, now)
         else:
+            if not self.first_byte:
+                self._first(now)
             owner.answered(now)
 
     def lost(self, why: str, *, empty: bool, reused: bool) -> None:
@@ -220,9 +232,7 @@ class Attempt:
         if gate.retry_at is not None and gate.succeeded(self.token):
             self._gateway.gate_closed(self.replica, "answered")
         record = self._record
-        record.seconds = now - record.began
-        if record.first_byte_seconds is None:
-            record.first_byte_seconds = record.seconds
+        record.seconds = record.first_byte_seconds = now - record.began
         record.timeline.append(("first_byte", record.seconds))
 
     def _give_up(self, failed: Failed | None) -> None:
@@ -236,7 +246,7 @@ class Attempt:
             self._tell_failed("malformed", refused=False)
 
     def _tell_error(self, failed: Failed, now: float) -> None:
-        if self._owner is not None and failed.status != MALFORMED and not self._sink.sent:
+        if self._owner is not None and failed.status != MALFORMED:
             self._owner.erred(failed.status, self._headers, failed.body, now)
         else:
             self._tell_failed("malformed", refused=False)

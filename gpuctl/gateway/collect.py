@@ -89,6 +89,16 @@ class Failed(Exception):
         self.body = body
 
 
+def failure(events: bytes) -> Failed | None:
+    """Return the error that the first of these *events* carries; None where it is none."""
+    carried = sse.data(sse.split(events)[0]) or b""
+    try:
+        error = bytes(_object.decode(carried).get("error", b"null"))
+    except DecodeError:
+        return _failed("the engine sent an error that cannot be read")
+    return None if error == b"null" else Failed(_status(error), carried)
+
+
 class Collector:
     """One answer that is being put together."""
 

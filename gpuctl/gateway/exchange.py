@@ -19,7 +19,7 @@ from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.admission import Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
-from gpuctl.gateway.attempt import Attempt
+from gpuctl.gateway.attempt import Attempt, Headers
 from gpuctl.gateway.gate import UNHEARD
 from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.readers import Sink
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
 
 _FOREVER: Final = float("inf")
-#: Refused connections of one request; each has opened a gate.
-_REFUSED: Final = 16
+#: Replicas that one request finds nobody at; each refusal has opened a gate.
+_UNSENT: Final = 16
 
 
 class Exchange:
@@ -40,7 +40,7 @@ class Exchange:
     __slots__ = (
         *("_asked", "_attempt", "_attempt_deadline", "_avoid", "_deadline", "_gateway"),
         *("_last_sent", "_paused", "_priority", "_queued_at", "_route", "_seat", "_sink"),
-        *("_suspects", "_ticket", "key", "over", "record"),
+        *("_suspects", "_ticket", "_unsent", "key", "over", "record"),
     )
 
     def __init__(
@@ -60,6 +60,7 @@ class Exchange:
         self._ticket: Ticket | None = None  # while it waits
         self._seat: Seat | None = None
         self._attempt: Attempt | None = None
+        self._unsent = 0  # attempts that found nobody to send it to
         self._suspects: list[Attempt] = []  # each had an error that may be its replica's
         self._queued_at = 0.0
         self._last_sent = 0.0  # a comment, to the client
@@ -104,17 +105,21 @@ class Exchange:
         self._ticket = None
         if code == "queue_full":
             self._gateway.turned_away += 1
-        # Who has been sent somewhere was not refused: what was tried has failed.
-        self._fail("upstream_failed" if self.record.attempts and code != "draining" else code)
+        # Who has tried one was not refused: what was tried has failed.
+        self._fail("upstream_failed" if self._avoid and code != "draining" else code)
 
     # 2. A replica.
 
-    def direct(self, replica: Replica, seconds: float) -> None:
-        """Go where nobody waits: to the operator's endpoints, or be refused."""
-        now = self.record.began
-        self._deadline = now + seconds
+    def direct(self, seconds: float) -> None:
+        """Ask the operator's endpoints, which give no seats."""
+        self._deadline = self.record.began + seconds
         self._gateway.running.add(self)
-        if replica.gate.allows(now) and len(replica.open) < replica.slots:
+        self._gateway.turns.ask(self)
+
+    def turn(self, replica: Replica) -> None:
+        """Go there, or be refused."""
+        now = self._gateway.now()
+        if replica.gate.allows(now):
             self._go(replica, now)
         else:
             self._fail("upstream_failed")
@@ -124,7 +129,7 @@ class Exchange:
         self._seat = seat
         now = self._gateway.now()
         self.record.queued_seconds += now - self._queued_at
-        if not self.record.attempts:
+        if not self._avoid:  # the first
             self._gateway.budget.sent(now)
         self._go(seat.replica, now)
 
@@ -147,9 +152,7 @@ class Exchange:
 
     # 3. What went wrong there.
 
-    def erred(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, now: float
-    ) -> None:
+    def erred(self, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Take an engine's error: is it the request's, or the replica's?"""
         attempt = self._attempt
         assert attempt is not None
@@ -179,19 +182,18 @@ class Exchange:
             for replica in self._route.replicas
         )
 
-    def _pass_error(
-        self, answer: openai_errors.Answer, headers: list[tuple[bytes, bytes]], now: float
-    ) -> None:
+    def _pass_error(self, answer: openai_errors.Answer, headers: Headers, now: float) -> None:
         self.record.error = answer.code
         self.record.seconds = now - self.record.began
-        if self._sink.begun:
+        begun = self._sink.begun
+        if begun:
             self._cut(answer.body)
         else:
             later = [(b"retry-after", v) for n, v in headers if n.lower() == b"retry-after"]
             kept = [header for header in answer.headers if not later or header[0] != b"retry-after"]
             self.record.completion_tokens = None  # as in `_fail`
             self._sink.whole(answer.status, (*kept, *later), answer.body)
-        self._end("answered", now)
+        self._end("cut" if begun else "answered", now)
 
     def failed(self, why: str, *, refused: bool) -> None:
         """Hold it against the replica, and try another one; *why* as in `attempt.Owner`."""
@@ -202,17 +204,18 @@ class Exchange:
         self._gateway.blame(replica, attempt.token, now, why, refused=refused)
         self._gateway.failed(replica, why)
         self._note(f"failed {replica.name} {why}", now)
-        if self._may_retry(now, unsent=why == "refused"):
+        if self._may_retry(now, unsent=not attempt.sent):
             self._again(now)
         else:
             self._fail("upstream_failed")
 
     def _may_retry(self, now: float, *, unsent: bool = False) -> bool:
-        if self._sink.sent or self._asked.way == "pass" or now >= self._deadline:
+        if self._sink.sent or now >= self._deadline:
             return False
         if unsent:  # it is no load, and has ended no engine: it waits for one that is there
-            return self.record.attempts < _REFUSED
-        most = self._gateway.settings.retries
+            self._unsent += 1
+            return self._unsent < _UNSENT and self._seat is not None
+        most = self._gateway.settings.retries if self._asked.way != "pass" else 0
         return self.record.attempts <= most and self._gateway.budget.retry(now)
 
     def _again(self, now: float) -> None:
@@ -280,12 +283,12 @@ class Exchange:
             return
         if now >= self._deadline:
             self._late(now)
-        elif attempt is not None and now >= self._attempt_deadline:
+        elif attempt is not None and now >= self._attempt_deadline and not self._sink.sent:
             if attempt.first_byte:  # slow, and not silent: as in `_late`
                 attempt.token = UNHEARD
             attempt.drop()
             self.failed("timeout", refused=False)
-        elif self._asked.way == "stream":
+        elif self._asked.way == "stream" and not self._paused:
             self._sweep_stream(now)
 
     def _sweep_stream(self, now: float) -> None:
@@ -293,15 +296,15 @@ class Exchange:
         heard = self._last_sent  # when the client last was sent anything
         if attempt is not None and attempt.first_byte:
             heard = max(heard, attempt.moved_at)
-            idle = settings.timeouts.idle_seconds
-            if now - attempt.moved_at >= idle and not self._paused:
+            if now - attempt.moved_at >= settings.timeouts.idle_seconds:
                 attempt.drop()
                 self.failed("timeout", refused=False)
                 return
-        if now - heard >= settings.keep_alive_interval_seconds and not self._paused:
+        if now - heard >= settings.keep_alive_interval_seconds:
             self._last_sent = now
             self._note("keep_alive", now)
             if not self._sink.begun:
+                self.record.seconds = now - self.record.began
                 self._sink.head(200, EVENTS)
             self._sink.comment(sse.KEEP_ALIVE)
 
@@ -330,6 +333,8 @@ class Exchange:
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.release()
+        else:
+            self._gateway.turns.left(self)
 
     def _end(self, how: str, now: float) -> None:
         self.over = True

@@ -115,7 +115,7 @@ class Front:
         )
         gateway = self._gateway
         exchange = Exchange(gateway, gateway.operators, asked, self._answer, self._record)
-        exchange.direct(gateway.operator, _OPERATOR_SECONDS)
+        exchange.direct(_OPERATOR_SECONDS)
         return None if exchange.over else exchange
 
     def _admin(self) -> bool:

@@ -32,6 +32,7 @@ from gpuctl.gateway.metrics import Metrics
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
 from gpuctl.gateway.request import Exchanging, Request
+from gpuctl.gateway.turns import Turns
 from gpuctl.model import GatewaySettings
 
 #: Bodies of requests that are held at once, so that many clients cannot fill the memory.
@@ -73,6 +74,7 @@ class Gateway:
         self.shutdown_seconds: float | None = None  # of the gateway before this one, then its own
         self.operator = _operator(operator_socket)
         self.operator_begun = asyncio.Event()  # what asks for it earlier waits
+        self.turns = Turns(self.operator, self.soon)
         self.operators = Route("", "operator")
         self.operators.replicas.append(self.operator)
         self.emptied: Callable[[], None] = lambda: None  # a replica that drains has nothing left

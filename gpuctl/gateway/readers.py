@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
-from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, Failed
+from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, Failed, failure
 from gpuctl.gateway.counts import Usage
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
@@ -52,6 +52,15 @@ class Reader(Protocol):
     def done(self) -> bool:
         """Return whether the client has all of it before it has ended."""
 
+    def silent(self, data: bytes) -> bool:
+        """
+        Return whether a piece says nothing.
+
+        Engines send comments while they work, or hang: llama.cpp every 30 s of silence
+        (`sse_ping_interval`), llama-cpp-python every 15 s (sse-starlette). They are no answer and
+        no sign of life, and the gateway makes its own.
+        """
+
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def body(self, data: bytes) -> None: ...
 
@@ -80,6 +89,9 @@ class Whole:
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status, self._headers = status, heads.content_type(headers)
+
+    def silent(self, data: bytes) -> bool:
+        return False
 
     def body(self, data: bytes) -> None:
         self._size += len(data)
@@ -133,6 +145,9 @@ class Streamed:
         if not kind or not kind[0][1].startswith(b"text/event-stream"):
             self._body, self._status, self._headers = bytearray(), status, kind
 
+    def silent(self, data: bytes) -> bool:
+        return self._body is None and not self._events.kept and sse.comments(data)
+
     def body(self, data: bytes) -> None:
         if self._body is not None:
             self._body += data
@@ -140,6 +155,20 @@ class Streamed:
                 raise ValueError("an answer too large to be held, where events were asked for")
             return
         events = self._events.feed(data)
+        at = events.find(sse.ERROR)
+        if at >= 0:
+            self._fail(events, at)
+        self._take(events)
+
+    def _fail(self, events: bytes, at: int) -> None:
+        """Raise the error that comes there, if it is one; who has had something gets the rest."""
+        failed = failure(events[at:])
+        if failed is not None:
+            if self._sink.sent:
+                self._take(events[:at])
+            raise failed
+
+    def _take(self, events: bytes) -> None:
         found = usage.in_events(events)
         if found is not None:
             count(self._record, found)
@@ -200,6 +229,9 @@ class Collected:
             self._whole = Whole(self._sink, self._record)
             self._whole.headed(status, headers)
 
+    def silent(self, data: bytes) -> bool:
+        return self._whole is None and not self._events.kept and sse.comments(data)
+
     def body(self, data: bytes) -> None:
         if self._whole is not None:
             self._whole.body(data)
@@ -235,6 +267,9 @@ class Passed:
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         length = next((value for name, value in headers if name.lower() == b"content-length"), None)
         self._sink.head(status, heads.passed_back(headers), length)
+
+    def silent(self, data: bytes) -> bool:
+        return False
 
     def body(self, data: bytes) -> None:
         self._sink.piece(data)

@@ -14,6 +14,8 @@ from typing import Final
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 #: What ends a stream of /v1/chat/completions and /v1/completions.
 DONE: Final = b"data: [DONE]\n\n"
+#: How engines begin an event that is an error; no text of an answer has quotes without backslashes.
+ERROR: Final = b'data: {"error"'
 #: Of an event that has no end yet; an event of an engine is some hundred bytes.
 MOST_KEPT_BYTES: Final = 1024 * 1024
 
@@ -75,6 +77,12 @@ def data(event: bytes) -> bytes | None:
     if not lines:
         return None
     return b"\n".join(line.partition(b":")[2].removeprefix(b" ") for line in lines)
+
+
+def comments(piece: bytes) -> bool:
+    """Return whether a piece of a stream is comments alone, each of them whole."""
+    lines = _LINE_ENDS.split(piece)
+    return piece.endswith(_ENDS) and all(line[:1] in (b"", b":") for line in lines)
 
 
 def error_event(body: bytes) -> bytes:

@@ -107,7 +107,7 @@ class Inside:
         for task in counting:
             task.cancel()
         await asyncio.gather(*counting, return_exceptions=True)
-        for replica in self.gateway.table.replicas.values():
+        for replica in (*self.gateway.table.replicas.values(), self.gateway.operator):
             for connection in tuple(replica.idle):
                 connection.drop()
         await asyncio.sleep(0)

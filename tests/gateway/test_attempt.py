@@ -116,6 +116,7 @@ def test_not_opened(why: str) -> None:
     bench = Bench()
     bench.host.refused.pop()(why)
     assert bench.owner.told == [(why, why == "refused")]
+    assert (bench.attempt.sent, bench.record.attempts) == (False, 0)
 
 
 def test_closed_without_a_word() -> None:
@@ -141,6 +142,7 @@ def test_stale_then_refused() -> None:
     served(bench).connection_lost(None)
     bench.host.refused.pop()("refused")
     assert bench.owner.told == [("reset", True)]
+    assert (bench.attempt.sent, bench.record.attempts) == (True, 1)
 
 
 def test_stale_of_one_that_is_down() -> None:
@@ -159,9 +161,9 @@ def test_lost_within() -> None:
     assert bench.sink.events == []
 
 
-@pytest.mark.parametrize("status", [400, 404, 500, 503])
+@pytest.mark.parametrize("status", [302, 307, 400, 404, 500, 503])
 def test_error(status: int) -> None:
-    """An engine's error is told with its body, and counts as no first byte."""
+    """An engine's error, a redirect too, is told with its body, and counts as no first byte."""
     bench = Bench()
     head = b"HTTP/1.1 %d X\r\nContent-Length: 3\r\n\r\n" % status
     bench.open().data_received(head + b"why")
@@ -226,6 +228,89 @@ def test_collected_in_vain(body: bytes) -> None:
     bench.open().data_received(EVENTS % (len(body), body))
     assert bench.owner.told == [("malformed", False)]
     assert bench.sink.events == []
+
+
+CHUNKED = EVENTS.partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("collect", ["", "chat"])
+def test_comments_of_an_engine(collect: str) -> None:
+    """They come from one that hangs as well: no answer has begun, and it has not moved."""
+    bench = Bench("whole" if collect else "stream", collect=collect)
+    connection = bench.open()
+    connection.data_received(CHUNKED)
+    bench.host.time = 130.0
+    connection.data_received(b"3\r\n:\n\n\r\n")
+    attempt = bench.attempt
+    assert (attempt.first_byte, attempt.moved_at, bench.replica.last_byte) == (False, 100.0, 100.0)
+    assert (bench.sink.events, bench.record.first_byte_seconds) == ([], None)
+    connection.data_received(b"b\r\ndata: null\n\r\n")
+    assert (attempt.first_byte, attempt.moved_at) == (True, 130.0)
+
+
+def test_comments_that_are_passed_on() -> None:
+    """What is passed on is another service's own affair."""
+    bench = Bench("pass")
+    bench.open().data_received(EVENTS % (3, b":\n\n"))
+    assert bench.sink.events[1:] == [b":\n\n", "finish"]
+
+
+def test_text_that_looks_like_a_comment() -> None:
+    """Where no events come there is no comment."""
+    bench = Bench()
+    bench.open().data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n:-)\n\n")
+    assert [told[3] for told in bench.sink.events] == [b":-)\n\n"]
+
+
+def opened(bench: Bench) -> None:
+    """Let what is sent next be the trial of the replica's gate."""
+    gate = bench.replica.gate
+    gate.failed(gate.begin(0.0), 0.0, refused=True)
+    bench.attempt.token = gate.begin(100.0)
+
+
+@pytest.mark.parametrize("collect", ["", "chat"])
+def test_error_as_the_first_event(collect: str) -> None:
+    """It is told as if its status were it, and neither a first byte nor a trial that is passed."""
+    bench = Bench("whole" if collect else "stream", collect=collect)
+    opened(bench)
+    body = b'data: {"error": {"code": 500, "message": "m"}}\n\n'
+    bench.open().data_received(EVENTS % (len(body), body))
+    assert bench.owner.told == [(500, body[6:-2])]
+    assert bench.sink.events == []
+    assert bench.replica.gate.state(100.0) == "half_open"
+    assert (bench.attempt.first_byte, bench.record.first_byte_seconds) == (False, None)
+
+
+def test_trial_without_an_answer() -> None:
+    """A stream that ends before it has said anything passes no trial."""
+    bench = Bench(collect="chat")
+    opened(bench)
+    bench.open().data_received(EVENTS % (0, b""))
+    assert bench.owner.told == [("malformed", False)]
+    assert bench.replica.gate.state(100.0) == "half_open"
+
+
+def test_error_within_a_stream() -> None:
+    """Who has had something of the answer is told the same."""
+    bench = Bench("stream")
+    chunk = b'data: {"choices": []}\n\n'
+    error = b'data: {"error": {"code": 400}}\n\n'
+    connection = bench.open()
+    connection.data_received(EVENTS % (len(chunk + error), chunk))
+    connection.data_received(error)
+    assert bench.owner.told == [(400, error[6:-2])]
+    assert bench.sink.events[1:] == [chunk]
+    assert bench.wire.aborted
+
+
+def test_another_attempt() -> None:
+    """What an attempt before has made is not told of this one."""
+    bench = Bench()
+    bench.record.first_byte_seconds, bench.record.completion_tokens = 0.1, 3
+    bench.attempt.begin(bench.owner, 105.0)
+    noted = bench.record
+    assert [noted.first_byte_seconds, noted.completion_tokens] == [None, None]
 
 
 def test_dropped() -> None:

@@ -250,6 +250,22 @@ def test_an_error_in_the_stream_is_the_answer(error: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param(event(error={"code": 400}), (400, b'{"error":{"code":400}}'), id="error"),
+        pytest.param(event(error="no") + sse.DONE, (500, b'{"error":"no"}'), id="and the end"),
+        pytest.param(event(error=None, choices=[]), None, id="none"),
+        pytest.param(b'data: {"error":\n\n', (502, None), id="broken"),
+    ],
+)
+def test_an_error_that_an_event_carries(events: bytes, expected: Any) -> None:
+    """It is told from a chunk that says that there is none."""
+    failed = collect.failure(events)
+    found = failed and (failed.status, failed.body if failed.status != 502 else None)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     "carried",
     [
         b"{",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -104,6 +105,18 @@ def test_client_gone_satisfied(first: StubEngine) -> None:
         assert inside.record.completion_tokens == 4
 
 
+def test_client_gone_satisfied_early(first: StubEngine) -> None:
+    """... also where the engine's framing has no end yet; and the engine is let go."""
+    with Inside([upstream(first)]) as inside:
+        with inside.connect() as client:
+            client.sendall(request(with_stub(STREAM, fault="hang_stream_end")))
+            got = b""
+            while b"data: [DONE]\n\n" not in got:
+                got += client.recv(4096)
+        assert (inside.record.end, inside.record.completion_tokens) == ("answered", 4)
+        wait_for(lambda: first.running == 0, "the engine's connection to end", 1.0)
+
+
 def test_client_gone_queued(first: StubEngine) -> None:
     """One that leaves while it waits is never sent."""
     first.orders["delay_seconds"] = 0.2
@@ -129,6 +142,47 @@ def test_keep_alive(first: StubEngine) -> None:
         answer = answered(client)
         assert answer.body.startswith(b": keep-alive\n\n")
         assert answer.events[-1] == "[DONE]"
+
+
+def test_keep_alive_after_a_wait(first: StubEngine) -> None:
+    """The head that goes with a comment tells of the time until then."""
+    with Inside([upstream(first)]) as inside, inside.connect() as busy:
+        busy.sendall(request(with_stub(ASKED, fault="hang_head")))
+        wait_for(lambda: first.running == 1, "the engine to work")
+        with inside.connect() as client:
+            client.sendall(request(with_stub(STREAM, fault="hang_head")))
+            wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+            inside.later += 20
+            busy.close()
+            wait_for(lambda: len(first.seen) == 2, "its turn")
+            inside.pass_time(31)
+            inside.pass_time(300)
+            told = answered(client).headers["server-timing"]
+            found = re.fullmatch(r"queue;dur=2\d{4}\.\d, upstream;dur=3\d{4}\.\d", told)
+            assert found, told
+
+
+def test_paused(first: StubEngine) -> None:
+    """While a client takes nothing, the silence is its own: it is sent nothing, and waited for."""
+    with Inside([upstream(first)]) as inside, inside.connect() as asking:
+        asking.sendall(request(with_stub(STREAM, fault="hang_stream", after=2)))
+        wait_for(lambda: first.seen and first.seen[-1].sent_bytes > 300, "two events")
+        (client,) = inside.call(lambda: tuple(inside.gateway.clients))
+        (exchange,) = inside.call(lambda: tuple(inside.gateway.running))
+        wait_for(lambda: exchange.record.first_byte_seconds is not None, "the first of them")
+
+        def comments() -> int:
+            return sum(what == "keep_alive" for what, _ in exchange.record.timeline)
+
+        inside.call(client.pause_writing)
+        inside.pass_time(35)
+        assert comments() == 0
+        inside.call(client.resume_writing)
+        inside.pass_time(40)
+        assert comments() == 1
+        inside.call(client.pause_writing)
+        inside.pass_time(25)
+        assert (comments(), exchange.over) == (1, False)
 
 
 def test_keep_alive_then_failed(first: StubEngine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -75,6 +76,38 @@ def test_gate_settings_that_change(engine: StubEngine) -> None:
         inside.publish(inside.upstreams)
         gate = inside.gateway.table.replicas["chat-0"].gate
         assert (gate.allowed_fails, gate.cooldown_seconds) == (2, 9.0)
+
+
+def test_many_probes_at_once(engine: StubEngine) -> None:
+    """A burst of them is answered, and none of it hears that the gateway is unwell."""
+    engine.orders["delay_seconds"] = 0.05
+    with Inside([]) as inside, ExitStack() as stack:
+        operator = inside.gateway.operator
+        operator.host, operator.port = "127.0.0.1", engine.port
+        inside.call(inside.gateway.operator_begun.set)
+        clients = [stack.enter_context(inside.connect()) for _ in range(operator.slots + 36)]
+        for client in clients:
+            client.sendall(b"GET /ready HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert {answered(client).status for client in clients} == {200}
+        assert len(engine.seen) == len(clients)
+
+
+def test_probes_while_nobody_answers(engine: StubEngine) -> None:
+    """What waits for them is over in time, as what is there."""
+    engine.orders["fault"] = "hang_head"
+    with Inside([]) as inside, ExitStack() as stack:
+        operator = inside.gateway.operator
+        operator.host, operator.port, operator.slots = "127.0.0.1", engine.port, 1
+        inside.call(inside.gateway.operator_begun.set)
+        clients = [stack.enter_context(inside.connect()) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+        wait_for(lambda: inside.call(lambda: len(inside.gateway.running)) == 3, "all to ask")
+        clients[1].close()
+        wait_for(lambda: inside.call(lambda: len(inside.gateway.running)) == 2, "one to leave")
+        inside.pass_time(10.5)
+        assert [answered(client).status for client in (clients[0], clients[2])] == [504, 504]
+        assert inside.call(lambda: len(inside.gateway.running)) == 0
 
 
 def test_bodies_held(engine: StubEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,16 +42,6 @@ def test_the_operator_s_endpoints_have_a_gate() -> None:
         assert told == [("upstream_failed", tried) for tried in (1, 1, 2)]
 
 
-def test_the_operator_s_endpoints_have_so_many_places() -> None:
-    """Who comes while all are taken is refused, and does not wait."""
-    with Inside([]) as inside, inside.connect() as busy, inside.connect() as client:
-        inside.gateway.operator.slots = 1
-        busy.sendall(HEALTH)
-        wait_for(lambda: inside.call(lambda: len(inside.gateway.operator.open)) == 1, "the first")
-        client.sendall(HEALTH)
-        assert answered(client).status == 503
-
-
 def test_a_gate_is_told_of(first: StubEngine, second: StubEngine) -> None:
     """When it opens and why, once; and what closed it: its trial, or another container."""
     with Inside([upstream(first), upstream(second, 1, weight=0.1)]) as inside:

@@ -69,6 +69,7 @@ def chunk(text: str, finish: str | None = None) -> bytes:
 
 
 LAST = event(id="a", object="chat.completion.chunk", model="m", choices=[], usage=USAGE)
+ERROR = event(error={"code": 400, "message": "m"})
 DOCUMENT = json.dumps({"id": "a", "choices": [], "usage": USAGE}).encode()
 
 
@@ -135,6 +136,65 @@ def test_streamed_nothing() -> None:
     sink = Told()
     read(Streamed(sink, record(), strip=False), EVENTS_HEAD)
     assert sink.events == [("head", 200, EVENTS, None), "finish"]
+
+
+@pytest.mark.parametrize("before", [b"", chunk("a")], ids=["first", "after a chunk"])
+def test_streamed_error(before: bytes) -> None:
+    """An engine's error that comes before anything was sent is no stream at all."""
+    sink = Told()
+    reader = Streamed(sink, record(), strip=False)
+    reader.headed(200, EVENTS_HEAD)
+    with pytest.raises(Failed) as raised:
+        reader.body(before + ERROR)
+    assert (raised.value.status, sink.events) == (400, [])
+
+
+def test_streamed_error_later() -> None:
+    """... and later, whoever has had something gets all that came before it, and it is counted."""
+    sink, noted = Told(), record()
+    noted.endpoint = "/v1/chat/completions"
+    reader = Streamed(sink, noted, strip=False)
+    reader.headed(200, EVENTS_HEAD)
+    reader.body(chunk("a"))
+    with pytest.raises(Failed):
+        reader.body(chunk("b") + chunk("c") + ERROR)
+    assert sink.events == [("head", 200, EVENTS, None), chunk("a"), chunk("b") + chunk("c")]
+    assert tokens(noted) == (None, 2)
+
+
+def test_streamed_no_error() -> None:
+    """A chunk that says that there is no error is a chunk."""
+    sink = Told()
+    none = b'data: {"error":null,"choices":[]}\n\n'
+    read(Streamed(sink, record(), strip=False), EVENTS_HEAD, none)
+    assert sink.events[1:] == [none, "finish"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "head", "silent"),
+    [
+        pytest.param(Streamed(Told(), record(), strip=False), EVENTS_HEAD, True, id="streamed"),
+        pytest.param(Streamed(Told(), record(), strip=False), JSON_HEAD, False, id="not streamed"),
+        pytest.param(Collected(Told(), record(), "chat"), EVENTS_HEAD, True, id="collected"),
+        pytest.param(Collected(Told(), record(), "chat"), JSON_HEAD, False, id="not collected"),
+        pytest.param(Whole(Told(), record()), [], False, id="whole"),
+        pytest.param(Passed(Told()), EVENTS_HEAD, False, id="passed"),
+    ],
+)
+def test_silent(reader: Reader, head: list[tuple[bytes, bytes]], silent: bool) -> None:
+    """A comment says nothing where events are read, and is what it is elsewhere."""
+    reader.headed(200, head)
+    assert reader.silent(b":\n\n") is silent
+
+
+@pytest.mark.parametrize(
+    "reader", [Streamed(Told(), record(), strip=False), Collected(Told(), record(), "chat")]
+)
+def test_not_silent_within_an_event(reader: Reader) -> None:
+    """What looks like a comment may be the rest of an event."""
+    reader.headed(200, EVENTS_HEAD)
+    reader.body(b"data: {")
+    assert not reader.silent(b":\n\n")
 
 
 def test_streamed_half() -> None:

@@ -159,3 +159,20 @@ def test_an_error_is_one_event(body: bytes, expected: bytes) -> None:
     """However the body is laid out, the event carries all of it."""
     assert sse.error_event(body) == expected
     assert sse.data(expected) == b"\n".join(body.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"),
+    [
+        pytest.param(b":\n\n", True, id="llama.cpp's"),
+        pytest.param(b": ping - 2026-11-21\r\n\r\n", True, id="sse-starlette's"),
+        pytest.param(sse.KEEP_ALIVE + b":\n\n", True, id="two"),
+        pytest.param(b":\n\n" + ONE, False, id="and an event"),
+        pytest.param(b":\ndata: 1\n\n", False, id="within an event"),
+        pytest.param(b": ping", False, id="half a comment"),
+        pytest.param(ONE, False, id="an event"),
+    ],
+)
+def test_what_is_comments_alone(piece: bytes, expected: bool) -> None:
+    """Every line of it is one, and it is whole."""
+    assert sse.comments(piece) is expected

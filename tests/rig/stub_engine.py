@@ -28,6 +28,7 @@ FAULTS = (
     "hang_stream",  # none after `after` events
     "context",  # llama.cpp's error of a prompt that is too long
     "error_stream",  # an error event after `after` events
+    "hang_stream_end",  # all events, and its framing unfinished
     "nonsense",  # no HTTP
 )
 #: Where engines count a prompt's tokens, and what each answers; 404 unless `counts` names it.
@@ -281,7 +282,8 @@ class Answer:
     async def stream(self, fault: str) -> bool:
         """Send an event a token, and what belongs after them."""
         await self.send(_head(200, "text/event-stream", length=None))
-        after = int(self.orders.get("after", 2)) if fault else None
+        within = fault not in ("", "hang_stream_end")
+        after = int(self.orders.get("after", 2)) if within else None
         for index in range(self.tokens):
             if index == after:
                 return await self.broken(fault)
@@ -290,7 +292,11 @@ class Answer:
         await self.event(self.chunk("", "stop"))
         if (self.asked.get("stream_options") or {}).get("include_usage"):
             await self.event({**self.chunk("", None), "choices": [], "usage": self.usage()})
-        await self.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+        done = b"e\r\ndata: [DONE]\n\n\r\n"
+        if fault == "hang_stream_end":
+            await self.send(done)
+            await asyncio.Event().wait()
+        await self.send(done + b"0\r\n\r\n")
         return True
 
     async def broken(self, fault: str) -> bool:
