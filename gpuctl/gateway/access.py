@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gpuctl.gateway.endpoints import Endpoint
@@ -71,7 +70,7 @@ def find(
     gateway: Gateway,
     shown: Shown,
     endpoint: Endpoint,
-    head: Mapping[bytes, bytes],
+    head: dict[bytes, bytes],
     record: Record,
 ) -> LetIn | Refused:
     """
@@ -126,9 +125,9 @@ def _open(gateway: Gateway, endpoint: Endpoint) -> bool:
     return endpoint.name in _OPEN or free_metrics
 
 
-def _token(head: Mapping[bytes, bytes]) -> bytes:
+def _token(head: dict[bytes, bytes]) -> bytes:
     bearer = head.get(b"authorization", b"")
-    if bearer[:7].lower() == b"bearer ":
+    if bearer[:7] == b"Bearer " or bearer[:7].lower() == b"bearer ":
         return bearer[7:].strip()
     return head.get(b"x-api-key", b"")
 

@@ -88,13 +88,14 @@ def _ask(fields: Fields, text: str) -> Ask | BadRequest:
         return BadRequest("remote_url_not_allowed", what, remote)
     options = fields.stream_options
     words = fields.messages or fields.prompt or fields.input
+    # In the order of its fields: by their names it takes twice as long.
     return Ask(
-        model=str(fields.model),
-        stream=fields.stream is True,
-        usage_asked=options is not None and options.include_usage is True,
-        session=_word(fields.prompt_cache_key),
-        first_words=bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
-        drops=bool(fields.api_base or fields.base_url or fields.user_config),
+        str(fields.model),
+        fields.stream is True,
+        options is not None and options.include_usage is True,
+        _word(fields.prompt_cache_key),
+        bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
+        bool(fields.api_base or fields.base_url or fields.user_config),
     )
 
 
@@ -132,6 +133,8 @@ def _raw(value: object) -> msgspec.Raw:
 
 def _word(value: msgspec.Raw) -> bytes | None:
     """Return a string as it was written, without its quotes; None where it is anything else."""
+    if not value:
+        return None
     written = bytes(value)
     return written[1:-1] if written[:1] == b'"' and written != b'""' else None
 

@@ -89,7 +89,7 @@ def _exact() -> dict[bytes, dict[bytes, Endpoint]]:
 
 
 #: Path → method → endpoint: everything but /v1/models/{id} and what the profile passes through.
-EXACT: Final[Mapping[bytes, Mapping[bytes, Endpoint]]] = MappingProxyType(_exact())
+EXACT: Final[dict[bytes, dict[bytes, Endpoint]]] = _exact()
 
 
 def find(

@@ -65,7 +65,7 @@ class Histogram:
             if value <= bound:
                 break
             bucket += 1
-        self.counts[bucket] += 1
+        self.counts[bucket] = self.counts[bucket] + 1
         self.sum += value
 
     def lines(self, name: str, labels: str) -> Iterator[str]:

@@ -37,15 +37,19 @@ class SameHead:
         start = len(self._before)
         if data[:start] != self._before:
             return None
-        end = data.find(b"\r", start, start + _MOST_DIGITS + 1)
-        length = data[start:end]
+        number, end = 0, start
+        for end in range(start, min(len(data), start + _MOST_DIGITS + 1)):
+            digit = data[end] - 0x30
+            if digit < 0 or digit > 9:
+                break
+            number = 10 * number + digit
         begins = end + len(self._after)
-        if end < 0 or data[end:begins] != self._after or not length.isdigit():
+        if end == start or data[end:begins] != self._after:
             return None
         body = data[begins:]
-        if len(body) != int(length) or len(body) > limits.body_bytes or begins > limits.head_bytes:
+        if len(body) != number or number > limits.body_bytes or begins > limits.head_bytes:
             return None
-        return self._made(length, body)
+        return self._made(data[start:end], body)
 
     def _made(self, length: bytes, body: bytes) -> Request:
         known, made = self._request, Request()
