@@ -239,15 +239,19 @@ class Front:
         return None if follower.over else follower
 
     def _lead(self, route: Route, asked: Asked, entry: Entry) -> Exchanging | None:
-        exchange = self._exchange(route, asked, Leader(entry))
+        exchange = self._exchange(route, asked, Leader(entry, self._record))
         # The exchange itself notes how it ended.
         follower = Follower(entry, self._client, self._answer, lambda how: None)
 
         def nobody_left() -> None:
             exchange.gone()
-            entry.fail()
+            if exchange.record.end == "answered":  # all of it had come, but for its framing
+                entry.finish()
+            else:
+                entry.fail()
 
         entry.on_alone = nobody_left
+        entry.on_pause, entry.on_resume = exchange.pause, exchange.resume
         entry.subscribe(follower)
         exchange.begin(self._priority(route))
         return None if follower.over else follower

@@ -14,6 +14,9 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 MIB: Final = 2**20
 
+#: Of one answer that is kept; a larger one goes to those that follow by then, and to nobody later.
+ENTRY_BYTES: Final = 8 * MIB
+
 #: Of a key; a UUID, which most clients send, has 36.
 LONGEST_KEY: Final = 255
 
@@ -59,8 +62,8 @@ class Entry:
     """One answer, from its first byte on. Its leader tells it; whoever follows hears."""
 
     __slots__ = (
-        *("_body", "_headers", "_listeners", "_memory", "_status"),
-        *("began", "bytes", "fingerprint", "name", "on_alone", "state"),
+        *("_body", "_headers", "_listeners", "_memory", "_slow", "_status", "began", "bytes"),
+        *("fingerprint", "name", "on_alone", "on_pause", "on_resume", "state"),
     )
 
     def __init__(
@@ -71,6 +74,7 @@ class Entry:
         self._headers: Headers = ()
         self._body = bytearray()
         self._listeners: dict[Listener, None] = {}
+        self._slow: set[Listener] = set()  # of these, who takes nothing for now
         self.name = name
         self.fingerprint = fingerprint
         self.began = now  # seconds, on the memory's clock
@@ -79,6 +83,8 @@ class Entry:
         #: Called when the last follower leaves while it runs: a leader without a client of its own
         #: has nobody left to go on for.
         self.on_alone: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
 
     @property
     def followers(self) -> int:
@@ -138,8 +144,23 @@ class Entry:
         if listener not in self._listeners:
             return
         del self._listeners[listener]
+        self.resume(listener)
         if not self._listeners and self.on_alone is not None:
             self.on_alone()
+
+    def pause(self, listener: Listener) -> None:
+        """Let the leader wait: one that follows takes nothing for now."""
+        self._slow.add(listener)
+        if self.on_pause is not None:
+            self.on_pause()
+
+    def resume(self, listener: Listener) -> None:
+        """Let it go on, when all take it again."""
+        if listener not in self._slow:
+            return
+        self._slow.remove(listener)
+        if not self._slow and self.on_resume is not None:
+            self.on_resume()
 
     def forgotten(self) -> None:
         """Keep nothing for those who come later. Called by the memory alone."""
@@ -151,7 +172,8 @@ class Entry:
         if self.state != "running":
             return False
         self.state = state
-        self.on_alone = None  # nor keep the leader, for as long as the answer is kept
+        # Nor keep the leader, for as long as the answer is kept.
+        self.on_alone = self.on_pause = self.on_resume = None
         return True
 
     def _grow(self, more: int) -> None:
@@ -178,7 +200,7 @@ class Memory:
     __slots__ = ("_entries", "_entry_bytes", "_most_bytes", "_seconds", "bytes")
 
     def __init__(
-        self, seconds: float = 600.0, most_bytes: int = 64 * MIB, entry_bytes: int = 8 * MIB
+        self, seconds: float = 600.0, most_bytes: int = 64 * MIB, entry_bytes: int = ENTRY_BYTES
     ) -> None:
         self._seconds = seconds  # from when it was asked first; one that runs longer stays
         self._most_bytes = most_bytes  # of all

@@ -14,43 +14,42 @@ from gpuctl.gateway import openai_errors
 from gpuctl.gateway.answer import EVENTS, Answer
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import Given
-from gpuctl.gateway.idempotency import Entry
+from gpuctl.gateway.idempotency import ENTRY_BYTES, Entry
+from gpuctl.gateway.record import Record
 
-#: As engines begin the event of an error; no text of an answer has quotes without backslashes.
-_ERROR: Final = b'data: {"error"'
-#: A client that lags behind by more does not get the rest: others follow the same answer.
+#: Of a stream: a client that lags behind by more does not get the rest, as others may follow it.
 _BEHIND_BYTES: Final = 1024 * 1024
 
 
 class Leader:
     """The sink of the exchange."""
 
-    __slots__ = ("_entry", "_spoiled", "begun", "sent")
+    __slots__ = ("_entry", "_record", "begun", "sent")
 
-    def __init__(self, entry: Entry) -> None:
-        self._entry = entry
-        self._spoiled = False  # an error was within it: it is no answer to be given again
+    def __init__(self, entry: Entry, record: Record) -> None:
+        self._entry, self._record = entry, record
         self.begun = self.sent = False
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
+        self._record.status = status  # its own client may have left
         self._entry.head(status, headers)
         self._entry.piece(body)
         self._entry.finish()
 
     def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         self.begun = True
+        self._record.status = status
         self._entry.head(status, headers)
 
     def piece(self, data: bytes) -> None:
         self.sent = True
-        self._spoiled = self._spoiled or _ERROR in data
         self._entry.piece(data)
 
     def comment(self, data: bytes) -> None:
         self._entry.comment(data)
 
     def finish(self) -> None:
-        self._entry.finish(keep=not self._spoiled)
+        self._entry.finish()
 
     def spoil(self, data: bytes) -> None:
         self._entry.piece(data)
@@ -61,9 +60,17 @@ class Leader:
 
 
 class Follower:
-    """One client that waits for the answer; to its connection it is what serves the request."""
+    """
+    One client that waits for the answer; to its connection it is what serves the request.
 
-    __slots__ = ("_answer", "_client", "_entry", "_head", "_parts", "_told", "over")
+    A stream it gets as it comes, another answer when that is whole. One that is too large to be
+    kept begins before that, and then comes as fast as the slowest that follow it take it.
+    """
+
+    __slots__ = (
+        *("_answer", "_client", "_entry", "_head", "_held_bytes", "_paced", "_parts", "_told"),
+        "over",
+    )
 
     def __init__(
         self,
@@ -82,6 +89,8 @@ class Follower:
         self._told = told
         self._head: tuple[int, Given] = (0, ())
         self._parts: list[bytes] = []
+        self._held_bytes = 0  # of these
+        self._paced = False  # the engine waits for it
         self.over = False
 
     # What the entry tells.
@@ -94,7 +103,10 @@ class Follower:
     def piece(self, data: bytes) -> None:
         if not self._answer.begun:
             self._parts.append(data)
-        elif self._client.behind_bytes > _BEHIND_BYTES:
+            self._held_bytes += len(data)
+            if self._held_bytes > ENTRY_BYTES:
+                self._begin()
+        elif not self._paced and self._client.behind_bytes > _BEHIND_BYTES:
             self._entry.unsubscribe(self)
             self._answer.cut()
             self._end("cut")
@@ -129,10 +141,21 @@ class Follower:
         self._entry.unsubscribe(self)
 
     def pause(self) -> None:
-        """Let it go on: others may follow, or come; `piece` sees to one that lags behind."""
+        """Let a stream go on: others may follow, or come; `piece` sees to one that lags behind."""
+        if self._paced:
+            self._entry.pause(self)
 
     def resume(self) -> None:
-        """Nothing waits."""
+        """Go on, where it waits."""
+        self._entry.resume(self)
+
+    def _begin(self) -> None:
+        """Send what is held: nobody can join any more, and it is not whole yet."""
+        self._paced = True
+        status, headers = self._head
+        self._answer.head(status, headers)
+        self._answer.piece(b"".join(self._parts))
+        self._parts.clear()
 
     def _end(self, how: str) -> None:
         self.over = True

@@ -220,6 +220,27 @@ def test_a_leader_learns_that_it_is_alone() -> None:
     assert alone == [0]
 
 
+def test_a_leader_waits_for_the_slowest() -> None:
+    """It goes on when nobody of those that follow waits any more; who leaves does not."""
+    entry = led(Memory())
+    told: list[str] = []
+    one, two, three = Follower(), Follower(), Follower()
+    for each in (one, two, three):
+        entry.subscribe(each)
+    entry.pause(one)
+    entry.resume(one)
+    entry.on_pause, entry.on_resume = (lambda: told.append("pause")), (lambda: told.append("go"))
+    entry.resume(one)
+    assert told == []
+    entry.pause(one)
+    entry.pause(two)
+    entry.resume(one)
+    entry.resume(three)
+    assert told == ["pause", "pause"]
+    entry.unsubscribe(two)
+    assert told == ["pause", "pause", "go"]
+
+
 def test_a_kept_answer_keeps_no_leader() -> None:
     """Nothing of its exchange stays in memory for ten minutes."""
 
@@ -228,7 +249,7 @@ def test_a_kept_answer_keeps_no_leader() -> None:
 
     memory, leader = Memory(), Leader()
     entry = led(memory)
-    entry.on_alone = leader.left
+    entry.on_alone = entry.on_pause = entry.on_resume = leader.left
     gone = weakref.ref(leader)
     del leader
     entry.head(200, HEADERS)

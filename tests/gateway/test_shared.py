@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from gpuctl.gateway.idempotency import Memory
+from gpuctl.gateway import shared
+from gpuctl.gateway.idempotency import MIB, Memory
 from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
+from tests.gateway.scripted import Scripted
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
@@ -24,6 +27,11 @@ def engine() -> Iterator[StubEngine]:
 def followers(inside: Inside) -> int:
     entries = inside.gateway.memory._entries.values()
     return inside.call(lambda: sum(entry.followers for entry in entries))
+
+
+def paused(inside: Inside) -> list[bool]:
+    """Return whether what runs waits for its clients."""
+    return inside.call(lambda: [each._paused for each in inside.gateway.running])
 
 
 @pytest.mark.parametrize("body", [ASKED, STREAM], ids=["whole", "stream"])
@@ -67,6 +75,67 @@ def test_joined(engine: StubEngine, body: dict[str, Any]) -> None:
         text = answer.body.decode()
         assert (answer.status, "w0 " in text, "w9 " in text) == (200, True, True)
         assert engine.seen[0].ended in ("", "answered")
+
+
+def test_leader_gone(engine: StubEngine) -> None:
+    """What the log says of one that left while others waited is what they got."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as joiner:
+        leader = inside.connect()
+        asked = request(with_stub(ASKED, delay_seconds=0.3), **KEY)
+        leader.sendall(asked)
+        wait_for(lambda: engine.running == 1, "the engine to work")
+        joiner.sendall(asked)
+        wait_for(lambda: followers(inside) == 2, "it to be joined")
+        leader.close()
+        assert answered(joiner).status == 200
+        wait_for(lambda: len(inside.log.records) == 2, "both to end")
+        told = sorted((each.end, each.status) for each in inside.log.records)
+        assert told == [("answered", 200), ("replayed", 200)]
+
+
+def test_closed_when_it_had_all(engine: StubEngine) -> None:
+    """Who closes at the end of a stream, before the end of its framing, has been answered."""
+    with Inside([upstream(engine)]) as inside:
+        body = with_stub(STREAM, fault="hang_stream_end")
+        with inside.connect() as client:
+            client.sendall(request(body, **KEY))
+            got = b""
+            while b"data: [DONE]\n\n" not in got:
+                got += client.recv(4096)
+        assert inside.record.end == "answered"
+        again = inside.post(body, **KEY)
+        assert (again.headers["idempotent-replayed"], again.events[-1]) == ("true", "[DONE]")
+        assert len(engine.seen) == 1
+
+
+def test_large() -> None:
+    """What is too large to be kept begins before it is whole, and its engine waits for it."""
+    size = 48 * MIB
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+    with (
+        Scripted(head + bytes(size)) as large,
+        Inside([large.upstream()]) as inside,
+        inside.connect() as client,
+    ):
+        client.sendall(request(ASKED, **KEY))
+        wait_for(lambda: paused(inside) == [True], "the engine to wait")
+        (follower,) = inside.call(lambda: [each._exchange for each in inside.gateway.clients])
+        assert isinstance(follower, shared.Follower)
+        assert (follower._parts, inside.log.records) == ([], [])
+        assert inside.call(lambda: follower._client.behind_bytes) < 16 * MIB
+        answer = answered(client)
+        assert (answer.status, len(answer.body)) == (200, size)
+        assert inside.record.end == "answered"
+
+
+def test_large_that_breaks_off() -> None:
+    """One that has begun is cut."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (16 * MIB)
+    with Scripted(head + bytes(12 * MIB)) as large, Inside([large.upstream()]) as inside:
+        with inside.connect() as client, suppress(ConnectionResetError):
+            client.sendall(request(ASKED, **KEY))
+            answered(client)
+        assert inside.record.end == "cut"
 
 
 def test_all_gone(engine: StubEngine) -> None:
@@ -146,6 +215,19 @@ def test_expired(engine: StubEngine) -> None:
         )
         inside.post(ASKED, **KEY)
         assert len(engine.seen) == 2
+
+
+def test_one_is_left_behind(engine: StubEngine) -> None:
+    """One that lags is told so once, and whoever keeps up gets the rest."""
+    engine.orders |= {"bytes": 100_000, "tokens": 200, "interval_seconds": 0.002}
+    with Inside([upstream(engine)]) as inside, inside.connect() as leader:
+        leader.sendall(request(STREAM, **KEY))
+        wait_for(lambda: followers(inside) == 1, "the first to follow")
+        with inside.connect() as slow:
+            slow.sendall(request(STREAM, **KEY))
+            assert answered(leader).events[-1] == "[DONE]"
+            wait_for(lambda: len(inside.log.records) >= 2, "both to end")
+            assert [each.end for each in inside.log.records] == ["cut", "answered"]
 
 
 def test_left_too_far_behind(engine: StubEngine) -> None:
