@@ -85,6 +85,7 @@ class Program:
         self._drained = f"{os.path.dirname(own.gateway)}/drained"  # seconds of the latest shutdown
         self._operator: operator.Operator | None = None
         self._keys: tuple[object, ...] = ()
+        self._inline: dict[str, str] = {}  # digest → id of keys that stand in no keys.json
         self._told_damage = ""
         self._told_place = ""  # why it does not listen where it should
         self._moving: asyncio.Task[None] | None = None
@@ -100,7 +101,8 @@ class Program:
         self._end = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        self._gateway = Gateway(self._lines, self._read_key, self._socket)
+        engine_keys = key_files.EngineKeys(self._unreadable)
+        self._gateway = Gateway(self._lines, engine_keys.read, self._socket)
         with (
             contextlib.suppress(OSError, ValueError),
             open(self._drained, encoding="ascii") as file,
@@ -208,7 +210,7 @@ class Program:
         if stamp == self._keys:
             return
         try:
-            fresh = key_files.load(self._own.keys, settings, self._environment)
+            fresh = key_files.load(self._own.keys, settings, self._environment, self._inline)
         except GpuctlError as error:
             self._lines.event("keys_unreadable", error=str(error))
             fresh = self._gateway.keyring
@@ -226,13 +228,8 @@ class Program:
         except OSError as error:
             self._lines.event("report_failed", error=str(error))
 
-    def _read_key(self, path: str) -> str:
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        except (OSError, ValueError) as error:
-            self._lines.event("key_file_unreadable", file=path, error=str(error))
-            return ""
+    def _unreadable(self, path: str, error: str) -> None:
+        self._lines.event("key_file_unreadable", file=path, error=error)
 
     def _read_tokenizer(self) -> None:
         if path := self._environment.get(estimate.VARIABLE):
@@ -254,7 +251,7 @@ class Program:
         """Listen where the settings say. Raises `GpuctlError`: it may not, or cannot."""
         settings, gateway = self._gateway.settings, self._gateway
         stamp = key_files.stamp(self._own.keys, settings, self._environment)
-        keys = key_files.load(self._own.keys, settings, self._environment)
+        keys = key_files.load(self._own.keys, settings, self._environment, self._inline)
         if keyring.needs_keys(settings.listen) and keys.empty:
             raise UsageError(
                 f"gateway.listen: {settings.listen} is reached from other hosts, and there is no"

@@ -1,13 +1,14 @@
 """
 Where the gateway's keys are: keys.json, the files and the variables that the profile names.
 
-Called when the gateway begins, and again when `stamp` has changed.
+Called when the gateway begins, and again when `stamp` has changed. `EngineKeys` are the gateway's
+own, at engines that ask for one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gpuctl import paths
 from gpuctl.errors import GpuctlError
@@ -21,16 +22,21 @@ VARIABLES = ("GATEWAY_API_KEYS", "API_KEYS")
 _MOST_BYTES = 16 * 1024**2
 
 
-def load(path: str, settings: GatewaySettings, environment: Mapping[str, str]) -> Keyring:
+def load(
+    path: str,
+    settings: GatewaySettings,
+    environment: Mapping[str, str],
+    ids: dict[str, str] | None = None,
+) -> Keyring:
     """
-    Return every key; *path* is that of keys.json, which need not be there.
+    Return every key; *path* is that of keys.json, which need not be there, *ids* as in `Keyring`.
 
     Raises:
         GpuctlError: keys that there should be cannot be had. Without them it would be open to all.
     """
     inline = [*_of_files(settings, environment), *_of_variables(settings, environment)]
     try:
-        return Keyring.of(document(path), inline)
+        return Keyring.of(document(path), inline, ids)
     except ValueError as error:
         raise damaged(path, error) from None
 
@@ -62,6 +68,28 @@ def stamp(
         else:
             found.append((name, at.st_mtime_ns, at.st_ino, at.st_size))
     return tuple(found)
+
+
+class EngineKeys:
+    """Read anew for each Status; a file that cannot be read is told once, until it can."""
+
+    def __init__(self, tell: Callable[[str, str], None]) -> None:
+        """*tell* gets the path, and what is wrong."""
+        self._tell = tell
+        self._told: dict[str, str] = {}  # the same
+
+    def read(self, path: str) -> str:
+        """Return what is in a file, "" where it cannot be read."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                key = file.read()
+        except (OSError, ValueError) as error:
+            if self._told.get(path) != str(error):
+                self._told[path] = str(error)
+                self._tell(path, str(error))
+            return ""
+        self._told.pop(path, None)
+        return key
 
 
 def _files(settings: GatewaySettings, environment: Mapping[str, str]) -> tuple[str, ...]:

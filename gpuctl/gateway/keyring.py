@@ -77,18 +77,25 @@ class Keyring:
             self._count += 1
 
     @classmethod
-    def of(cls, document: bytes, inline: Iterable[str] = ()) -> Keyring:
+    def of(
+        cls, document: bytes, inline: Iterable[str] = (), ids: dict[str, str] | None = None
+    ) -> Keyring:
         """
         Return the keys of a keys.json (b"" where there is none) and those of bare texts.
 
         A text that is in keys.json as well is what that says of it. Raises ValueError as `read`.
+
+        Args:
+            ids: Digest → id of every bare text that there ever was; new ones are added. What is
+                remembered by an id, as limits are, must not become another key's.
         """
         keys = {key.sha256: key for key in read(document)}
-        texts = dict.fromkeys(map(digest, inline))
-        bare = [sha256 for sha256 in texts if sha256 not in keys]
-        # An id made from the text would help to guess one that somebody thought up.
-        for number, sha256 in enumerate(bare, start=1):
-            keys[sha256] = Key(id=f"inline-{number}", name="inline", sha256=sha256)
+        ids = {} if ids is None else ids
+        for sha256 in map(digest, inline):
+            if sha256 not in keys:
+                # An id made from the text would help to guess one that somebody thought up.
+                id = ids.setdefault(sha256, f"inline-{len(ids) + 1}")
+                keys[sha256] = Key(id=id, name="inline", sha256=sha256)
         return cls(keys.values())
 
     @classmethod

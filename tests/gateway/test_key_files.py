@@ -153,3 +153,31 @@ def test_a_stamp(tmp_path: Path) -> None:
     seen.append(now())
     assert len(set(seen)) == 7
     assert now() == seen[-1]
+
+
+def test_the_same_key_keeps_its_id(tmp_path: Path) -> None:
+    """What is read again is who it was."""
+    ids: dict[str, str] = {}
+    for keys in ("sk-1,sk-2", "sk-2"):
+        environment = {"API_KEYS": keys}
+        ring = key_files.load(str(tmp_path / "keys.json"), GatewaySettings(), environment, ids)
+    found = ring.find("sk-2", 0.0)
+    assert found is not None
+    assert found.id == "inline-2"
+
+
+def test_an_engines_key(tmp_path: Path) -> None:
+    """What cannot be read is told once, and once more when it could be read meanwhile."""
+    told: list[tuple[str, str]] = []
+    keys = key_files.EngineKeys(lambda path, error: told.append((path, error)))
+    path = tmp_path / "key"
+    assert [keys.read(str(path)) for _ in range(3)] == ["", "", ""]
+    path.write_text("secret\n")
+    assert keys.read(str(path)) == "secret\n"
+    path.write_bytes(b"\xff")
+    assert [keys.read(str(path)) for _ in range(2)] == ["", ""]
+    path.unlink()
+    assert keys.read(str(path)) == ""
+    missing = f"[Errno 2] No such file or directory: '{path}'"
+    broken = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+    assert told == [(str(path), missing), (str(path), broken), (str(path), missing)]

@@ -159,6 +159,18 @@ def test_a_bare_key_that_was_revoked() -> None:
     assert len(ring) == 3
 
 
+def test_an_id_is_one_keys_alone() -> None:
+    """A bare key that goes leaves its id to nobody, and finds it again when it comes back."""
+    ids: dict[str, str] = {}
+    Keyring.of(b"", ["sk-1", "sk-2"], ids)
+    left = Keyring.of(b"", ["sk-2", "sk-3"], ids)
+    back = Keyring.of(b"", ["sk-3", "sk-1"], ids)
+    found = [
+        ring.find(text, NOW) for ring, text in ((left, "sk-2"), (left, "sk-3"), (back, "sk-1"))
+    ]
+    assert [key and key.id for key in found] == ["inline-2", "inline-3", "inline-1"]
+
+
 @pytest.mark.parametrize(
     ("document", "inline", "empty"),
     [
