@@ -179,9 +179,7 @@ _READ: Mapping[str, Json] = {
 _ANY_TYPE: Json = {"*/*": {}}
 
 
-def document(
-    *, version: str, keys: bool, metrics_key: bool, pass_through: Mapping[str, str]
-) -> Json:
+def document(*, version: str, keys: bool, metrics_key: bool, pass_through: Iterable[str]) -> Json:
     """
     Return the document.
 
@@ -189,7 +187,8 @@ def document(
         version: gpuctl's.
         keys: whether there are API keys: without any, everybody is let in.
         metrics_key: whether /metrics asks for one as well.
-        pass_through: path → workload, of the profile.
+        pass_through: the paths of the profile. It is shown without a key: whatever stands behind
+            them has no name here.
     """
     open_paths = (*_OPEN, *(() if metrics_key else ("/metrics",)))
     paths: dict[str, Json] = {}
@@ -198,7 +197,7 @@ def document(
         name = path.decode()
         paths[name] = _read(name) if found is None else {"post": _infer(found)}
     paths["/v1/models/{id}"] = {"parameters": [_ID], **_read("/v1/models/{id}")}
-    paths |= {path: _passed(path, workload) for path, workload in pass_through.items()}
+    paths |= {path: _passed(path) for path in pass_through}
     for path in open_paths:
         for method in ("get", "head"):
             paths[path][method]["security"] = []
@@ -258,10 +257,10 @@ def _read(path: str) -> Json:
     return made
 
 
-def _passed(path: str, workload: str) -> Json:
+def _passed(path: str) -> Json:
     """Return the operations of what is passed on, whatever it is."""
     operation = {
-        "summary": f"Passed on to {workload}, with every path below",
+        "summary": "Passed on, with every path below",
         "responses": {"default": {"description": "As that answers", "content": _ANY_TYPE}},
     }
     methods = ("get", "head", "post", "put", "patch", "delete", "options")
