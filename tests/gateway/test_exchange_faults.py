@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -136,6 +137,34 @@ def test_nobody_anywhere(engines: list[StubEngine]) -> None:
         inside.pass_time(10.5)
         assert answered(client).code == "upstream_failed"
         assert inside.record.attempts == 0
+
+
+def test_nobody_again_and_again(engines: list[StubEngine]) -> None:
+    """A request is not sent for ever to containers that are not there."""
+    engines[0].refuse()
+    with Inside(upstreams(engines[:1])) as inside, inside.connect() as client:
+        client.sendall(request(ASKED))
+        replica = inside.gateway.table.replicas["chat-0"]
+
+        def waits(refusals: int) -> bool:
+            waiting = inside.call(inside.gateway.admission.waiting)
+            return (replica.failures, waiting) == (refusals, 1)
+
+        for number in range(1, 16):
+            wait_for(partial(waits, number), "it to be refused, and to wait")
+            inside.publish([upstream(engines[0], container=f"c{number + 1}")])
+        assert answered(client).code == "upstream_failed"
+        assert replica.failures == 16
+
+
+def test_one_request_is_one(engines: list[StubEngine]) -> None:
+    """However often it is tried: retries are measured by what clients ask."""
+    engines[0].refuse()
+    engines[1].orders["fault"] = "close_body"
+    told = [upstream(engine, index, weight=3.0 - index) for index, engine in enumerate(engines[:3])]
+    with Inside(told) as inside:
+        assert inside.post(ASKED).status == 200
+        assert inside.call(lambda: inside.gateway.budget._sent) == 1
 
 
 PASSED = GatewaySettings(pass_through={"/ocr": "chat"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -90,6 +91,20 @@ def test_many_probes_at_once(engine: StubEngine) -> None:
             client.sendall(b"GET /ready HTTP/1.1\r\nhost: a\r\n\r\n")
         assert {answered(client).status for client in clients} == {200}
         assert len(engine.seen) == len(clients)
+
+
+def test_no_operators_endpoints() -> None:
+    """What is not there is said so at once; there is nothing else to be tried."""
+    with Inside([]) as inside, socket.create_server(("127.0.0.1", 0)) as taken:
+        operator = inside.gateway.operator
+        operator.host, operator.port = "127.0.0.1", taken.getsockname()[1]
+        taken.close()
+        inside.call(inside.gateway.operator_begun.set)
+        with inside.connect() as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert answered(client).code == "upstream_failed"
+        assert [what.split()[0] for what, _ in inside.record.timeline] == ["sent", "failed"]
+        assert inside.call(inside.gateway.admission.waiting) == 0
 
 
 def test_probes_while_nobody_answers(engine: StubEngine) -> None:

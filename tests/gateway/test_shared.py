@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from gpuctl.gateway import shared
+from gpuctl.gateway.answer import JSON
 from gpuctl.gateway.idempotency import MIB, Memory
 from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
 from tests.gateway.scripted import Scripted
+from tests.gateway.test_readers import Told
 from tests.rig.stub_engine import StubEngine
 from tests.rig.waiting import wait_for
 
@@ -126,6 +128,27 @@ def test_large() -> None:
         answer = answered(client)
         assert (answer.status, len(answer.body)) == (200, size)
         assert inside.record.end == "answered"
+
+
+def test_large_behind() -> None:
+    """What comes before its engine waits is sent as well, however far behind the client is."""
+
+    class Slow(Told):
+        behind_bytes = 9 * MIB
+
+    slow: Any = Slow()
+    entry = Memory().lookup("ci", b"k-1", b"p", 0.0).entry
+    assert entry is not None
+    follower = shared.Follower(entry, slow, slow, lambda how: None)
+    entry.on_pause = lambda: slow.events.append("pause")
+    entry.subscribe(follower)
+    entry.head(200, JSON)
+    for _ in range(9):
+        entry.piece(bytes(MIB))
+    follower.pause()
+    entry.piece(b"more")
+    entry.finish()
+    assert slow.events == [("head", 200, JSON, None), bytes(9 * MIB), "pause", b"more", "finish"]
 
 
 def test_large_that_breaks_off() -> None:
