@@ -157,6 +157,20 @@ def test_nobody_again_and_again(engines: list[StubEngine]) -> None:
         assert replica.failures == 16
 
 
+def test_no_connection_in_time(engines: list[StubEngine]) -> None:
+    """What was not connected in time was not sent: it is no retry either."""
+    settings = GatewaySettings(
+        queue=QueueSettings(timeout_seconds=10.0), timeouts=TimeoutSettings(connect_seconds=0.0)
+    )
+    with Inside(upstreams(engines[:1]), settings) as inside, inside.connect() as client:
+        client.sendall(request(ASKED))
+        wait_for(lambda: inside.call(inside.gateway.admission.waiting) == 1, "it to wait")
+        assert inside.gateway.table.replicas["chat-0"].failures == settings.gate.allowed_fails
+        assert inside.call(lambda: sum(inside.gateway.budget._retries)) == 0
+        inside.pass_time(10.5)
+        assert answered(client).code == "upstream_failed"
+
+
 def test_one_request_is_one(engines: list[StubEngine]) -> None:
     """However often it is tried: retries are measured by what clients ask."""
     engines[0].refuse()

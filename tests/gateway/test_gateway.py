@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -93,18 +92,16 @@ def test_many_probes_at_once(engine: StubEngine) -> None:
         assert len(engine.seen) == len(clients)
 
 
-def test_no_operators_endpoints() -> None:
-    """What is not there is said so at once; there is nothing else to be tried."""
-    with Inside([]) as inside, socket.create_server(("127.0.0.1", 0)) as taken:
+def test_no_operators_endpoints(engine: StubEngine) -> None:
+    """Who cannot reach them is told so at once; there is nothing else to be tried."""
+    settings = GatewaySettings(timeouts=TimeoutSettings(connect_seconds=0.0))
+    with Inside([], settings) as inside, inside.connect() as client:
         operator = inside.gateway.operator
-        operator.host, operator.port = "127.0.0.1", taken.getsockname()[1]
-        taken.close()
+        operator.host, operator.port = "127.0.0.1", engine.port
         inside.call(inside.gateway.operator_begun.set)
-        with inside.connect() as client:
-            client.sendall(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
-            assert answered(client).code == "upstream_failed"
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert answered(client).code == "upstream_failed"
         assert [what.split()[0] for what, _ in inside.record.timeline] == ["sent", "failed"]
-        assert inside.call(inside.gateway.admission.waiting) == 0
 
 
 def test_probes_while_nobody_answers(engine: StubEngine) -> None:
