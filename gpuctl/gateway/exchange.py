@@ -214,7 +214,7 @@ class Exchange:
             return False
         if unsent:  # it is no load, and has ended no engine: it waits for one that is there
             self._unsent += 1
-            return self._unsent < _UNSENT and self._seat is not None
+            return self._unsent < _UNSENT
         most = self._gateway.settings.retries if self._asked.way != "pass" else 0
         return self.record.attempts <= most and self._gateway.budget.retry(now)
 
