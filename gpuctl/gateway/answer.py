@@ -12,6 +12,7 @@ from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.request import PHRASES, Request
+from gpuctl.gateway.sink import Sink
 
 JSON: Given = ((b"content-type", b"application/json"),)
 #: nginx keeps a stream back without the last one.
@@ -20,6 +21,8 @@ EVENTS: Given = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+#: Of chunks as small as one event is.
+_SIZES: Final = [b"%x\r\n" % size for size in range(1024)]
 #: Statuses of answers that end with their head (RFC 9112, 6.3).
 _NO_BODY: Final = frozenset((204, 304))
 _LINES: Final = {
@@ -27,7 +30,7 @@ _LINES: Final = {
 }
 
 
-class Answer:
+class Answer(Sink):
     """Writes one answer; its methods may be called after the client has left."""
 
     __slots__ = (
@@ -37,20 +40,17 @@ class Answer:
         "_keep_alive",
         "_record",
         "_request",
-        "begun",
         "extra",
-        "sent",
     )
 
     def __init__(self, client: Client, request: Request, record: Record) -> None:
+        super().__init__()
         self._client = client
         self._request = request
         self._record = record
         self._keep_alive = request.keep_alive
         self._chunked = False
         self._bodiless = request.method == b"HEAD"
-        self.begun = False  # its head was sent
-        self.sent = False  # ... and something of its body
         self.extra = b""  # header lines, of rate limits and the like
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
@@ -88,11 +88,11 @@ class Answer:
         if self._bodiless:
             return
         self._record.response_bytes += len(data)
-        self._client.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+        self._client.write(_framed(data) if self._chunked else data)
 
     def comment(self, data: bytes) -> None:
         """Send what is nothing of the answer, and keeps its connection open."""
-        self._client.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+        self._client.write(_framed(data) if self._chunked else data)
 
     def finish(self) -> None:
         """End one that was begun."""
@@ -137,6 +137,14 @@ class Answer:
             + self.extra
             + b"\r\n"
         )
+
+
+def _framed(data: bytes) -> bytes:
+    """Return a chunk (RFC 9112, 7.1)."""
+    size = len(data)
+    if size < len(_SIZES):
+        return _SIZES[size] + data + b"\r\n"
+    return b"%x\r\n%s\r\n" % (size, data)
 
 
 def _times(record: Record) -> bytes:

@@ -7,14 +7,15 @@ It ends in one of three ways, told to its `Exchange` once: answered, an engine's
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.collect import MALFORMED, Failed
-from gpuctl.gateway.readers import Collected, Passed, Reader, Sink, Streamed, Whole
+from gpuctl.gateway.readers import Collected, Passed, Reader, Streamed, Whole
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica
+from gpuctl.gateway.sink import Sink
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
@@ -26,14 +27,18 @@ _COLON: Final = ord(":")  # what comments of a stream begin with
 Headers = list[tuple[bytes, bytes]]
 
 
-class Owner(Protocol):
-    """Who is told how it ended; by then it has let go of its connection."""
+class Owner:
+    """Who is told how it ended; by then it has let go of its connection. See `sink`."""
+
+    __slots__ = ()
 
     def answered(self, now: float) -> None:
         """Know that the whole answer went to the sink."""
+        raise NotImplementedError
 
     def erred(self, status: int, headers: Headers, body: bytes, now: float) -> None:
         """Take the error that the engine answered with."""
+        raise NotImplementedError
 
     def failed(self, why: str, *, refused: bool) -> None:
         """
@@ -43,9 +48,10 @@ class Owner(Protocol):
             why: refused, where it was sent nowhere | timeout | reset | malformed
             refused: nobody listens there, or not any more.
         """
+        raise NotImplementedError
 
 
-class Attempt:
+class Attempt(upstream.Taker):
     """Made for each replica that a request is sent to."""
 
     __slots__ = (

@@ -62,6 +62,15 @@ class Chunk(Struct):
     timings: Raw = Raw()
 
 
+class Count(Struct):
+    """An answer of those endpoints that only count a prompt."""
+
+    input_tokens: int = 0  # llama.cpp, of messages
+    count: int = 0  # vLLM
+    tokens: list[Raw] = []  # llama.cpp, of a text
+
+
+read_count = Decoder(Count).decode
 read_answer = Decoder(Answer).decode
 read_counts = Decoder(Counts).decode
 read_chunk = Decoder(Chunk).decode

@@ -19,12 +19,12 @@ from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.admission import Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
-from gpuctl.gateway.attempt import Attempt, Headers
+from gpuctl.gateway.attempt import Attempt, Headers, Owner
 from gpuctl.gateway.gate import UNHEARD
 from gpuctl.gateway.keyring import Key
-from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
+from gpuctl.gateway.sink import Sink
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway
@@ -34,7 +34,7 @@ _FOREVER: Final = float("inf")
 _UNSENT: Final = 16
 
 
-class Exchange:
+class Exchange(Owner):
     """One request, from the moment it may be served."""
 
     __slots__ = (

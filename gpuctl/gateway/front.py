@@ -30,11 +30,11 @@ from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.keyring import Key
-from gpuctl.gateway.readers import Sink
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Route
 from gpuctl.gateway.request import Exchanging, Request
 from gpuctl.gateway.shared import Follower, Leader
+from gpuctl.gateway.sink import Sink
 
 if TYPE_CHECKING:
     from gpuctl.gateway.gateway import Gateway

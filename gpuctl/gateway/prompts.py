@@ -9,42 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from gpuctl.gateway import heads, upstream
+from gpuctl.gateway.counts import read_count
+from gpuctl.gateway.fields import read_fields, read_pairs
 from gpuctl.gateway.replica import Replica
 
 #: Endpoint → where engines count its prompts, the exact count first.
 #: Source: llama.cpp, tools/server/README.md, `POST /v1/chat/completions/input_tokens` and
 #: `POST /tokenize`; vLLM, entrypoints/openai, `TokenizeRequest`, which takes messages as well.
-_PATHS: Mapping[str, tuple[bytes, ...]] = {
+_PATHS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "/v1/chat/completions": (b"/v1/chat/completions/input_tokens", b"/tokenize"),
     "/v1/completions": (b"/tokenize",),
 }
 #: A tokenizer takes milliseconds; nobody waits for the count but a line of the log.
-SECONDS = 2.0
+SECONDS: Final = 2.0
 #: An answer with the tokens themselves, of a prompt of some 100,000.
-_MOST_BYTES = 1024 * 1024
+_MOST_BYTES: Final = 1024 * 1024
 
 
-class _Prompt(msgspec.Struct):
-    prompt: msgspec.Raw = msgspec.Raw(b"")
+class _Question(upstream.Taker):
+    """Takes an answer whole."""
 
-
-class _Told(msgspec.Struct):
-    input_tokens: int = 0  # llama.cpp, of messages
-    count: int = 0  # vLLM
-    tokens: list[msgspec.Raw] = []  # llama.cpp, of a text
-
-
-_prompt = msgspec.json.Decoder(_Prompt).decode
-_pairs = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_told = msgspec.json.Decoder(_Told).decode
-
-
-class _Question:
-    """Implements `upstream.Attempt`: takes an answer whole."""
+    __slots__ = ("_data", "_status", "answer", "over")
 
     def __init__(self) -> None:
         #: Its body; `None` where it is an error, too large, or none came.
@@ -99,15 +89,15 @@ async def count(replica: Replica, endpoint: str, body: bytes) -> int | None:
 
 def _asked(body: bytes) -> bytes:
     """Return a body with its prompt under llama.cpp's name too."""
-    prompt = _prompt(body).prompt
+    prompt = read_fields(body).prompt
     if not bytes(prompt):
         return body
-    return msgspec.json.encode({**_pairs(body), "content": prompt})
+    return msgspec.json.encode({**read_pairs(body), "content": prompt})
 
 
 def _read(answer: bytes) -> int:
     try:
-        told = _told(answer)
+        told = read_count(answer)
     except msgspec.DecodeError:
         return 0
     return told.input_tokens or told.count or len(told.tokens)

@@ -8,7 +8,7 @@ passes on what comes. An `Attempt` makes one for itself.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from gpuctl.gateway import heads, sse, usage
 from gpuctl.gateway.answer import EVENTS, JSON
@@ -16,6 +16,7 @@ from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, F
 from gpuctl.gateway.counts import Usage
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.sink import Sink
 
 #: Larger answers are passed on before they are complete.
 WHOLE_BYTES: Final = 1024 * 1024
@@ -28,29 +29,16 @@ _EVENT: Final = b'data: {"'
 _DONE: Final = (sse.DONE, b"data: [DONE]\r\n\r\n")
 
 
-class Sink(Protocol):
-    """Where an answer goes: to a client, or to all that wait for it."""
-
-    begun: bool  # the head was sent
-    sent: bool  # ... and something of the body
-
-    def whole(self, status: int, headers: Given, body: bytes) -> None: ...
-    def head(self, status: int, headers: Given, length: bytes | None = None) -> None: ...
-    def piece(self, data: bytes) -> None: ...
-    def comment(self, data: bytes) -> None: ...
-    def cut(self) -> None: ...
-    def finish(self) -> None: ...
-
-    def spoil(self, data: bytes) -> None:
-        """End what was begun with a last piece that says it has failed."""
-
-
-class Reader(Protocol):
+class Reader:
     """Takes an answer that is not an error."""
 
-    @property
-    def done(self) -> bool:
-        """Return whether the client has all of it before it has ended."""
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False  # the client has all of it, before it has ended
+
+    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        raise NotImplementedError
 
     def silent(self, data: bytes) -> bool:
         """
@@ -60,9 +48,17 @@ class Reader(Protocol):
         (`sse_ping_interval`), llama-cpp-python every 15 s (sse-starlette). They are no answer and
         no sign of life, and the gateway makes its own.
         """
+        return False
 
-    def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
-    def body(self, data: bytes) -> None: ...
+    def body(self, data: bytes) -> None:
+        """
+        Take a piece.
+
+        Raises:
+            Failed: an error is in it.
+            ValueError: it is larger than can be held.
+        """
+        raise NotImplementedError
 
     def ended(self) -> None:
         """
@@ -71,16 +67,16 @@ class Reader(Protocol):
         Raises:
             Failed: it was an error after all, or not whole.
         """
+        raise NotImplementedError
 
 
-class Whole:
+class Whole(Reader):
     """Holds an answer until it is complete."""
-
-    done = False
 
     __slots__ = ("_headers", "_parts", "_record", "_sink", "_size", "_status", "_tail")
 
     def __init__(self, sink: Sink, record: Record) -> None:
+        super().__init__()
         self._sink, self._record = sink, record
         self._headers: Given = ()
         self._parts: list[bytes] = []
@@ -118,7 +114,7 @@ class Whole:
         self._sink.whole(self._status, self._headers, body)
 
 
-class Streamed:
+class Streamed(Reader):
     """
     Passes on an event when it is complete, without the usage that only the gateway asked for.
 
@@ -128,14 +124,14 @@ class Streamed:
 
     __slots__ = (
         *("_body", "_count", "_counts", "_events", "_headers", "_record", "_sink", "_status"),
-        *("_strip", "done"),
+        "_strip",
     )
 
     def __init__(self, sink: Sink, record: Record, *, strip: bool) -> None:
+        super().__init__()
         self._sink, self._record, self._strip = sink, record, strip
         self._counts = record.endpoint in _BY_TOKEN
         self._count = -1  # the one that begins has no token
-        self.done = False
         self._events = sse.Events()
         self._status, self._headers = 200, EVENTS
         self._body: bytearray | None = None  # of an engine that answers without a stream after all
@@ -155,6 +151,9 @@ class Streamed:
                 raise ValueError("an answer too large to be held, where events were asked for")
             return
         events = self._events.feed(data)
+        if self._counts and _usual(events):
+            self._pass(events, 1)
+            return
         at = events.find(sse.ERROR)
         if at >= 0:
             self._fail(events, at)
@@ -175,16 +174,20 @@ class Streamed:
             self._counts = False
             if self._strip:
                 events = usage.strip(events)
-        elif self._counts:
-            self._count += events.count(_EVENT)
-            if self._count > 0:
-                self._record.completion_tokens = self._count
         if events:
-            if not self._sink.begun:
-                self._sink.head(200, EVENTS)
-            self._sink.piece(events)
+            self._pass(events, events.count(_EVENT))
             # The openai client closes its connection at this, before the answer's own end.
             self.done = events.endswith(_DONE)
+
+    def _pass(self, events: bytes, count: int) -> None:
+        """Send some that are whole; so many of them have a token, unless one began."""
+        if self._counts:
+            self._count += count
+            if self._count > 0:
+                self._record.completion_tokens = self._count
+        if not self._sink.begun:
+            self._sink.head(200, EVENTS)
+        self._sink.piece(events)
 
     def ended(self) -> None:
         if self._body is not None:
@@ -205,18 +208,17 @@ class Streamed:
             self._sink.whole(self._status, self._headers, body)
 
 
-class Collected:
+class Collected(Reader):
     """
     Makes one answer of a stream: an engine that streams sees at once that a client has left.
 
     Its events are counted as those of `Streamed`, for who leaves before the engine tells.
     """
 
-    done = False
-
     __slots__ = ("_collector", "_count", "_events", "_record", "_sink", "_whole")
 
     def __init__(self, sink: Sink, record: Record, kind: str) -> None:
+        super().__init__()
         self._sink, self._record = sink, record
         self._events = sse.Events()
         self._collector = Collector(kind)
@@ -254,28 +256,39 @@ class Collected:
         self._sink.whole(200, JSON, body)
 
 
-class Passed:
+class Passed(Reader):
     """Passes on an answer as it comes."""
-
-    done = False
 
     __slots__ = ("_sink",)
 
     def __init__(self, sink: Sink) -> None:
+        super().__init__()
         self._sink = sink
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         length = next((value for name, value in headers if name.lower() == b"content-length"), None)
         self._sink.head(status, heads.passed_back(headers), length)
 
-    def silent(self, data: bytes) -> bool:
-        return False
-
     def body(self, data: bytes) -> None:
         self._sink.piece(data)
 
     def ended(self) -> None:
         self._sink.finish()
+
+
+def _usual(events: bytes) -> bool:
+    """
+    Return whether this is one event with a token, and nothing else: as nearly all pieces are.
+
+    An error is told of at an event's beginning. `partition`, as `find` and `count` take twice as
+    long to be called.
+    """
+    return (
+        events[: len(_EVENT)] == _EVENT
+        and events[: len(sse.ERROR)] != sse.ERROR
+        and not events.partition(usage.WORD)[1]
+        and sse.single(events)
+    )
 
 
 def count(record: Record, found: Usage | None) -> None:

@@ -16,19 +16,20 @@ from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import ENTRY_BYTES, Entry
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.sink import Sink
 
 #: Of a stream: a client that lags behind by more does not get the rest, as others may follow it.
 _BEHIND_BYTES: Final = 1024 * 1024
 
 
-class Leader:
+class Leader(Sink):
     """The sink of the exchange."""
 
-    __slots__ = ("_entry", "_record", "begun", "sent")
+    __slots__ = ("_entry", "_record")
 
     def __init__(self, entry: Entry, record: Record) -> None:
         self._entry, self._record = entry, record
-        self.begun = self.sent = False
+        super().__init__()
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         self._record.status = status  # its own client may have left

@@ -41,7 +41,7 @@ class Events:
         Raises:
             ValueError: More than MOST_KEPT_BYTES came without an end of an event.
         """
-        if not self._kept and data.endswith(_ENDS):
+        if not self._kept and (data[-2:] == b"\n\n" or data.endswith(_ENDS)):
             return data
         kept = self._kept
         # An end may have begun in what was kept: three of the longest one's four bytes.
@@ -58,6 +58,12 @@ class Events:
     def kept(self) -> int:
         """The bytes that wait for the rest of their event: a stream that ends with some was cut."""
         return len(self._kept)
+
+
+def single(events: bytes) -> bool:
+    """Return whether this is one event, of lines that end with line feeds."""
+    _, end, rest = events.partition(b"\n\n")
+    return bool(end) and not rest and 0x0D not in events
 
 
 def split(events: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """
 HTTP/1.1 to a replica: connections that are kept alive, each with at most one request on it.
 
-An `Attempt` is what uses one: it is told of the answer as it comes, and never after it has let go.
+A `Taker` is what uses one: it is told of the answer as it comes, and never after it has let go.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
@@ -21,17 +21,22 @@ IDLE_SECONDS: Final = 4.0
 _HEAD_BYTES: Final = 64 * 1024
 
 
-class Attempt(Protocol):
-    """Who is told of an answer; nothing more comes after `ended` or `lost`."""
+class Taker:
+    """Who is told of an answer; nothing more comes after `ended` or `lost`. See `sink`."""
+
+    __slots__ = ()
 
     def headed(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Take the head; names are as they were sent."""
+        raise NotImplementedError
 
     def body(self, data: bytes) -> None:
         """Take a piece of the body, freed of its framing."""
+        raise NotImplementedError
 
     def ended(self) -> None:
         """Know that the answer is whole."""
+        raise NotImplementedError
 
     def lost(self, why: str, *, empty: bool, reused: bool) -> None:
         """
@@ -42,6 +47,7 @@ class Attempt(Protocol):
             empty: no byte of an answer had come.
             reused: the connection had served before, so that its end may be of no meaning.
         """
+        raise NotImplementedError
 
 
 class Connection:
@@ -70,8 +76,8 @@ class Connection:
         self._replica = replica
         self._container = replica.container
         self._transport: asyncio.Transport | None = None
-        self._attempt: Attempt | None = None
-        self._done: Attempt | None = None  # its answer is whole, and it was not told yet
+        self._attempt: Taker | None = None
+        self._done: Taker | None = None  # its answer is whole, and it was not told yet
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._reused = self._answered = self._keep = self._until_close = False
@@ -82,7 +88,7 @@ class Connection:
 
     # What an attempt does with it.
 
-    def send(self, attempt: Attempt, data: bytes) -> None:
+    def send(self, attempt: Taker, data: bytes) -> None:
         """Send a request; the answer goes to the *attempt*."""
         self._attempt = attempt
         self._answered = self._until_close = False

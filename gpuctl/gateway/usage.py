@@ -24,7 +24,7 @@ END_BYTES: Final = 4096
 
 # Looked for by `find`: CPython's `in` takes bytes for an int first, and makes and drops a TypeError
 # of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11).
-_WORD: Final = b'"usage"'
+WORD: Final = b'"usage"'
 #: What OpenAI writes into every chunk but the last.
 _NOTHING: Final = b'"usage":null'
 
@@ -38,8 +38,8 @@ def of_body(body: bytes) -> Usage | None:
 
 def of_ends(head: bytes, tail: bytes) -> Usage | None:
     """Return the usage of an answer of which only the first and the last bytes are at hand."""
-    for end, at in ((tail, tail.rfind(_WORD)), (head, head.find(_WORD))):
-        found = _read(end[at + len(_WORD) :]) if at >= 0 else None
+    for end, at in ((tail, tail.rfind(WORD)), (head, head.find(WORD))):
+        found = _read(end[at + len(WORD) :]) if at >= 0 else None
         if found is not None:
             return found
     return None
@@ -47,11 +47,11 @@ def of_ends(head: bytes, tail: bytes) -> Usage | None:
 
 def in_events(data: bytes) -> Usage | None:
     """Return the last usage within whole events; None in all but one of a stream's pieces."""
-    if data.find(_WORD) < 0 or _null_alone(data):
+    if data.find(WORD) < 0 or _null_alone(data):
         return None
     last = None
     for event in sse.split(data):
-        carried = sse.data(event) if _WORD in event else None
+        carried = sse.data(event) if WORD in event else None
         last = (_of_answer(carried) if carried else None) or last
     return last
 
@@ -64,7 +64,7 @@ def strip(events: bytes) -> bytes:
     llama.cpp writes its `timings` into the last chunk of an answer, so they go back to the one
     before it, where they are without that option.
     """
-    if events.find(_WORD) < 0 or _null_alone(events):
+    if events.find(WORD) < 0 or _null_alone(events):
         return events
     kept: list[bytes] = []
     found = sse.split(events)
@@ -78,7 +78,7 @@ def strip(events: bytes) -> bytes:
 
 
 def _null_alone(events: bytes) -> bool:
-    return events.count(_WORD) == events.count(_NOTHING)
+    return events.count(WORD) == events.count(_NOTHING)
 
 
 def _of_answer(body: bytes) -> Usage | None:
@@ -123,7 +123,7 @@ def _of_counts(counts: bytes) -> Usage | None:
 
 
 def _usage_alone(event: bytes) -> Chunk | None:
-    carried = sse.data(event) if _WORD in event else None
+    carried = sse.data(event) if WORD in event else None
     if not carried:
         return None
     try:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from gpuctl.gateway import attempt
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.attempt import Attempt
 from gpuctl.gateway.gate import Gate
@@ -20,7 +21,7 @@ from tests.gateway.wires import Wire
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Owner:
+class Owner(attempt.Owner):
     """Who is told how it ended."""
 
     def __init__(self) -> None:

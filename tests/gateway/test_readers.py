@@ -7,24 +7,25 @@ from typing import Any
 
 import pytest
 
-from gpuctl.gateway import sse
+from gpuctl.gateway import readers, sse
 from gpuctl.gateway.answer import EVENTS, JSON
 from gpuctl.gateway.collect import MOST_COLLECTED_BYTES, Failed
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.readers import WHOLE_BYTES, Collected, Passed, Reader, Streamed, Whole
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.sink import Sink
 
 JSON_HEAD = [(b"Content-Type", b"application/json"), (b"Server", b"engine")]
 EVENTS_HEAD = [(b"Content-Type", b"text/event-stream")]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
 
-class Told:
+class Told(Sink):
     """A sink that notes what it is told."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        self.begun = self.sent = False
+        super().__init__()
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         self.events.append(("whole", status, headers, body))
@@ -284,3 +285,25 @@ def test_streamed_as_a_whole_too_large() -> None:
     reader.body(bytes(MOST_COLLECTED_BYTES))
     with pytest.raises(ValueError, match="too large"):
         reader.body(b"x")
+
+
+ORDINARY = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+USED = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("piece", "usual"),
+    [
+        pytest.param(ORDINARY, True, id="one event"),
+        pytest.param(ORDINARY * 2, False, id="two"),
+        pytest.param(ORDINARY[:-2] + b"\r\n\r\n" + ORDINARY, False, id="two, one with CRLF"),
+        pytest.param(b": a\n\n", False, id="a comment"),
+        pytest.param(b"data: [DONE]\n\n", False, id="the end"),
+        pytest.param(USED, False, id="usage"),
+        pytest.param(b'data: {"error":{}}\n\n', False, id="an error"),
+        pytest.param(b"", False, id="nothing whole"),
+    ],
+)
+def test_what_is_usual(piece: bytes, usual: bool) -> None:
+    """A piece that nothing needs to be looked for in is told by its beginning."""
+    assert readers._usual(piece) is usual

@@ -8,17 +8,18 @@ import pytest
 
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.readers import Streamed
+from gpuctl.gateway.sink import Sink
 from tests.gateway.records import record as recorded
 
 EVENTS = [(b"content-type", b"text/event-stream")]
 DONE = b"data: [DONE]\n\n"
 
 
-class Kept:
+class Kept(Sink):
     """A sink that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.begun = self.sent = False
+        super().__init__()
         self.data = b""
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:

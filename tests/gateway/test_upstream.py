@@ -18,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ASKED = b"POST /v1/chat/completions HTTP/1.1\r\n\r\n"
 
 
-class Told:
+class Told(upstream.Taker):
     """An attempt that notes what it is told."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
