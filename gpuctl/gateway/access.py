@@ -133,17 +133,15 @@ def _token(head: dict[bytes, bytes]) -> bytes:
 
 
 def _within(gateway: Gateway, key: Key, record: Record) -> LetIn | Refused:
-    told = b""
-    if key.requests_per_minute is not None:
-        subject = ("requests", key.id)
-        allowance = gateway.limiter.take(subject, key.requests_per_minute, 1, record.began)
+    told, id, now = b"", key.id, record.began
+    if (most := key.requests_per_minute) is not None:
+        allowance = gateway.limiter.take(("requests", id), most, 1, now)
         if not allowance.allowed:
             return _limited(gateway, record, "requests", allowance)
         told = _told("requests", allowance)
-    if key.tokens_per_minute is not None:
+    if (most := key.tokens_per_minute) is not None:
         # What a request costs is known when it is answered: who is not in debt may ask.
-        subject = ("tokens", key.id)
-        allowance = gateway.limiter.take(subject, key.tokens_per_minute, 0, record.began)
+        allowance = gateway.limiter.take(("tokens", id), most, 0, now)
         if not allowance.allowed:
             return _limited(gateway, record, "tokens", allowance)
         told += _told("tokens", allowance)

@@ -46,10 +46,14 @@ class BadRequest(NamedTuple):
 
 
 def read(
-    endpoint: Endpoint, content_type: bytes, body: bytes, most_depth: int = 64
+    endpoint: Endpoint,
+    content_type: bytes,
+    body: bytes,
+    most_depth: int = 64,
+    words: bool = True,
 ) -> Ask | BadRequest:
     """
-    Return what a JSON body asks for.
+    Return what a JSON body asks for, with its first words if they are wanted.
 
     Its Content-Type is not looked at but for multipart: llama.cpp takes JSON under any.
     """
@@ -69,10 +73,10 @@ def read(
         return BadRequest("invalid_json", what)
     except RecursionError:
         return _too_deep(most_depth)
-    return _shapeless(body, text, most_depth) or _ask(fields, text)
+    return _shapeless(body, text, most_depth) or _ask(fields, text, words)
 
 
-def _ask(fields: Fields, text: str) -> Ask | BadRequest:
+def _ask(fields: Fields, text: str, wanted: bool) -> Ask | BadRequest:
     if not fields.model:  # UNSET is false
         what = "You must provide a model parameter."
         return BadRequest("missing_required_parameter", what, "model")
@@ -87,14 +91,17 @@ def _ask(fields: Fields, text: str) -> Ask | BadRequest:
         what = f"A URL in '{remote}' is not fetched here: send its content as a data: URL."
         return BadRequest("remote_url_not_allowed", what, remote)
     options = fields.stream_options
-    words = fields.messages or fields.prompt or fields.input
+    words = b""
+    if wanted:
+        first = fields.messages or fields.prompt or fields.input
+        words = bytes(memoryview(first)[:FIRST_WORDS_BYTES])
     # In the order of its fields: by their names it takes twice as long.
     return Ask(
         str(fields.model),
         fields.stream is True,
         options is not None and options.include_usage is True,
         _word(fields.prompt_cache_key),
-        bytes(memoryview(words)[:FIRST_WORDS_BYTES]),
+        words,
         bool(fields.api_base or fields.base_url or fields.user_config),
     )
 

@@ -156,7 +156,8 @@ class Front:
         if endpoint.body == "multipart":
             ask = multipart.read(content_type, request.body)
         else:
-            ask = bodies.read(endpoint, content_type, request.body)
+            prefix = self._gateway.settings.affinity == "prefix"
+            ask = bodies.read(endpoint, content_type, request.body, words=prefix)
         if isinstance(ask, bodies.BadRequest):
             self._refuse(ask.code, ask.message, param=ask.param)
             return None

@@ -104,7 +104,8 @@ class Limiter:
 
     def _keep(self, subject: Hashable, full_at: float, now: float) -> None:
         known = self._full_at
-        known.pop(subject, None)
+        if subject in known:
+            del known[subject]
         known[subject] = full_at
         if len(known) > self._most:
             # Who has taken nothing for a minute loses nothing; a flood of others shall not free

@@ -56,12 +56,13 @@ class Lines:
         self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
         self._most_bytes = most_bytes
         # A value that JSON does not have is told in words: a log must not fail where it is written.
-        self._encoder = msgspec.json.Encoder(enc_hook=str)
+        self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._lines: deque[bytes] = deque()
         # Each is written by one thread alone, so that adding takes no lock.
         self._added_bytes, self._refused = 0, 0
         self._taken_bytes, self._lost = 0, 0
         self._some, self._enough = Event(), Event()
+        self._signalled = False  # as `_some` is, which takes a call to ask
         self._closing = False
         self._deadline: float | None = None
         self._writer = Thread(target=self._run, name="gpuctl-log", daemon=True)
@@ -104,7 +105,7 @@ class Lines:
     def _encoded(self, document: object) -> bytes:
         """Return a document in ASCII without a control character: nothing forges a line of it."""
         try:
-            line = self._encoder.encode(document)
+            line = self._encode(document)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have
             return _escaped(msgspec.to_builtins(document, enc_hook=str))
         if line.isascii() and 0x7F not in line:
@@ -119,7 +120,8 @@ class Lines:
         self._added_bytes += len(line)
         self._lines.append(line)
         # After the line is there: the thread forgets the sign first, and looks for lines then.
-        if not self._some.is_set():
+        if not self._signalled:
+            self._signalled = True
             self._some.set()
         if waiting >= self._flush_bytes and not self._enough.is_set():
             self._enough.set()
@@ -128,6 +130,7 @@ class Lines:
         while not self._closing or self._lines:
             self._some.wait()
             self._some.clear()
+            self._signalled = False
             if not self._closing:
                 self._enough.wait(self._flush_seconds)
             self._enough.clear()

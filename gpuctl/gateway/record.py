@@ -53,7 +53,6 @@ class Record:
         return Line(
             self.id,
             self.at,
-            self.began,
             self.ip,
             self.key,
             self.method,

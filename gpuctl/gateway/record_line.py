@@ -14,7 +14,6 @@ class Line(msgspec.Struct, tag_field="event", tag="request"):
 
     id: str
     at: float
-    began: float
     ip: str
     key: str
     method: str

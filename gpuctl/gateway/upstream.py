@@ -205,9 +205,11 @@ class Connection:
     def _finish(self) -> None:
         """Tell that the answer is whole, when the parser has seen whether more has come with it."""
         attempt, self._done = self._done, None
-        if self._keep and self._reading and self.usable and self._replica.state != "down":
+        replica = self._replica  # another container may run there by now, or none
+        same = self._container == replica.container and replica.state != "down"
+        if self._keep and self._reading and same:
             self._reused = True
-            self._replica.idle.append(self)
+            replica.idle.append(self)
             self.idle_since = time.monotonic()
         else:
             self._close()
