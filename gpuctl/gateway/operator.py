@@ -44,12 +44,12 @@ _LIBRARIES = ("httptools", "msgspec", "starlette", "uvicorn", "uvloop")
 class Operator:
     """The endpoints while they are served."""
 
-    def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], path: str) -> None:
-        self._server, self._task, self._path = server, task, path
+    def __init__(self, over: asyncio.Event, task: asyncio.Task[None], path: str) -> None:
+        self._over, self._task, self._path = over, task, path
 
     async def stop(self) -> None:
         """Answer what was asked, and close; a second time does nothing."""
-        self._server.should_exit = True
+        self._over.set()
         await self._task
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
@@ -64,13 +64,15 @@ async def serve(inside: Inside, path: str) -> Operator:
     """
     loop = asyncio.get_running_loop()
     server = await loop.run_in_executor(None, _server, inside)
-    listener = _listener(path)
+    listener, over = _listener(path), asyncio.Event()
+    # uvicorn's own looks ten times a second whether it is to end.
+    server.main_loop = over.wait  # type: ignore[method-assign, assignment]
     task = loop.create_task(server.serve(sockets=[listener]), name="operator")
     while not server.started and not task.done():
         await asyncio.sleep(0)
     if task.done():
         task.result()
-    return Operator(server, task, path)
+    return Operator(over, task, path)
 
 
 def app(inside: Inside) -> Starlette:

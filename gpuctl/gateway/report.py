@@ -8,11 +8,12 @@ the last byte of an answer came.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 import gpuctl
 from gpuctl.gateway.replica import Replica
@@ -71,8 +72,8 @@ class Report:
             OSError: it could not be written.
         """
         fresh = f"{self._path}.new"
-        with open(fresh, "w", encoding="utf-8") as file:
-            json.dump(content, file, separators=(",", ":"))
+        with open(fresh, "wb", buffering=0) as file:
+            file.write(msgspec.json.encode(content))
         os.replace(fresh, self._path)
 
 

@@ -25,13 +25,16 @@ class Watched:
             OSError: it is there, and may not be read.
         """
         try:
+            if _signature(os.stat(self._path)) == self._seen:  # as it nearly always is
+                return None
             with open(self._path, "rb") as file:
-                found = os.fstat(file.fileno())
-                signature = (found.st_mtime_ns, found.st_ino, found.st_size)
-                if signature == self._seen:
-                    return None
+                signature = _signature(os.fstat(file.fileno()))
                 content = file.read(_MOST_BYTES)
         except FileNotFoundError:
             return None
         self._seen = signature
         return content
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return found.st_mtime_ns, found.st_ino, found.st_size
