@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +73,7 @@ class Load:
         command = (str(self._folder / "mock"), str(ENGINES[0]), str(len(ENGINES)))
         process = subprocess.Popen(("taskset", "-c", str(self.cpu), *command))
         try:
+            _wait(ENGINES[-1], process)
             yield process.pid
         finally:
             process.terminate()
@@ -99,6 +102,20 @@ class Load:
             check=True,
         )
         return last_line(done.stdout)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when something listens there."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no engine listens on port {port}") from None
+            time.sleep(0.01)
+        else:
+            return
 
 
 def last_line(output: str) -> Mapping[str, float]:
