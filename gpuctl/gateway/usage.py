@@ -2,7 +2,7 @@
 The tokens that a request cost, as the engine itself counted them.
 
 `exchange` asks for them of each piece of a stream and of each whole answer, and has what only the
-gateway asked for taken out again. Every function is a search for one word where there is nothing.
+gateway asked for taken out again. In a stream that is a search for one word where there is nothing.
 
 Source: `usage` of OpenAI's chat.completion, text_completion, embedding list and response objects;
 the same in llama.cpp, vLLM and llama-cpp-python.
