@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # It serves from threads of its own for as long as it is referred to.
         _server = xllamacpp.Server(_parameters(xllamacpp, flags))
     except RuntimeError as error:
-        return _fail(f"{flags.model} on {flags.host}:{flags.port}: {error}")
+        # llama.cpp's log goes to stderr a piece at a time from a thread of its own, which may be
+        # in the middle of a line.
+        return _fail(f"{flags.model} on {flags.host}:{flags.port}: {error}", before="\n")
     _wait_for_signal()
     _leave()
 
@@ -142,8 +144,8 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+def _fail(message: str, before: str = "") -> int:
+    sys.stderr.write(f"{before}error: {message}\n")
     return 1
 
 

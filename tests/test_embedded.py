@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,24 @@ def test_no_extra(
         "error: the embedded server needs xllamacpp\n"
         "hint: in a clone of gpuctl, `make demo` installs it, and so does pip install '.[demo]'\n"
     )
+
+
+def test_its_error_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has a line of its own, wherever llama.cpp's log, which is not ours, stands."""
+
+    class Unwilling:
+        def __init__(self, parameters: object) -> None:
+            sys.stderr.write("0.00.006.179 E srv ")
+            raise RuntimeError("no such luck")
+
+    monkeypatch.setitem(sys.modules, "xllamacpp", SimpleNamespace(Server=Unwilling))
+    monkeypatch.setattr(embedded, "_parameters", lambda module, flags: None)
+    junk = tmp_path / "junk.gguf"
+    junk.write_bytes(b"not a model")
+    assert embedded.main(["-m", str(junk)]) == 1
+    assert f"error: {junk} on 127.0.0.1:8080: no such luck" in capsys.readouterr().err.splitlines()
 
 
 @pytest.fixture
