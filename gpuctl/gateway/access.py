@@ -113,7 +113,7 @@ def find(
 
 def crowded(gateway: Gateway, record: Record) -> Refused | None:
     """Count a request of its address; return why it is one too many, None where it is not."""
-    most = gateway.settings.limits.requests_per_minute_per_ip
+    most = gateway.terms.requests_per_minute_per_ip
     if most is None:
         return None
     allowance = gateway.limiter.take(("ip", record.ip), most, 1, record.began)
@@ -121,7 +121,7 @@ def crowded(gateway: Gateway, record: Record) -> Refused | None:
 
 
 def _open(gateway: Gateway, endpoint: Endpoint) -> bool:
-    free_metrics = endpoint.name == "/metrics" and not gateway.settings.metrics_key
+    free_metrics = endpoint.name == "/metrics" and not gateway.terms.metrics_key
     return endpoint.name in _OPEN or free_metrics
 
 

@@ -35,13 +35,12 @@ class Client:
 
     __slots__ = (
         *("_ahead", "_body_count", "_closing", "_deadline", "_exchange"),
-        *("_head_bytes", "_length", "_limits", "_offered", "_parser", "_paused_at", "_request"),
+        *("_head_bytes", "_length", "_offered", "_parser", "_paused_at", "_request"),
         *("_same", "_served_bytes", "_state", "_transport", "gateway", "ip", "paused", "shown"),
     )
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._limits = gateway.settings.limits
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._request = _NONE
@@ -104,7 +103,7 @@ class Client:
 
     def sweep(self, now: float) -> None:
         """Refuse or end what took too long to come, and who takes nothing of an answer."""
-        idle_seconds = self.gateway.settings.timeouts.idle_seconds
+        idle_seconds = self.gateway.terms.idle_seconds
         if self._exchange is not None and self._transport is not None:
             if self.paused and now >= self._paused_at + idle_seconds:
                 self._transport.abort()
@@ -130,7 +129,7 @@ class Client:
         if not self.gateway.admit(self):
             transport.abort()  # type: ignore[attr-defined]
             return
-        self._deadline = self.gateway.now() + self.gateway.settings.timeouts.head_seconds
+        self._deadline = self.gateway.now() + self.gateway.terms.head_seconds
 
     def data_received(self, data: bytes) -> None:
         if self._state in _OVER:
@@ -151,8 +150,8 @@ class Client:
             # Trailers, or a chunk's extension, where there was no body: neither fills the memory.
             quiet = before == (self._request, self._body_count)
             self._head_bytes = self._head_bytes + len(data) if quiet else 0
-        if self._state not in _OVER and self._head_bytes > self._limits.head_bytes:
-            self._refuse(*too_large(self._limits))
+        if self._state not in _OVER and self._head_bytes > self.gateway.terms.head_bytes:
+            self._refuse(*too_large(self.gateway.terms))
 
     def eof_received(self) -> None:
         """Let the transport close: who sends no more has left (as with Go's net/http and nginx)."""
@@ -189,7 +188,7 @@ class Client:
     def _again(self, data: bytes) -> bool:
         """Return whether this was one more request like the one before: it is begun then."""
         same = None if self._ahead or self.paused else self._same
-        request = None if same is None else same.request(data, self._limits)
+        request = None if same is None else same.request(data, self.gateway.terms)
         if request is None:
             return False
         self._body_count += len(request.body)
@@ -233,8 +232,8 @@ class Client:
         if self._state == "body":
             return
         if self._exchange is None:
-            timeouts = self.gateway.settings.timeouts
-            self._deadline = self.gateway.now() + timeouts.head_seconds
+            terms = self.gateway.terms
+            self._deadline = self.gateway.now() + terms.head_seconds
         self._head_bytes = self._head_bytes or 1
         self._request = Request()
         self._length = 0
@@ -265,12 +264,12 @@ class Client:
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
         request.version = parser.get_http_version()
-        if wrong := request.fault(self._limits, self._length + len(request.target)):
+        if wrong := request.fault(self.gateway.terms, self._length + len(request.target)):
             self._refuse(*wrong)
         elif request.framing:
             self._offered = parser.should_upgrade()
-            timeouts = self.gateway.settings.timeouts
-            self._deadline = self.gateway.now() + timeouts.body_seconds
+            terms = self.gateway.terms
+            self._deadline = self.gateway.now() + terms.body_seconds
             waits = request.http11 and request.head.get(b"expect", b"").lower() == b"100-continue"
             if waits and self._exchange is None and not self._ahead:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -281,8 +280,9 @@ class Client:
         self._body_count += len(data)
         if not self.gateway.hold(len(data)):
             self._refuse("too_many_bytes")
-        elif self._request.add(data) > self._limits.body_bytes:
-            self._refuse("request_too_large", f"a body may have {self._limits.body_bytes} bytes")
+        elif self._request.add(data) > self.gateway.terms.body_bytes:
+            most = self.gateway.terms.body_bytes
+            self._refuse("request_too_large", f"a body may have {most} bytes")
 
     def on_message_complete(self) -> None:
         if self._state != "body" or self._offered:
@@ -326,12 +326,12 @@ class Client:
 
     def _await(self) -> None:
         """Give the client its time for the next request, or for the rest of it."""
-        timeouts = self.gateway.settings.timeouts
-        seconds = timeouts.keep_alive_seconds
+        terms = self.gateway.terms
+        seconds = terms.keep_alive_seconds
         if self._state == "body":
-            seconds = timeouts.body_seconds
+            seconds = terms.body_seconds
         elif self._head_bytes:
-            seconds = timeouts.head_seconds
+            seconds = terms.head_seconds
         self._deadline = self.gateway.now() + seconds
 
     def _linger(self) -> None:

@@ -70,9 +70,9 @@ class Exchange(Owner):
 
     def begin(self, priority: int) -> None:
         """Ask for a seat, wait for one, or be refused."""
-        timeouts = self._gateway.settings.timeouts
+        terms = self._gateway.terms
         batch = self._asked.way == "whole"
-        total = timeouts.batch_seconds if batch else timeouts.streaming_seconds
+        total = terms.batch_seconds if batch else terms.streaming_seconds
         self._deadline = self.record.began + total
         self._priority = priority
         self._last_sent = self.record.began
@@ -134,7 +134,7 @@ class Exchange(Owner):
         self._go(seat.replica, now)
 
     def _go(self, replica: Replica, now: float) -> None:
-        most = self._gateway.settings.timeouts.attempt_seconds
+        most = self._gateway.terms.attempt_seconds
         self._attempt_deadline = _FOREVER if most is None else now + most
         attempt = Attempt(self._gateway, replica, self._asked, self._sink, self.record)
         self._attempt = attempt
@@ -215,7 +215,7 @@ class Exchange(Owner):
         if unsent:  # it is no load, and has ended no engine: it waits for one that is there
             self._unsent += 1
             return self._unsent < _UNSENT
-        most = self._gateway.settings.retries if self._asked.way != "pass" else 0
+        most = self._gateway.terms.retries if self._asked.way != "pass" else 0
         return self.record.attempts <= most and self._gateway.budget.retry(now)
 
     def _again(self, now: float) -> None:
@@ -292,15 +292,15 @@ class Exchange(Owner):
             self._sweep_stream(now)
 
     def _sweep_stream(self, now: float) -> None:
-        settings, attempt = self._gateway.settings, self._attempt
+        terms, attempt = self._gateway.terms, self._attempt
         heard = self._last_sent  # when the client last was sent anything
         if attempt is not None and attempt.first_byte:
             heard = max(heard, attempt.moved_at)
-            if now - attempt.moved_at >= settings.timeouts.idle_seconds:
+            if now - attempt.moved_at >= terms.idle_seconds:
                 attempt.drop()
                 self.failed("timeout", refused=False)
                 return
-        if now - heard >= settings.keep_alive_interval_seconds:
+        if now - heard >= terms.keep_alive_interval_seconds:
             self._last_sent = now
             self._note("keep_alive", now)
             if not self._sink.begun:

@@ -69,7 +69,7 @@ class Front:
     def serve(self) -> Exchanging | None:
         """Answer it, or return the exchange that will."""
         gateway, request = self._gateway, self._request
-        found = endpoints.find(request.method, request.target, gateway.settings.pass_through)
+        found = endpoints.find(request.method, request.target, gateway.terms.pass_through)
         if isinstance(found, endpoints.Refusal):
             # Who looks for what there is not is counted as well.
             if (crowded := access.crowded(gateway, self._record)) is not None:
@@ -156,7 +156,7 @@ class Front:
         if endpoint.body == "multipart":
             ask = multipart.read(content_type, request.body)
         else:
-            prefix = self._gateway.settings.affinity == "prefix"
+            prefix = self._gateway.terms.affinity == "prefix"
             ask = bodies.read(endpoint, content_type, request.body, words=prefix)
         if isinstance(ask, bodies.BadRequest):
             self._refuse(ask.code, ask.message, param=ask.param)
@@ -198,7 +198,7 @@ class Front:
 
     def _affinity(self, ask: Ask) -> bytes | None:
         """Return what keeps a conversation where it began."""
-        wanted = self._gateway.settings.affinity
+        wanted = self._gateway.terms.affinity
         if wanted == "none":
             return None
         told = ask.session or self._request.head.get(b"x-session-id")
@@ -258,7 +258,7 @@ class Front:
         return None if follower.over else follower
 
     def _priority(self, route: Route) -> int:
-        priority = self._gateway.settings.priorities.get(route.kind, 0)
+        priority = self._gateway.terms.priorities.get(route.kind, 0)
         if self._key is not None and self._key.priority is not None:
             priority = self._key.priority
         asked = self._request.head.get(b"x-gpuctl-priority")

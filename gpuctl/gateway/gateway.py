@@ -32,6 +32,7 @@ from gpuctl.gateway.metrics import Metrics
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
 from gpuctl.gateway.request import Exchanging, Request
+from gpuctl.gateway.terms import Terms
 from gpuctl.gateway.turns import Turns
 from gpuctl.model import GatewaySettings
 
@@ -55,6 +56,7 @@ class Gateway:
         self.now: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.settings = GatewaySettings()
+        self.terms = Terms(self.settings)
         self.lines = lines
         self.metrics = Metrics()
         self.table = table.Table(read_key)
@@ -266,8 +268,7 @@ class Gateway:
 
     def take(self, document: table.Document) -> None:
         """Take over a new Status."""
-        settings = document.gateway or self.settings
-        known = self.table.replicas
+        known, settings = self.table.replicas, document.gateway or self.settings
         before = {
             name: (
                 replica.container,
@@ -276,7 +277,7 @@ class Gateway:
             )
             for name, replica in self.table.replicas.items()
         }
-        self.settings = settings
+        self.settings, self.terms = settings, Terms(settings)
         self.table.apply(document, settings.gate)
         self.seq, self.instance, self.status_at = document.seq, document.instance, document.at
         for name, replica in self.table.replicas.items():

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from gpuctl.gateway import openai_errors
-from gpuctl.model import LimitSettings
+from gpuctl.gateway.terms import Terms
 
 # Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
 SINGLE: Final = frozenset(
@@ -72,19 +72,19 @@ class Request:
         length = self.head.get(b"content-length", b"0")
         return b"content-length: %s\r\n" % length if length.strip(b"0") else b""
 
-    def fault(self, limits: LimitSettings, head_bytes: int) -> tuple[str, str] | None:
+    def fault(self, terms: Terms, head_bytes: int) -> tuple[str, str] | None:
         """
         Return the code and the words of what its head may not be; `None` where it is proper.
 
         Args:
-            limits: of the gateway.
+            terms: of the gateway.
             head_bytes: of its target, and of the headers' names and values.
         """
         head = self.head
-        if head_bytes > limits.head_bytes:
-            return too_large(limits)
-        if len(self.headers) > limits.headers:
-            return "headers_too_large", f"a request may have {limits.headers} headers"
+        if head_bytes > terms.head_bytes:
+            return too_large(terms)
+        if len(self.headers) > terms.headers:
+            return "headers_too_large", f"a request may have {terms.headers} headers"
         if self.version not in ("1.0", "1.1"):
             return "invalid_http", "HTTP/1.1 is spoken here, and HTTP/1.0"
         if self.http11 and b"host" not in head:
@@ -95,14 +95,14 @@ class Request:
             return "invalid_http", "a body is sent with content-length, or chunked"
         if length is not None and (not length.isdigit() or len(length) > 18):
             return "invalid_http", "content-length is not a number"
-        if length is not None and int(length) > limits.body_bytes:
-            return "request_too_large", f"a body may have {limits.body_bytes} bytes"
+        if length is not None and int(length) > terms.body_bytes:
+            return "request_too_large", f"a body may have {terms.body_bytes} bytes"
         return None
 
 
-def too_large(limits: LimitSettings) -> tuple[str, str]:
+def too_large(terms: Terms) -> tuple[str, str]:
     """Return the code and the words of a head without end."""
-    return "headers_too_large", f"the head of a request may have {limits.head_bytes} bytes"
+    return "headers_too_large", f"the head of a request may have {terms.head_bytes} bytes"
 
 
 def _chunked(coding: bytes) -> bool:

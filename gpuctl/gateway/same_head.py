@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from gpuctl.gateway.request import Request
-from gpuctl.model import LimitSettings
+from gpuctl.gateway.terms import Terms
 
 _END: Final = b"\r\n\r\n"
 _MOST_DIGITS: Final = 10
@@ -32,7 +32,7 @@ class SameHead:
         self._before, self._length, self._after = before, length, after
         self._request = request
 
-    def request(self, data: bytes, limits: LimitSettings) -> Request | None:
+    def request(self, data: bytes, terms: Terms) -> Request | None:
         """Return the request that *data* is, None where it has another head or is not just one."""
         start = len(self._before)
         if data[:start] != self._before:
@@ -47,7 +47,7 @@ class SameHead:
         if end == start or data[end:begins] != self._after:
             return None
         body = data[begins:]
-        if len(body) != number or number > limits.body_bytes or begins > limits.head_bytes:
+        if len(body) != number or number > terms.body_bytes or begins > terms.head_bytes:
             return None
         return self._made(data[start:end], body)
 

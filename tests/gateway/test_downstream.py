@@ -12,6 +12,7 @@ import pytest
 from gpuctl.gateway import gateway
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.request import Request
+from gpuctl.gateway.terms import Terms
 from gpuctl.model import GatewaySettings, LimitSettings, TimeoutSettings
 from tests.gateway.wires import Wire
 
@@ -54,7 +55,7 @@ class Door:
     date = b"date: now\r\n"
 
     def __init__(self, settings: GatewaySettings | None = None) -> None:
-        self.settings = settings or GatewaySettings()
+        self.terms = Terms(settings or GatewaySettings())
         self.time = 1000.0
         self.draining = self.at_once = False
         self.served: list[Served] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gpuctl.gateway import openai_errors, request
-from gpuctl.model import LimitSettings
+from gpuctl.gateway.terms import Terms
+from gpuctl.model import GatewaySettings, LimitSettings
 
 
 def test_the_last_answer_of_a_connection() -> None:
@@ -30,7 +31,7 @@ def test_one_that_nothing_was_read_of() -> None:
     assert (fresh.http11, fresh.keep_alive, fresh.body, fresh.headers) == (True, True, b"", [])
 
 
-LIMITS = LimitSettings(head_bytes=100, headers=3, body_bytes=10)
+TERMS = Terms(GatewaySettings(limits=LimitSettings(head_bytes=100, headers=3, body_bytes=10)))
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,8 @@ def test_fault(version: str, head: dict[bytes, bytes], code: str) -> None:
     """A head that two readers could read in two ways, or that is too much, is no request."""
     made = request.Request()
     made.version, made.head, made.headers = version, head, list(head.items())
-    assert (made.fault(LIMITS, 100) or ("", ""))[0] == code
-    assert made.fault(LIMITS, 101) == (
+    assert (made.fault(TERMS, 100) or ("", ""))[0] == code
+    assert made.fault(TERMS, 101) == (
         "headers_too_large",
         "the head of a request may have 100 bytes",
     )

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from gpuctl.gateway.request import Request
 from gpuctl.gateway.same_head import learned
-from gpuctl.model import LimitSettings
+from gpuctl.gateway.terms import Terms
+from gpuctl.model import GatewaySettings, LimitSettings
 from tests.gateway.test_downstream import Bench, post
 
 FIRST = post(b'{"model":"chat"}', b"Authorization: Bearer k", b"X-Request-Id: mine")
-LIMITS = LimitSettings()
+TERMS = Terms(GatewaySettings())
 _LENGTH = re.compile(rb"content-length: (\d+)")
 
 
@@ -107,9 +108,15 @@ def test_too_large_a_body_is_the_parsers() -> None:
     """And so is a head that has grown over the limit with its length."""
     same = learned(post(b"{}"), asked())
     assert same is not None
-    assert same.request(post(b"{ }"), LIMITS) is not None
-    assert same.request(post(b"{ }"), LimitSettings(body_bytes=2)) is None
-    assert same.request(post(b"{ }"), LimitSettings(head_bytes=40)) is None
+    assert same.request(post(b"{ }"), TERMS) is not None
+    assert (
+        same.request(post(b"{ }"), Terms(GatewaySettings(limits=LimitSettings(body_bytes=2))))
+        is None
+    )
+    assert (
+        same.request(post(b"{ }"), Terms(GatewaySettings(limits=LimitSettings(head_bytes=40))))
+        is None
+    )
 
 
 def test_it_holds_no_body() -> None:
