@@ -104,7 +104,7 @@ def _admission() -> tuple[Admission, Route]:
         replica.state, replica.slots = "ready", 32
         route.replicas.append(replica)
     settings = GatewaySettings()
-    admission = Admission(settings, random.Random(0))
+    admission = Admission(settings, random.Random(0).random)
     admission.configure(settings, {"mock": route})
     return admission, route
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Set
+from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import places, routing
 from gpuctl.gateway.queue import Queue
@@ -19,6 +19,9 @@ from gpuctl.gateway.queue import Queue
 if TYPE_CHECKING:
     from gpuctl.gateway.replica import Replica, Route
     from gpuctl.model import GatewaySettings
+
+#: Who has avoided none yet.
+NOBODY: Final[Set[str]] = frozenset()
 
 
 class Seat:
@@ -62,7 +65,7 @@ class Ticket:
         route: Route,
         key: str,
         priority: int,
-        avoid: set[str],
+        avoid: Set[str],
         affinity: bytes | None,
         since: float,
         deadline: float,
@@ -104,9 +107,9 @@ class Admission:
     turn it is, of all that a free replica suits.
     """
 
-    def __init__(self, settings: GatewaySettings, random: routing.Random) -> None:
+    def __init__(self, settings: GatewaySettings, luck: routing.Luck) -> None:
         self.in_flight = 0  # seats that are taken
-        self._random = random
+        self._turn = routing.Turn(0.0, luck, 0)  # of the latest request
         self._routes: Mapping[str, Route] = {}  # by model
         self._seats: dict[str, int] = {}  # by key, of those that have some
         self._trials: set[Replica] = set()  # with a seat of a trial
@@ -152,6 +155,21 @@ class Admission:
             if ticket.due is not None:
                 answer, ticket.due = ticket.due, None
         return answer
+
+    def at_once(
+        self, route: Route, key: str, avoid: Set[str], affinity: bytes | None, now: float
+    ) -> Seat | None:
+        """
+        Return a seat if nobody waits and one is free; else `ask` knows what becomes of it.
+
+        So it is with most requests, and they need no ticket: the arguments are what is in one.
+        """
+        self._now = now
+        if self._queue.places or (self._draining and not avoid):
+            return None
+        known = self._routes.get(route.model)
+        free = None if known is None else self._free(known, avoid, now)
+        return self._seat(known, key, affinity, free, now) if known and free else None
 
     def cancel(self, ticket: Ticket) -> None:
         """Forget a ticket that waits or is about to be told; nothing for any other."""
@@ -209,29 +227,33 @@ class Admission:
             return "draining"
         free = self._free(route, ticket.avoid, now)
         if free:
-            return self._seat(ticket, route, free, now)
+            return self._seat(route, ticket.key, ticket.affinity, free, now)
         return self._wait(ticket, route)
 
-    def _free(
-        self, route: Route, avoid: set[str] | tuple[()], now: float
-    ) -> list[Replica | places.Pressed]:
+    def _free(self, route: Route, avoid: Set[str], now: float) -> list[Replica | places.Pressed]:
         if self.in_flight >= self._most:
             return []
         return places.free(route, avoid, self._trials, now)
 
     def _seat(
-        self, ticket: Ticket, route: Route, free: Sequence[Replica | places.Pressed], now: float
+        self,
+        route: Route,
+        key: str,
+        affinity: bytes | None,
+        free: list[Replica | places.Pressed],
+        now: float,
     ) -> Seat:
-        turn = routing.Turn(now, self._random, route.turns, route.replicas)
-        replica = places.chosen(route, free, ticket.affinity, self._trials, self._strategy, turn)
+        turn = self._turn
+        turn.now, turn.count, turn.ring = now, route.turns, route.replicas
+        replica = places.chosen(route, free, affinity, self._trials, self._strategy, turn)
         trial = replica.gate.retry_at is not None
         if trial:
             self._trials.add(replica)
         replica.in_flight += 1
         route.turns += 1
         self.in_flight += 1
-        self._seats[ticket.key] = self._seats.get(ticket.key, 0) + 1
-        return Seat(self, replica, ticket.key, trial)
+        self._seats[key] = self._seats.get(key, 0) + 1
+        return Seat(self, replica, key, trial)
 
     def _freed(self, replica: Replica, key: str, trial: bool, now: float | None) -> None:
         replica.in_flight -= 1
@@ -268,7 +290,7 @@ class Admission:
             free = {
                 model: found
                 for model in self._queue.models()
-                if (found := self._free(self._routes[model], (), now))
+                if (found := self._free(self._routes[model], NOBODY, now))
             }
             if not free:
                 return
@@ -278,7 +300,8 @@ class Admission:
             route = self._routes[ticket.route.model]
             found = self._free(route, ticket.avoid, now) if ticket.avoid else free[route.model]
             self._queue.discard(ticket)
-            self._decide(ticket, self._seat(ticket, route, found, now))
+            seat = self._seat(route, ticket.key, ticket.affinity, found, now)
+            self._decide(ticket, seat)
 
     def _suits(self, ticket: Ticket, now: float) -> bool:
         """Return whether any of its route's free replicas is one that it need not avoid."""

@@ -13,10 +13,11 @@ drive it, and `sweep` its deadlines.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import openai_errors, sse
-from gpuctl.gateway.admission import Seat, Ticket
+from gpuctl.gateway.admission import NOBODY, Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.attempt import Attempt, Headers, Owner
@@ -56,12 +57,12 @@ class Exchange(Owner):
         self._deadline = _FOREVER
         self._attempt_deadline = _FOREVER
         self._priority = 0
-        self._avoid: set[str] = set()
+        self._avoid: Set[str] = NOBODY
         self._ticket: Ticket | None = None  # while it waits
         self._seat: Seat | None = None
         self._attempt: Attempt | None = None
         self._unsent = 0  # attempts that found nobody to send it to
-        self._suspects: list[Attempt] = []  # each had an error that may be its replica's
+        self._suspects: tuple[Attempt, ...] = ()  # each had an error that may be its replica's
         self._queued_at = 0.0
         self._last_sent = 0.0  # a comment, to the client
         self._paused = False
@@ -81,18 +82,23 @@ class Exchange(Owner):
 
     def _ask(self, now: float) -> None:
         self._queued_at = now
+        admission, affinity = self._gateway.admission, self._asked.affinity
+        whose = self.record.key or self.record.ip
+        if (seat := admission.at_once(self._route, whose, self._avoid, affinity, now)) is not None:
+            self._seated(seat)
+            return
         ticket = Ticket(
             self._route,
-            self.record.key or self.record.ip,
+            whose,
             self._priority,
             self._avoid,
-            self._asked.affinity,
+            affinity,
             now,
             self._deadline,
             self._seated,
             self._refused,
         )
-        found = self._gateway.admission.ask(ticket, now)
+        found = admission.ask(ticket, now)
         if isinstance(found, Seat):
             self._seated(found)
         elif found is not None:
@@ -165,22 +171,15 @@ class Exchange(Owner):
         else:
             # The replica's only if another one answers the same request: one that no engine can
             # answer must not shut all of them.
-            self._suspects.append(attempt)
+            self._suspects = (*self._suspects, attempt)
         if answer.status >= 500:  # one that refuses the gateway's own key too
             self._gateway.failed(attempt.replica, str(status))
             self._note(f"failed {attempt.replica.name} {status}", now)
-            if self._others() and self._may_retry(now):
+            tried = self._avoid | {attempt.replica.name}
+            if self._route.others(tried) and self._may_retry(now):
                 self._again(now)
                 return
         self._pass_error(answer, headers, now)
-
-    def _others(self) -> bool:
-        """Return whether there is a replica that was not tried."""
-        tried = self._avoid | {self.record.replica}
-        return any(
-            replica.state == "ready" and replica.name not in tried
-            for replica in self._route.replicas
-        )
 
     def _pass_error(self, answer: openai_errors.Answer, headers: Headers, now: float) -> None:
         self.record.error = answer.code
@@ -219,7 +218,7 @@ class Exchange(Owner):
         return self.record.attempts <= most and self._gateway.budget.retry(now)
 
     def _again(self, now: float) -> None:
-        self._avoid.add(self.record.replica)
+        self._avoid = self._avoid | {self.record.replica}
         self._leave()
         self._ask(now)
 

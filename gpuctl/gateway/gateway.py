@@ -60,7 +60,7 @@ class Gateway:
         self.lines = lines
         self.metrics = Metrics()
         self.table = table.Table(read_key)
-        self.admission = Admission(self.settings, random.Random())
+        self.admission = Admission(self.settings, random.Random().random)
         self.budget = Budget()
         self.limiter = Limiter()
         self.memory = Memory()
@@ -87,7 +87,7 @@ class Gateway:
         self._counting: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, int] = {}  # of clients → their connections
         self._held_bytes = 0
-        self._id = os.urandom(6).hex()
+        self._id = f"req-{os.urandom(6).hex()}-"
         self._ids = 0
 
     # What a client's connection asks for.
@@ -141,7 +141,7 @@ class Gateway:
         if told is not None and _ID.fullmatch(told):
             return told.decode()
         self._ids += 1
-        return f"req-{self._id}-{self._ids}"
+        return self._id + str(self._ids)
 
     # What an exchange asks for, and tells.
 

@@ -7,8 +7,9 @@ so that a replica that was slow once is tried again.
 
 from __future__ import annotations
 
-import math
 from typing import Final
+
+_INFINITE: Final = float("inf")
 
 #: Share of a new sample in the average: the latest ten answers make nine tenths of it.
 ALPHA: Final = 0.2
@@ -41,7 +42,7 @@ class Latency:
 
     def __init__(self) -> None:
         self._seconds = LEAST_SECONDS
-        self._at = -math.inf  # of the latest sample
+        self._at = -_INFINITE  # of the latest sample
 
     def add(self, seconds: float, now: float) -> None:
         """Take in how long an answer took; the longer nothing came before, the more it weighs."""
@@ -54,9 +55,9 @@ class Latency:
             self._seconds = sample
         self._at = now
 
-    def value(self, now: float) -> float | None:
-        """Return the average in seconds, None where nothing is known or it is forgotten."""
-        return self._seconds if now - self._at < FADES_SECONDS else None
+    def value(self, now: float) -> float:
+        """Return the average in seconds, infinite where nothing is known or it is forgotten."""
+        return self._seconds if now - self._at < FADES_SECONDS else _INFINITE
 
     def factor(self, best: float, now: float) -> float:
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sized
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -212,7 +213,7 @@ def _replica(replica: Replica, inside: Inside) -> dict[str, Any]:
         "engine_waiting": replica.engine_waiting,
         "kv_ratio": replica.kv_ratio,
         "drain_deadline": replica.drain_deadline,
-        "latency_seconds": replica.latency.value(now),
+        "latency_seconds": None if (seconds := replica.latency.value(now)) == inf else seconds,
         "requests": replica.requests,
         "failures": replica.failures,
         "idle_connections": len(replica.idle),

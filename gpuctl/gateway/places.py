@@ -7,7 +7,7 @@ and by its engine's KV cache; which one is best, by `routing`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import routing
@@ -79,7 +79,7 @@ def free(
 
 def chosen(
     route: Route,
-    places: Sequence[Replica | Pressed],
+    places: list[Replica | Pressed],
     affinity: bytes | None,
     trials: Collection[Replica],
     strategy: routing.Strategy,

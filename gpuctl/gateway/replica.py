@@ -6,6 +6,7 @@ One replica as the gateway sees it: what Status says of it, what runs there, how
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Literal
 
 from gpuctl.gateway.gate import Gate
@@ -75,3 +76,9 @@ class Route:
         self.replicas: list[Replica] = []
         self.collects = False  # some of them are asked to stream always
         self.turns = 0  # requests routed: whose turn it is in round robin
+
+    def others(self, tried: Set[str]) -> bool:
+        """Return whether a replica is ready that is none of these, by their names."""
+        return any(
+            replica.state == "ready" and replica.name not in tried for replica in self.replicas
+        )

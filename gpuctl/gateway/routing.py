@@ -8,8 +8,7 @@ keeps a conversation where its prompt is still in the cache. Each is one functio
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from gpuctl.gateway.latency import Latency
@@ -17,6 +16,7 @@ from gpuctl.gateway.latency import Latency
 #: A replica of weight 0 (its GPU is near its shutdown) comes after every other, however busy, and
 #: is still better than none.
 LAST_RESORT: Final = 1e-9
+_INFINITE: Final = float("inf")
 
 
 class Target:
@@ -33,20 +33,18 @@ class Target:
         self.latency = Latency()
 
 
-class Random(Protocol):
-    """What is used of `random.Random`."""
-
-    def random(self) -> float: ...  # 0 <= it < 1
+#: Tells a number from 0 on, below 1: `random.Random().random`.
+Luck = Callable[[], float]
 
 
 class Turn:
     """What a strategy may go by besides the replicas."""
 
-    __slots__ = ("count", "now", "random", "ring")
+    __slots__ = ("count", "luck", "now", "ring")
 
-    def __init__(self, now: float, random: Random, count: int, ring: Sequence[Target] = ()) -> None:
+    def __init__(self, now: float, luck: Luck, count: int, ring: Sequence[Target] = ()) -> None:
         self.now = now  # loop clock, seconds
-        self.random = random
+        self.luck = luck
         self.count = count  # requests of this route that were routed before
         self.ring = ring  # all of the route, whose turn comes round; none: the targets
 
@@ -57,10 +55,10 @@ T = TypeVar("T", bound=Target)
 class Strategy(Protocol):
     """Chooses one of the targets, which are never none."""
 
-    def __call__(self, targets: Sequence[T], turn: Turn, /) -> T: ...
+    def __call__(self, targets: list[T], turn: Turn, /) -> T: ...
 
 
-def least_busy(targets: Sequence[T], turn: Turn) -> T:
+def least_busy(targets: list[T], turn: Turn) -> T:
     """
     Choose the one where this request finds the least before it, in slots of equal speed.
 
@@ -78,7 +76,7 @@ def least_busy(targets: Sequence[T], turn: Turn) -> T:
     return _lowest(targets, scores, turn)
 
 
-def round_robin(targets: Sequence[T], turn: Turn) -> T:
+def round_robin(targets: list[T], turn: Turn) -> T:
     """
     Choose one after the other, those of weight 0 only among themselves.
 
@@ -95,7 +93,7 @@ def round_robin(targets: Sequence[T], turn: Turn) -> T:
     return able[lap % len(able)]
 
 
-def latency(targets: Sequence[T], turn: Turn) -> T:
+def latency(targets: list[T], turn: Turn) -> T:
     """
     Choose the one that will have answered first, by its average and what is before this request.
 
@@ -104,12 +102,12 @@ def latency(targets: Sequence[T], turn: Turn) -> T:
     """
     now = turn.now
     best = _best(targets, now)
-    if best == math.inf:
+    if best == _INFINITE:
         best = 1.0  # nothing is known of any: only what is in flight tells them apart
     scores: list[float] = []
     for target in targets:
         average = target.latency.value(now)
-        if average is None:
+        if average == _INFINITE:
             average = 0.0 if target.weight and not target.in_flight else best
         scores.append(average * _load(target))
     return _lowest(targets, scores, turn)
@@ -152,12 +150,12 @@ def prefer(ready: Sequence[T], free: Sequence[T], key: bytes) -> T | None:
     return chosen
 
 
-def _best(targets: Sequence[T], now: float) -> float:
+def _best(targets: list[T], now: float) -> float:
     """Return the lowest average in seconds, infinite where none is known."""
-    best = math.inf
+    best = _INFINITE
     for target in targets:
         average = target.latency.value(now)
-        if average is not None and average < best:
+        if average < best:
             best = average
     return best
 
@@ -168,15 +166,15 @@ def _load(target: Target) -> float:
     return taken / (target.slots * (target.weight or LAST_RESORT))
 
 
-def _lowest(targets: Sequence[T], scores: list[float], turn: Turn) -> T:
+def _lowest(targets: list[T], scores: list[float], turn: Turn) -> T:
     """Return the target of the lowest score, one of them at random."""
-    lowest, count = math.inf, 0
+    lowest, count = _INFINITE, 0
     for score in scores:
         if score < lowest:
             lowest, count = score, 1
         elif score == lowest:
             count += 1
     index = scores.index(lowest)
-    for _ in range(int(turn.random.random() * count) if count > 1 else 0):
+    for _ in range(int(turn.luck() * count) if count > 1 else 0):
         index = scores.index(lowest, index + 1)
     return targets[index]

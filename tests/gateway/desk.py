@@ -43,7 +43,7 @@ class Desk:
     def __init__(self, *routes: Route, **said: Any) -> None:
         self.now = 100.0
         self.routes = {made.model: made for made in routes}
-        self.admission = Admission(settings(**said), random.Random(7))
+        self.admission = Admission(settings(**said), random.Random(7).random)
         self.admission.configure(settings(**said), self.routes)
         self.tickets: dict[str, Ticket] = {}
         self.seats: dict[str, Seat] = {}
@@ -77,7 +77,12 @@ class Desk:
 
     def ask(self, name: str, **wish: Any) -> str | None:
         """Ask for a request; return the name of its replica, the refusal, or None: it waits."""
-        found = self.admission.ask(self.ticket(name, **wish), self.now)
+        ticket, now = self.ticket(name, **wish), self.now
+        found: Seat | str | None = self.admission.at_once(
+            ticket.route, ticket.key, ticket.avoid, ticket.affinity, now
+        )
+        if found is None:
+            found = self.admission.ask(ticket, now)
         if isinstance(found, Seat):
             self.seats[name] = found
             return found.replica.name

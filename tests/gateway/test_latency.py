@@ -23,7 +23,7 @@ def of(*samples: float, at: float = 0.0) -> Latency:
 @pytest.mark.parametrize(
     ("samples", "value"),
     [
-        pytest.param((), None, id="none"),
+        pytest.param((), math.inf, id="none"),
         pytest.param((2.0,), 2.0, id="the-first-is-all"),
         pytest.param((2.0, 3.0), 2.2, id="a-fifth-of-the-next"),
         pytest.param((2.0, 3.0, 1.2), 2.0, id="and-so-on"),
@@ -32,21 +32,21 @@ def of(*samples: float, at: float = 0.0) -> Latency:
         pytest.param((0.0, 0.001), LEAST_SECONDS, id="the-clock-tells-no-less-than-10-ms"),
     ],
 )
-def test_the_average(samples: tuple[float, ...], value: float | None) -> None:
+def test_the_average(samples: tuple[float, ...], value: float) -> None:
     """A moving average in which each new sample is a fifth."""
     found = of(*samples).value(0.0)
-    assert found == (None if value is None else pytest.approx(value))
+    assert found == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
     ("age", "value"),
     [
         pytest.param(29.9, 1.0, id="29.9-s"),
-        pytest.param(30.0, None, id="30-s"),
-        pytest.param(3000.0, None, id="50-min"),
+        pytest.param(30.0, math.inf, id="30-s"),
+        pytest.param(3000.0, math.inf, id="50-min"),
     ],
 )
-def test_it_is_forgotten_after_half_a_minute(age: float, value: float | None) -> None:
+def test_it_is_forgotten_after_half_a_minute(age: float, value: float) -> None:
     assert of(1.0).value(age) == value
 
 

@@ -56,7 +56,7 @@ class Gateway:
     running: Sized = ()
 
     def __post_init__(self) -> None:
-        self.admission = Admission(self.settings, random.Random(1))
+        self.admission = Admission(self.settings, random.Random(1).random)
 
     def now(self) -> float:
         return NOW

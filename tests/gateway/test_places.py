@@ -87,7 +87,7 @@ def chosen(replicas: list[Replica], affinity: bytes | None = None) -> str:
     made = route("chat", 0)
     made.replicas = replicas
     found = places.free(made, (), (), NOW)
-    turn = routing.Turn(NOW, random.Random(1), 0)
+    turn = routing.Turn(NOW, random.Random(1).random, 0)
     return places.chosen(made, found, affinity, (), routing.least_busy, turn).name
 
 

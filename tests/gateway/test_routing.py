@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,16 +13,6 @@ from tests.gateway.traffic import Target
 NOW = 100.0
 
 
-@dataclass(frozen=True, slots=True)
-class Luck:
-    """Always the same: 0 is the first of equals, just below 1 the last."""
-
-    value: float = 0.0
-
-    def random(self) -> float:
-        return self.value
-
-
 def replica(name: str, *, seconds: float | None = None, age: float = 0.0, **fields: Any) -> Target:
     """Return one that answered in so many seconds, so long ago; None: never."""
     latency = Latency()
@@ -33,7 +22,8 @@ def replica(name: str, *, seconds: float | None = None, age: float = 0.0, **fiel
 
 
 def chosen(strategy: str, *targets: Target, luck: float = 0.0, count: int = 0) -> str:
-    return STRATEGIES[strategy](targets, Turn(NOW, Luck(luck), count)).name
+    """*luck*: 0 is the first of equals, just below 1 the last."""
+    return STRATEGIES[strategy]([*targets], Turn(NOW, lambda: luck, count)).name
 
 
 @pytest.mark.parametrize(
@@ -83,7 +73,7 @@ def test_turns_of_the_absent_are_the_others_by_turns() -> None:
     """Of a, b, c and d only a and c take requests: each has its own turns and half the rest."""
     ring = [replica(name) for name in "abcd"]
     free = (ring[0], ring[2])
-    turns = (Turn(NOW, Luck(), count, ring) for count in range(8))
+    turns = (Turn(NOW, lambda: 0.0, count, ring) for count in range(8))
     names = [STRATEGIES["round_robin"](free, turn).name for turn in turns]
     assert "".join(names) == "aacaaccc"
 

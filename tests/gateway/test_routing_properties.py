@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -115,7 +115,7 @@ def test_a_lone_one_is_tried_within_half_a_minute() -> None:
     tried = []
     generator = random.Random(3)
     for second in range(1, 60):
-        chosen = least_busy(replicas, Turn(float(second), generator, second))
+        chosen = least_busy(replicas, Turn(float(second), generator.random, second))
         chosen.latency.add(chosen.seconds, float(second))
         if chosen is replicas[1]:
             tried.append(second)
@@ -169,7 +169,8 @@ def test_every_lap_of_round_robin_is_fair(size: int, data: st.DataObject) -> Non
     free = data.draw(st.lists(st.sampled_from(ring), min_size=1, unique=True))
     laps = size * len(free)
     counts = Counter(
-        round_robin(free, Turn(0.0, random.Random(1), count, ring)).name for count in range(laps)
+        round_robin(free, Turn(0.0, random.Random(1).random, count, ring)).name
+        for count in range(laps)
     )
     assert counts == {target.name: size for target in free}
 
@@ -196,18 +197,10 @@ def some_targets(draw: st.DrawFn) -> list[Target]:
     return found
 
 
-def choices(strategy: str, replicas: Sequence[Target]) -> set[str]:
+def choices(strategy: str, replicas: list[Target]) -> set[str]:
     """Return whom it may choose, with any luck and at any turn."""
-
-    class Luck:
-        def __init__(self, value: float) -> None:
-            self.value = value
-
-        def random(self) -> float:
-            return self.value
-
     return {
-        STRATEGIES[strategy](replicas, Turn(100.0, Luck(luck / 60), count)).name
+        STRATEGIES[strategy](replicas, Turn(100.0, partial(float, luck / 60), count)).name
         for luck in range(60)
         for count in range(5 if strategy == "round_robin" else 1)
     }

@@ -106,7 +106,7 @@ class Traffic:
         free = [replica for replica in self.replicas if replica.in_flight < replica.slots]
         if not free:
             return None
-        chosen = self.strategy(free, Turn(self.now, generator, self._count, self.replicas))
+        chosen = self.strategy(free, Turn(self.now, generator.random, self._count, self.replicas))
         self._count += 1
         chosen.in_flight += 1
         chosen.served += 1
