@@ -30,17 +30,37 @@ _DOTS: Final = re.compile(rb"(?:^|/)\.{1,2}(?=/|$)")
 _MODELS: Final = b"/v1/models/"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One thing that the gateway answers."""
+    """One thing that the gateway answers. No dataclass: it is looked at with every request."""
 
-    name: str  # as logs and metrics call it: bounded, never what the client sent
-    kind: Kind
-    upstream_path: bytes  # the request target that goes to a replica or to the operator's app
-    body: Body = "none"
-    streams: bool = False  # `"stream": true` is answered by events
-    workload: str = ""  # of a pass_through
-    model: str = ""  # of /v1/models/{id}: the id, decoded
+    __slots__ = (
+        *("body", "collected", "kind", "line", "model", "name", "streams", "upstream_path"),
+        "workload",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: Kind,
+        upstream_path: bytes,
+        body: Body = "none",
+        streams: bool = False,
+        collected: str = "",
+        workload: str = "",
+        model: str = "",
+    ) -> None:
+        self.name = name  # as logs and metrics call it: bounded, never what the client sent
+        self.kind = kind
+        self.upstream_path = (
+            upstream_path  # the target that goes to a replica or the operator's app
+        )
+        self.line = b"POST %s" % upstream_path  # method and path, of an inference
+        self.body = body
+        self.streams = streams  # `"stream": true` is answered by events
+        self.collected = collected  # as in `Asked`: "chat" or "completion"
+        self.workload = workload  # of a pass_through
+        self.model = model  # of /v1/models/{id}: the id, decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +72,13 @@ class Refusal:
     allow: bytes = b""  # value of the Allow header of a 405
 
 
-_INFERENCE: Final[tuple[tuple[str, Body, bool], ...]] = (
-    ("/v1/chat/completions", "json", True),
-    ("/v1/completions", "json", True),
-    ("/v1/embeddings", "json", False),
-    ("/v1/responses", "json", True),
-    ("/v1/rerank", "json", False),
-    ("/v1/audio/transcriptions", "multipart", True),
+_INFERENCE: Final[tuple[tuple[str, Body, bool, str], ...]] = (
+    ("/v1/chat/completions", "json", True, "chat"),
+    ("/v1/completions", "json", True, "completion"),
+    ("/v1/embeddings", "json", False, ""),
+    ("/v1/responses", "json", True, ""),
+    ("/v1/rerank", "json", False, ""),
+    ("/v1/audio/transcriptions", "multipart", True, ""),
 )
 _READ: Final[tuple[tuple[str, Kind], ...]] = (
     ("/v1/models", "models"),
@@ -74,11 +94,16 @@ _READ: Final[tuple[tuple[str, Kind], ...]] = (
 
 def _exact() -> dict[bytes, dict[bytes, Endpoint]]:
     made: dict[bytes, dict[bytes, Endpoint]] = {}
-    for name, body, streams in _INFERENCE:
+    for name, body, streams, collected in _INFERENCE:
         path = name.encode()
         made[path] = {
             b"POST": Endpoint(
-                name=name, kind="inference", upstream_path=path, body=body, streams=streams
+                name=name,
+                kind="inference",
+                upstream_path=path,
+                body=body,
+                streams=streams,
+                collected=collected,
             )
         }
     for name, kind in _READ:
@@ -90,6 +115,12 @@ def _exact() -> dict[bytes, dict[bytes, Endpoint]]:
 
 #: Path → method → endpoint: everything but /v1/models/{id} and what the profile passes through.
 EXACT: Final[dict[bytes, dict[bytes, Endpoint]]] = _exact()
+
+
+def exact(method: bytes, target: bytes) -> Endpoint | None:
+    """Return what answers a target of the table that is written as it is there."""
+    methods = EXACT.get(target)
+    return None if methods is None else methods.get(method)
 
 
 def find(
