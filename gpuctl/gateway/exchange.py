@@ -17,12 +17,12 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
 from gpuctl.gateway import openai_errors, sse
+from gpuctl.gateway.access import Bearer
 from gpuctl.gateway.admission import NOBODY, Seat, Ticket
 from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.attempt import Attempt, Headers, Owner
 from gpuctl.gateway.gate import UNHEARD
-from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica, Route
 from gpuctl.gateway.sink import Sink
@@ -52,7 +52,7 @@ class Exchange(Owner):
         self._asked = asked
         self._sink = sink
         self.record = record
-        self.key: Key | None = None  # whose request it is
+        self.key: Bearer | None = None  # whose request it is
         self.over = False
         self._deadline = _FOREVER
         self._attempt_deadline = _FOREVER

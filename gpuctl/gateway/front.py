@@ -21,6 +21,7 @@ from gpuctl.gateway import (
     multipart,
     openai_errors,
 )
+from gpuctl.gateway.access import Bearer
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.downstream import Client
@@ -29,7 +30,6 @@ from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
-from gpuctl.gateway.keyring import Key
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Route
 from gpuctl.gateway.request import Exchanging, Request
@@ -64,7 +64,7 @@ class Front:
             record.method = request.method.decode("ascii", "replace")
         record.request_bytes = len(request.body)
         self._answer = Answer(client, request, record)
-        self._key: Key | None = None
+        self._key: Bearer | None = None
 
     def serve(self) -> Exchanging | None:
         """Answer it, or return the exchange that will."""
@@ -72,7 +72,8 @@ class Front:
         found = endpoints.find(request.method, request.target, gateway.terms.pass_through)
         if isinstance(found, endpoints.Refusal):
             # Who looks for what there is not is counted as well.
-            if (crowded := access.crowded(gateway, self._record)) is not None:
+            crowded = access.crowded(gateway, self._client.shown, self._record)
+            if crowded is not None:
                 self._refuse(crowded.code, crowded.message, extra=crowded.headers)
                 return None
             allow: Given = ((b"allow", found.allow),) if found.allow else ()
@@ -96,13 +97,13 @@ class Front:
     def _let_in(self, endpoint: Endpoint) -> bool:
         """Return whether the client may ask this now; it has been answered if not."""
         gateway, record = self._gateway, self._record
-        found = access.find(gateway, self._client.shown, endpoint, self._request.head, record)
-        self._answer.extra = found.told
-        if isinstance(found, access.Refused):
-            self._refuse(found.code, found.message, extra=found.headers)
-            return False
-        self._key = found.key
-        return True
+        self._key, self._answer.extra, refused = access.find(
+            gateway, self._client.shown, endpoint, self._request.head, record
+        )
+        if refused is None:
+            return True
+        self._refuse(refused.code, refused.message, extra=refused.headers)
+        return False
 
     # What is asked.
 
@@ -259,17 +260,18 @@ class Front:
 
     def _priority(self, route: Route) -> int:
         priority = self._gateway.terms.priorities.get(route.kind, 0)
-        if self._key is not None and self._key.priority is not None:
-            priority = self._key.priority
+        key = self._key
+        if key is not None and key.priority is not None:
+            priority = key.priority
         asked = self._request.head.get(b"x-gpuctl-priority")
         if asked is None or not _PRIORITY.fullmatch(asked):
             return priority
         # Whoever has a key may go behind its own place, never before it.
-        return int(asked) if self._key is None else min(int(asked), priority)
+        return int(asked) if key is None else min(int(asked), priority)
 
     def _may_use(self, route: Route) -> bool:
         key = self._key
-        return key is None or not key.models or key.allows(route.model, *route.aliases)
+        return key is None or not key.models or key.key.allows(route.model, *route.aliases)
 
     # Answers of the gateway itself.
 

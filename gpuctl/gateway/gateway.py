@@ -16,7 +16,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from gpuctl.gateway import places, prompts, report, table, upstream
+from gpuctl.gateway import access, places, prompts, report, table, upstream
 from gpuctl.gateway.admission import Admission
 from gpuctl.gateway.budget import Budget
 from gpuctl.gateway.downstream import Client
@@ -25,7 +25,7 @@ from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.front import Front
 from gpuctl.gateway.gate import Gate
 from gpuctl.gateway.idempotency import Memory
-from gpuctl.gateway.keyring import Key, Keyring
+from gpuctl.gateway.keyring import Keyring
 from gpuctl.gateway.limits import Limiter
 from gpuctl.gateway.log import Lines
 from gpuctl.gateway.metrics import Metrics
@@ -204,7 +204,7 @@ class Gateway:
             "rate_limited", request=record.id, ip=record.ip, key=record.key, scope=scope
         )
 
-    def finished(self, record: Record, key: Key | None = None, body: bytes = b"") -> None:
+    def finished(self, record: Record, key: access.Bearer | None = None, body: bytes = b"") -> None:
         """Note that a request with this *body* is over; the *key* pays for its tokens."""
         replica = self.table.replicas.get(record.replica)
         if replica is not None and replica.state == "draining" and not replica.open:
@@ -217,7 +217,7 @@ class Gateway:
         else:
             self._count(record, key)
 
-    async def _counted(self, record: Record, key: Key | None, body: bytes) -> None:
+    async def _counted(self, record: Record, key: access.Bearer | None, body: bytes) -> None:
         """Count its prompt too: by its engine, or by the tokenizer that an operator names."""
         replica, estimate = self.table.replicas.get(record.replica), self.estimate
         try:
@@ -229,12 +229,12 @@ class Gateway:
         finally:
             self._count(record, key)
 
-    def _count(self, record: Record, key: Key | None) -> None:
+    def _count(self, record: Record, key: access.Bearer | None) -> None:
         self.metrics.finished(record)
         self.lines.finished(record)
-        if key is not None and key.tokens_per_minute is not None:
+        if key is not None and key.tokens is not None:
             tokens = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-            self.limiter.charge(("tokens", key.id), key.tokens_per_minute, tokens, self.now())
+            key.tokens.charge(tokens, self.now())
 
     def broke(self, error: BaseException) -> None:
         """Note a fault of the gateway itself."""

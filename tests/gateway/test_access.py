@@ -5,11 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gpuctl.gateway import access
+from gpuctl.gateway.access import Shown
+from gpuctl.gateway.endpoints import EXACT, Endpoint
 from gpuctl.gateway.keyring import Key, Keyring, digest
+from gpuctl.gateway.limits import Limiter
+from gpuctl.gateway.record import Record
+from gpuctl.gateway.terms import Terms
 from gpuctl.model import GatewaySettings, LimitSettings
 from tests.gateway.inside import ASKED, STREAM, Answered, Inside, answered, upstream
 from tests.rig.stub_engine import StubEngine
@@ -209,3 +217,71 @@ def test_shut(engine: StubEngine) -> None:
         inside.gateway.keyring = Keyring.shut()
         assert inside.post_as().status == 401
         assert inside.post(ASKED).status == 401
+
+
+SCHEMES = ("Bearer ", "bearer   ", "Basic ", "")
+HEAD_VALUES = st.sampled_from(
+    [
+        *(f"{scheme}{token}".encode("latin-1") for scheme in SCHEMES for token in (TOKEN, "sk-b")),
+        *(None, b"Bearer ", b"sk-c \xff", b""),
+    ]
+)
+
+
+class Desk:
+    """Stands for the gateway, as far as it is asked here."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.terms, self.limiter = Terms(settings), Limiter()
+        self.keyring = Keyring(())
+
+    def denied(self, record: Record, reason: str) -> None: ...
+
+    def limited(self, record: Record, scope: str) -> None: ...
+
+
+ENDPOINTS = [EXACT[path][b"GET"] for path in (b"/health", b"/v1/models", b"/admin/status")]
+KEYRINGS = [
+    Keyring(keys)
+    for keys in (
+        (),
+        (key(requests_per_minute=3, tokens_per_minute=5),),
+        (key(requests_per_minute=9, admin=True), key("sk-b", expires_at=30.0)),
+        (key("sk-b", tokens_per_minute=5), key("", admin=True)),
+    )
+]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            HEAD_VALUES,
+            HEAD_VALUES,
+            st.sampled_from([*ENDPOINTS, EXACT[b"/v1/chat/completions"][b"POST"]]),
+            st.sampled_from(KEYRINGS),
+            st.sampled_from([0.0, 10.0, 40.0]),
+        ),
+        max_size=30,
+    )
+)
+def test_what_was_shown_before_changes_nothing(
+    asked: list[tuple[int, bytes | None, bytes | None, Endpoint, Keyring, float]],
+) -> None:
+    """A connection that shows a key again is let in as one that shows it for the first time is."""
+    limits = LimitSettings(requests_per_minute_per_ip=20)
+    known, anew = (cast(Any, Desk(GatewaySettings(limits=limits))) for _ in range(2))
+    connections = [Shown(), Shown()]
+    for which, authorization, api_key, endpoint, keyring, now in asked:
+        told = {b"authorization": authorization, b"x-api-key": api_key}
+        head = {name: bytes(value) for name, value in told.items() if value is not None}
+        known.keyring = anew.keyring = keyring
+        found = []
+        for desk, shown in ((known, connections[which]), (anew, Shown())):
+            record = Record("req-1", now, now)
+            bearer, lines, refused = access.find(desk, shown, endpoint, head, record)
+            if bearer is not None and bearer.tokens is not None:
+                bearer.tokens.charge(2, now)
+            found.append((None if bearer is None else bearer.key, lines, refused, record.key))
+        assert found[0] == found[1]
