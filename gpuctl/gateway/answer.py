@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.heads import JSON as JSON
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.request import PHRASES, Request
 from gpuctl.gateway.sink import Sink
 
-JSON: Given = ((b"content-type", b"application/json"),)
 #: nginx keeps a stream back without the last one.
 EVENTS: Given = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -23,11 +23,13 @@ EVENTS: Given = (
 )
 #: Of chunks as small as one event is.
 _SIZES: Final = [b"%x\r\n" % size for size in range(1024)]
-#: Statuses of answers that end with their head (RFC 9112, 6.3).
-_NO_BODY: Final = frozenset((204, 304))
-_LINES: Final = {
+#: Tenths of a millisecond → milliseconds: most waits are as short as that.
+_MILLISECONDS: Final = [b"%d.%d" % divmod(tenths, 10) for tenths in range(1000)]
+_STATUS_LINES: Final = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, phrase) for status, phrase in PHRASES.items()
 }
+_OK: Final = b"HTTP/1.1 200 OK\r\n"
+_JSON_LINE: Final = b"content-type: application/json\r\n"
 
 
 class Answer(Sink):
@@ -37,50 +39,50 @@ class Answer(Sink):
         "_bodiless",
         "_chunked",
         "_client",
+        "_http11",
         "_keep_alive",
         "_record",
-        "_request",
         "extra",
     )
 
     def __init__(self, client: Client, request: Request, record: Record) -> None:
         super().__init__()
         self._client = client
-        self._request = request
         self._record = record
+        self._http11 = request.head.http11
         self._keep_alive = request.keep_alive
         self._chunked = False
-        self._bodiless = request.method == b"HEAD"
+        self._bodiless = request.head.method == b"HEAD"
         self.extra = b""  # header lines, of rate limits and the like
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         """Send all of it."""
-        if status in _NO_BODY:
+        size = len(body)
+        if _ends_with_head(status):
             self.head(status, headers)
         elif self._bodiless:
-            head = self._head(status, (*headers, (b"content-length", b"%d" % len(body))))
-            self._client.write(head)
+            lines = b"%scontent-length: %d\r\n" % (_lines(headers), size)
+            self._client.write(self._made(status, lines, b"\r\n", b""))
         else:
-            head = self._head(status, headers)
-            self._client.write(b"%scontent-length: %d\r\n\r\n%s" % (head[:-2], len(body), body))
-        self._record.response_bytes += len(body)
+            length = b"content-length: %d\r\n\r\n" % size
+            self._client.write(self._made(status, _lines(headers), length, body))
+        self._record.response_bytes += size
         self.end()
 
     def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         """Begin one that comes in pieces; *length* is that of its body, where it is known."""
         self.begun = True
-        self._bodiless = self._bodiless or status in _NO_BODY
-        self._chunked = length is None and self._request.http11 and not self._bodiless
-        if status in _NO_BODY:
-            if length is not None and status == 304:
-                headers = (*headers, (b"content-length", length))
-        elif length is not None:
-            headers = (*headers, (b"content-length", length))
+        ends = _ends_with_head(status)
+        self._bodiless = self._bodiless or ends
+        self._chunked = length is None and self._http11 and not self._bodiless
+        lines = _lines(headers)
+        if length is not None and status != 204:
+            lines += b"content-length: %s\r\n" % length
         elif self._chunked:
-            headers = (*headers, (b"transfer-encoding", b"chunked"))
-        else:
+            lines += b"transfer-encoding: chunked\r\n"
+        elif not ends:
             self._keep_alive = False  # HTTP/1.0 sees the end in the connection's end
-        self._client.write(self._head(status, headers))
+        self._client.write(self._made(status, lines, b"\r\n", b""))
 
     def piece(self, data: bytes) -> None:
         """Send what comes next."""
@@ -113,30 +115,45 @@ class Answer(Sink):
         """Break off one that was begun, so that the client sees that it is not whole."""
         self._client.abort()
 
-    def _head(self, status: int, headers: Given) -> bytes:
+    def _made(self, status: int, lines: bytes, rest: bytes, body: bytes) -> bytes:
+        """Return the head with what the gateway adds, then the *rest* of it and the *body*."""
         record = self._record
         record.status = status
-        line = _LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
-        lines = b""
-        if record.replica:
-            lines = _times(record)
-        for name, value in headers:
-            lines += name + b": " + value + b"\r\n"
+        connection = b""
         if not self._keep_alive:
-            lines += b"connection: close\r\n"
-        elif not self._request.http11:
-            lines += b"connection: keep-alive\r\n"
-        id = record.id.encode()
-        return (
-            line
-            + b"x-request-id: "
-            + id
-            + b"\r\n"
-            + self._client.gateway.date
-            + lines
-            + self.extra
-            + b"\r\n"
+            connection = b"connection: close\r\n"
+        elif not self._http11:
+            connection = b"connection: keep-alive\r\n"
+        # In one piece: the body is copied once.
+        return b"%sx-request-id: %s\r\n%s%s%s%s%s%s%s" % (
+            _OK if status == 200 else _status_line(status),
+            record.id.encode(),
+            self._client.gateway.date,
+            _times(record) if record.replica else b"",
+            lines,
+            connection,
+            self.extra,
+            rest,
+            body,
         )
+
+
+def _ends_with_head(status: int) -> bool:
+    # RFC 9112, 6.3.
+    return status == 204 or status == 304
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+def _lines(headers: Given) -> bytes:
+    if headers is JSON:
+        return _JSON_LINE
+    lines = b""
+    for name, value in headers:
+        lines = b"%s%s: %s\r\n" % (lines, name, value)
+    return lines
 
 
 def _framed(data: bytes) -> bytes:
@@ -150,9 +167,14 @@ def _framed(data: bytes) -> bytes:
 def _times(record: Record) -> bytes:
     """Return the lines of who answered, and how long it took; to a tenth of a millisecond."""
     total, queue = int(record.seconds * 10_000), int(record.queued_seconds * 10_000)
-    rest = total - queue
     return (
-        f"x-gpuctl-replica: {record.replica}\r\nserver-timing: "
-        f"queue;dur={queue // 10}.{queue % 10}, upstream;dur={rest // 10}.{rest % 10}\r\n"
-        f"openai-processing-ms: {total // 10}\r\n"
-    ).encode()
+        b"x-gpuctl-replica: %s\r\nserver-timing: queue;dur=%s, upstream;dur=%s\r\n"
+        b"openai-processing-ms: %d\r\n"
+    ) % (record.replica.encode(), _tenths(queue), _tenths(total - queue), total // 10)
+
+
+def _tenths(count: int) -> bytes:
+    """Return so many tenths as a number."""
+    if 0 <= count < 1000:
+        return _MILLISECONDS[count]
+    return b"%d.%d" % (count // 10, count % 10)

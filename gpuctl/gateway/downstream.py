@@ -8,14 +8,13 @@ its deadline, and after a refusal the rest is read for a moment, so that the ref
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from gpuctl.gateway import openai_errors
 from gpuctl.gateway.access import Shown
-from gpuctl.gateway.request import SINGLE, Exchanging, Request, last, too_large
+from gpuctl.gateway.request import Exchanging, Head, Request, last, too_large
 from gpuctl.gateway.same_head import SameHead, learned
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _PIPELINED: Final = 16
 _IGNORED_BYTES: Final = 1024 * 1024  # after what is no request, while one is being answered
 #: How long what still comes after a refusal is thrown away.
 _LINGER_SECONDS: Final = 2.0
-_NONE: Final = Request()
+_NONE: Final = Request(Head())
 _OVER: Final = frozenset(("broken", "lingering", "last"))
 
 
@@ -46,7 +45,7 @@ class Client:
         self._request = _NONE
         self._same: SameHead | None = None  # of the latest request that came in one piece
         self._offered = False  # the head wants another protocol: what follows is read without that
-        self._ahead: deque[Request] = deque()
+        self._ahead: list[Request] = []
         self._exchange: Exchanging | None = None
         #: head | body; then broken: it sent what is no request, while one is being answered;
         #: lingering; last: the answer is slow to leave
@@ -132,14 +131,14 @@ class Client:
         self._deadline = self.gateway.now() + self.gateway.terms.head_seconds
 
     def data_received(self, data: bytes) -> None:
+        rests = self._state == "head" and not self._head_bytes and self._exchange is None
+        if rests and self._again(data):
+            return
         if self._state in _OVER:
             self._head_bytes += len(data)
             broken = self._state == "broken" and self._head_bytes > _IGNORED_BYTES
             if broken and self._transport is not None:
                 self._transport.abort()
-            return
-        rests = self._state == "head" and not self._head_bytes and self._exchange is None
-        if rests and self._again(data):
             return
         before = (self._request, self._body_count) if self._state == "body" else None
         self._feed(data)
@@ -183,16 +182,19 @@ class Client:
     def _next(self) -> None:
         """Serve what was sent ahead, unless the client takes no answers for now."""
         if self._exchange is None and not self.paused and self._ahead:
-            self._begin(self._ahead.popleft())
+            self._begin(self._ahead.pop(0))
 
     def _again(self, data: bytes) -> bool:
         """Return whether this was one more request like the one before: it is begun then."""
-        same = None if self._ahead or self.paused else self._same
-        request = None if same is None else same.request(data, self.gateway.terms)
+        same = self._same
+        if same is None or self._ahead or self.paused:
+            return False
+        request = same.request(data, self.gateway.terms)
         if request is None:
             return False
-        self._body_count += len(request.body)
-        if self.gateway.hold(len(request.body)):
+        size = len(request.body)
+        self._body_count += size
+        if self.gateway.hold(size):
             self._begin(request)
         else:
             self._request = request
@@ -232,27 +234,21 @@ class Client:
         if self._state == "body":
             return
         if self._exchange is None:
-            terms = self.gateway.terms
-            self._deadline = self.gateway.now() + terms.head_seconds
+            self._deadline = self.gateway.now() + self.gateway.terms.head_seconds
         self._head_bytes = self._head_bytes or 1
-        self._request = Request()
+        self._request = Request(Head())
         self._length = 0
 
     def on_url(self, url: bytes) -> None:
         if self._state != "body":
-            self._request.target += url
+            self._request.head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state == "body":
             return
-        request = self._request
-        head = request.head
         name = name.lower()
-        request.headers.append((name, value))
         self._length += len(name) + len(value)
-        if name not in head:
-            head[name] = value
-        elif name in SINGLE:
+        if not self._request.take(name, value):
             self._refuse("invalid_http", f"the header {name.decode('latin-1')} came twice")
 
     def on_headers_complete(self) -> None:
@@ -261,16 +257,16 @@ class Client:
             return
         self._state = "body"
         self._head_bytes = 0
-        request.method = parser.get_method()
+        head = request.head
+        head.method, head.version = parser.get_method(), parser.get_http_version()
+        head.look()
         request.keep_alive = parser.should_keep_alive()
-        request.version = parser.get_http_version()
-        if wrong := request.fault(self.gateway.terms, self._length + len(request.target)):
+        if wrong := request.fault(self.gateway.terms, self._length + len(head.target)):
             self._refuse(*wrong)
         elif request.framing:
             self._offered = parser.should_upgrade()
-            terms = self.gateway.terms
-            self._deadline = self.gateway.now() + terms.body_seconds
-            waits = request.http11 and request.head.get(b"expect", b"").lower() == b"100-continue"
+            self._deadline = self.gateway.now() + self.gateway.terms.body_seconds
+            waits = head.http11 and head.fields.get(b"expect", b"").lower() == b"100-continue"
             if waits and self._exchange is None and not self._ahead:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -314,7 +310,7 @@ class Client:
             self._break_off()
             return
         answer = openai_errors.answer(code, message)
-        told = self._request.head.get(b"x-request-id")
+        told = self._request.head.fields.get(b"x-request-id")
         id = self.gateway.refused(self, code, answer.status, told)
         self.write(last(answer, id, self.gateway.date))
         self._linger()

@@ -25,7 +25,7 @@ from gpuctl.gateway.access import Bearer
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.downstream import Client
-from gpuctl.gateway.endpoints import Endpoint
+from gpuctl.gateway.endpoints import Endpoint, Refusal
 from gpuctl.gateway.exchange import Exchange
 from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.heads import Given
@@ -44,40 +44,34 @@ _PRIORITY: Final = re.compile(rb"[0-9]{1,2}|100")
 _OPERATOR_SECONDS: Final = 10.0
 #: Told to the operator's app: who asks may see names and states.
 ADMIN_MARK: Final = b"x-gpuctl-admin: 1\r\n"
-_COLLECTED: Final = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 
 
 class Front:
     """One request on its way in."""
 
-    __slots__ = ("_answer", "_client", "_gateway", "_key", "_now", "_record", "_request")
+    __slots__ = ("_answer", "_client", "_gateway", "_key", "_record", "_request")
 
     def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
         self._gateway, self._client, self._request = gateway, client, request
-        self._now = gateway.now()
         if gateway.draining:  # the next one is for whoever comes after this gateway
             request.keep_alive = False
-        id = gateway.id_of(request.head.get(b"x-request-id"))
-        record = self._record = Record(id, gateway.wall(), self._now)
+        head = request.head
+        record = self._record = Record(gateway.id_of(head.id), gateway.wall(), gateway.now())
         record.ip = client.ip
-        if request.method != b"POST":
-            record.method = request.method.decode("ascii", "replace")
+        if head.method != b"POST":
+            record.method = head.method.decode("ascii", "replace")
         record.request_bytes = len(request.body)
         self._answer = Answer(client, request, record)
         self._key: Bearer | None = None
 
     def serve(self) -> Exchanging | None:
         """Answer it, or return the exchange that will."""
-        gateway, request = self._gateway, self._request
-        found = endpoints.find(request.method, request.target, gateway.terms.pass_through)
-        if isinstance(found, endpoints.Refusal):
-            # Who looks for what there is not is counted as well.
-            crowded = access.crowded(gateway, self._client.shown, self._record)
-            if crowded is not None:
-                self._refuse(crowded.code, crowded.message, extra=crowded.headers)
-                return None
-            allow: Given = ((b"allow", found.allow),) if found.allow else ()
-            self._refuse(found.code, found.message, extra=allow)
+        gateway, head = self._gateway, self._request.head
+        found: Endpoint | Refusal | None = head.endpoint
+        if found is None:
+            found = endpoints.find(head.method, head.target, gateway.terms.pass_through)
+        if isinstance(found, Refusal):
+            self._no_endpoint(found)
             return None
         self._record.endpoint = found.name
         if not self._let_in(found):
@@ -85,20 +79,29 @@ class Front:
         if gateway.draining and found.kind != "operator":
             self._refuse("draining")
             return None
+        if found.kind == "inference":
+            return self._infer(found)
         if found.kind == "operator":
             return self._operate(found)
-        if found.kind == "models":
-            self._models(found)
-            return None
         if found.kind == "pass_through":
             return self._pass_through(found)
-        return self._infer(found)
+        self._models(found)
+        return None
+
+    def _no_endpoint(self, found: Refusal) -> None:
+        # Who looks for what there is not is counted as well.
+        crowded = access.crowded(self._gateway, self._client.shown, self._record)
+        if crowded is not None:
+            self._refuse(crowded.code, crowded.message, extra=crowded.headers)
+            return
+        allow: Given = ((b"allow", found.allow),) if found.allow else ()
+        self._refuse(found.code, found.message, extra=allow)
 
     def _let_in(self, endpoint: Endpoint) -> bool:
         """Return whether the client may ask this now; it has been answered if not."""
         gateway, record = self._gateway, self._record
         self._key, self._answer.extra, refused = access.find(
-            gateway, self._client.shown, endpoint, self._request.head, record
+            gateway, self._client.shown, endpoint, self._request.head.fields, record
         )
         if refused is None:
             return True
@@ -143,22 +146,21 @@ class Front:
         if route is None or not self._may_use(route):
             self._refuse("no_replica")
             return None
-        request = self._request
-        line = b"%s %s" % (request.method, endpoint.upstream_path)
-        asked = Asked("pass", line, heads.passed_on(request.headers), request.body)
+        head = self._request.head
+        line = b"%s %s" % (head.method, endpoint.upstream_path)
+        asked = Asked("pass", line, heads.passed_on(head.headers), self._request.body)
         return self._go(route, asked)
 
     def _infer(self, endpoint: Endpoint) -> Exchanging | None:
-        request = self._request
-        if request.head.get(b"content-encoding", b"identity") != b"identity":
+        head, body = self._request.head, self._request.body
+        if head.encoded:
             self._refuse("unsupported_media_type", "A body is sent without content-encoding.")
             return None
-        content_type = request.head.get(b"content-type", b"")
         if endpoint.body == "multipart":
-            ask = multipart.read(content_type, request.body)
+            ask = multipart.read(head.content_type, body)
         else:
             prefix = self._gateway.terms.affinity == "prefix"
-            ask = bodies.read(endpoint, content_type, request.body, words=prefix)
+            ask = bodies.read(endpoint, head.content_type, body, words=prefix)
         if isinstance(ask, bodies.BadRequest):
             self._refuse(ask.code, ask.message, param=ask.param)
             return None
@@ -173,20 +175,15 @@ class Front:
         return self._go(route, asked)
 
     def _asked(self, endpoint: Endpoint, ask: Ask, route: Route) -> Asked:
-        body, stream = self._request.body, ask.stream and endpoint.streams
-        asked = Asked(
-            "stream" if stream else "whole",
-            b"POST " + endpoint.upstream_path,
-            heads.inference(self._request.head),
-            body,
-        )
+        head, body = self._request.head, self._request.body
+        stream = ask.stream and endpoint.streams
+        asked = Asked("stream" if stream else "whole", endpoint.line, head.lines, body)
         model = None if ask.model == route.model else route.model
         if endpoint.body == "multipart":
             if model:
-                content_type = self._request.head.get(b"content-type", b"")
-                asked.body = multipart.rewritten(content_type, body, model)
+                asked.body = multipart.rewritten(head.content_type, body, model)
             return asked
-        kind = _COLLECTED.get(endpoint.name, "")
+        kind = endpoint.collected
         usage = stream and bool(kind) and not ask.usage_asked
         if model or usage or ask.drops:
             asked.body = bodies.rewritten(body, model, None, usage)
@@ -202,14 +199,14 @@ class Front:
         wanted = self._gateway.terms.affinity
         if wanted == "none":
             return None
-        told = ask.session or self._request.head.get(b"x-session-id")
+        told = ask.session or self._request.head.session
         if told is None and wanted == "prefix" and ask.first_words:
             return ask.first_words
         return told
 
     def _go(self, route: Route, asked: Asked) -> Exchanging | None:
         self._record.model = route.model
-        told = self._request.head.get(b"idempotency-key")
+        told = self._request.head.idempotency_key
         if told is not None and asked.way != "pass":
             return self._share(route, asked, told)
         exchange = self._exchange(route, asked, self._answer)
@@ -229,7 +226,7 @@ class Front:
         record, request = self._record, self._request
         print_ = idempotency.fingerprint(record.endpoint, request.body)
         owner = record.key or record.ip
-        found = self._gateway.memory.lookup(owner, told, print_, self._now)
+        found = self._gateway.memory.lookup(owner, told, print_, record.began)
         if found.entry is None:
             self._refuse("idempotency_key_reused")
             return None
@@ -263,7 +260,7 @@ class Front:
         key = self._key
         if key is not None and key.priority is not None:
             priority = key.priority
-        asked = self._request.head.get(b"x-gpuctl-priority")
+        asked = self._request.head.priority
         if asked is None or not _PRIORITY.fullmatch(asked):
             return priority
         # Whoever has a key may go behind its own place, never before it.
@@ -294,7 +291,7 @@ class Front:
 
     def _end(self, how: str) -> None:
         self._record.end = how
-        self._record.seconds = self._gateway.now() - self._now
+        self._record.seconds = self._gateway.now() - self._record.began
         self._gateway.finished(self._record)
 
 

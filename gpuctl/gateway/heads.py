@@ -7,6 +7,8 @@ from typing import Final
 #: As a parser gives them, and as an answer takes them.
 Headers = list[tuple[bytes, bytes]]
 Given = tuple[tuple[bytes, bytes], ...]
+#: Of most answers; `content_type` gives this very object, so that it need not be compared again.
+JSON: Final[Given] = ((b"content-type", b"application/json"),)
 
 # Of one connection, or of the gateway's own.
 _HOP: Final = frozenset(
@@ -28,12 +30,12 @@ _NOT_BACK: Final = _HOP | {
 }
 
 
-def inference(head: dict[bytes, bytes]) -> bytes:
+def inference(fields: dict[bytes, bytes]) -> bytes:
     """Return the lines that go to an engine: what it needs, and the trace the request is of."""
-    lines = b"content-type: %s\r\n" % head.get(b"content-type", b"application/json")
+    lines = b"content-type: %s\r\n" % fields.get(b"content-type", b"application/json")
     for name in _TRACE:
-        if name in head:
-            lines += b"%s: %s\r\n" % (name, head[name])
+        if name in fields:
+            lines += b"%s: %s\r\n" % (name, fields[name])
     return lines
 
 
@@ -50,8 +52,8 @@ def passed_on(headers: Headers) -> bytes:
 def content_type(headers: Headers) -> Given:
     """Return the one header of an engine's answer that goes back."""
     for name, value in headers:
-        if name.lower() == b"content-type":
-            return ((b"content-type", value),)
+        if len(name) == 12 and name.lower() == b"content-type":
+            return JSON if value == b"application/json" else ((b"content-type", value),)
     return ()
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from gpuctl.gateway import openai_errors
+from gpuctl.gateway import endpoints, heads, openai_errors
 from gpuctl.gateway.terms import Terms
 
 # Those of which a second one would let two readers see two different requests (RFC 9112, 6.3).
-SINGLE: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization")
-)
+_SINGLE: Final = frozenset((b"host", b"transfer-encoding", b"content-type", b"authorization"))
 #: Status → its phrase.
 PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -29,20 +27,75 @@ class Exchanging(Protocol):
         """Go on sending."""
 
 
-class Request:
-    """One request, whole."""
+class Head:
+    """
+    What a request says before its body, but for its content-length.
 
-    __slots__ = ("_grows", "body", "head", "headers", "keep_alive", "method", "target", "version")
+    Clients say the same again and again, and every request that comes with a head that came before
+    shares it (see `same_head`): what is asked of its fields each time is found once, by `look`.
+    """
+
+    __slots__ = (
+        *("content_type", "encoded", "endpoint", "fields", "headers", "id", "idempotency_key"),
+        *("lines", "method", "priority", "session", "target", "version"),
+    )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case, in their order
-        self.head: dict[bytes, bytes] = {}  # the first of each name
-        self.body = b""
-        self.keep_alive = True
         self.version = "1.1"  # of HTTP
+        self.headers: heads.Headers = []  # names in lower case, in their order
+        self.fields: dict[bytes, bytes] = {}  # the first of each name
+        # What `look` finds.
+        self.endpoint: endpoints.Endpoint | None = None  # None: `endpoints.find` is to be asked
+        self.lines = b""  # that go to an engine
+        self.content_type = b""
+        self.encoded = False  # the body is compressed, or the like
+        self.id: bytes | None = None  # that the client has given it
+        self.idempotency_key: bytes | None = None
+        self.priority: bytes | None = None
+        self.session: bytes | None = None  # the conversation that it is of
+
+    def look(self) -> None:
+        """Find what is asked of it, now that it is whole."""
+        fields = self.fields
+        self.endpoint = endpoints.exact(self.method, self.target)
+        self.lines = heads.inference(fields)
+        self.content_type = fields.get(b"content-type", b"")
+        self.encoded = fields.get(b"content-encoding", b"identity") != b"identity"
+        self.id = fields.get(b"x-request-id")
+        self.idempotency_key = fields.get(b"idempotency-key")
+        self.priority = fields.get(b"x-gpuctl-priority")
+        self.session = fields.get(b"x-session-id")
+
+    @property
+    def http11(self) -> bool:
+        return self.version == "1.1"
+
+
+class Request:
+    """One request, whole."""
+
+    __slots__ = ("_grows", "body", "head", "keep_alive", "length")
+
+    def __init__(self, head: Head, body: bytes = b"") -> None:
+        self.head = head  # of others too
+        self.body = body
+        self.keep_alive = True
+        self.length: bytes | None = None  # its content-length, where a parser has read it
         self._grows: bytearray | None = None  # the body, where it comes in pieces
+
+    def take(self, name: bytes, value: bytes) -> bool:
+        """Take a header, its name in lower case; return whether it may stand there."""
+        head = self.head
+        if name == b"content-length":
+            once, self.length = self.length is None, value
+            return once
+        head.headers.append((name, value))
+        if name not in head.fields:
+            head.fields[name] = value
+            return True
+        return name not in _SINGLE
 
     def add(self, data: bytes) -> int:
         """Take a piece of the body; return how many bytes there are by now."""
@@ -61,16 +114,12 @@ class Request:
             self.body, self._grows = bytes(self._grows), None
 
     @property
-    def http11(self) -> bool:
-        return self.version == "1.1"
-
-    @property
     def framing(self) -> bytes:
         """The header line that says how long its body is; empty where it has none."""
-        if b"transfer-encoding" in self.head:
+        if b"transfer-encoding" in self.head.fields:
             return b"transfer-encoding: chunked\r\n"
-        length = self.head.get(b"content-length", b"0")
-        return b"content-length: %s\r\n" % length if length.strip(b"0") else b""
+        length = self.length
+        return b"content-length: %s\r\n" % length if length and length.strip(b"0") else b""
 
     def fault(self, terms: Terms, head_bytes: int) -> tuple[str, str] | None:
         """
@@ -80,18 +129,18 @@ class Request:
             terms: of the gateway.
             head_bytes: of its target, and of the headers' names and values.
         """
-        head = self.head
+        head, length = self.head, self.length
         if head_bytes > terms.head_bytes:
             return too_large(terms)
-        if len(self.headers) > terms.headers:
+        if len(head.headers) + (length is not None) > terms.headers:
             return "headers_too_large", f"a request may have {terms.headers} headers"
-        if self.version not in ("1.0", "1.1"):
+        if head.version not in ("1.0", "1.1"):
             return "invalid_http", "HTTP/1.1 is spoken here, and HTTP/1.0"
-        if self.http11 and b"host" not in head:
+        if head.http11 and b"host" not in head.fields:
             return "invalid_http", "the header host is missing"
-        coding, length = head.get(b"transfer-encoding"), head.get(b"content-length")
+        coding = head.fields.get(b"transfer-encoding")
         # RFC 9112, 6.1: chunked in HTTP/1.0 is a fault of framing as well.
-        if coding is not None and not (self.http11 and length is None and _chunked(coding)):
+        if coding is not None and not (head.http11 and length is None and _chunked(coding)):
             return "invalid_http", "a body is sent with content-length, or chunked"
         if length is not None and (not length.isdigit() or len(length) > 18):
             return "invalid_http", "content-length is not a number"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gpuctl.gateway.request import Request
+from gpuctl.gateway.request import Head, Request
 from gpuctl.gateway.terms import Terms
 
 _END: Final = b"\r\n\r\n"
@@ -26,42 +26,31 @@ _TURNS: Final = (b"expect", b"upgrade", b"transfer-encoding")
 class SameHead:
     """One head: its bytes around the length, and what the parser has read of it."""
 
-    __slots__ = ("_after", "_before", "_length", "_request")
+    __slots__ = ("_after", "_before", "_head")
 
-    def __init__(self, before: bytes, length: bytes, after: bytes, request: Request) -> None:
-        self._before, self._length, self._after = before, length, after
-        self._request = request
+    def __init__(self, before: bytes, after: bytes, head: Head) -> None:
+        self._before, self._after, self._head = before, after, head
 
     def request(self, data: bytes, terms: Terms) -> Request | None:
         """Return the request that *data* is, None where it has another head or is not just one."""
-        start = len(self._before)
-        if data[:start] != self._before:
+        before, after = self._before, self._after
+        if not data.startswith(before):
             return None
-        number, end = 0, start
-        for end in range(start, min(len(data), start + _MOST_DIGITS + 1)):
+        start = end = len(before)
+        last = min(len(data), start + _MOST_DIGITS)
+        number = 0
+        while end < last:
             digit = data[end] - 0x30
             if digit < 0 or digit > 9:
                 break
             number = 10 * number + digit
-        begins = end + len(self._after)
-        if end == start or data[end:begins] != self._after:
+            end += 1
+        begins = end + len(after)
+        if end == start or len(data) - begins != number or data[end:begins] != after:
             return None
-        body = data[begins:]
-        if len(body) != number or number > terms.body_bytes or begins > terms.head_bytes:
+        if number > terms.body_bytes or begins > terms.head_bytes:
             return None
-        return self._made(data[start:end], body)
-
-    def _made(self, length: bytes, body: bytes) -> Request:
-        known, made = self._request, Request()
-        made.method, made.target, made.version = known.method, known.target, known.version
-        made.body = body
-        if length == self._length:
-            made.headers, made.head = known.headers, known.head
-        else:
-            name = b"content-length"
-            made.head = {**known.head, name: length}
-            made.headers = [(n, length if n == name else value) for n, value in known.headers]
-        return made
+        return Request(self._head, data[begins:])
 
 
 def learned(data: bytes, request: Request) -> SameHead | None:
@@ -77,9 +66,6 @@ def learned(data: bytes, request: Request) -> SameHead | None:
     head = request.head
     if found is None or data[begins:] != request.body or len(request.body) != int(found[1]):
         return None
-    if not (request.http11 and request.keep_alive) or any(name in head for name in _TURNS):
+    if not (head.http11 and request.keep_alive) or any(name in head.fields for name in _TURNS):
         return None
-    known = Request()  # without the body: it is held for as long as the connection lasts
-    known.method, known.target, known.version = request.method, request.target, request.version
-    known.headers, known.head = request.headers, head
-    return SameHead(data[: found.start(1)], found[1], data[found.end(1) : begins], known)
+    return SameHead(data[: found.start(1)], data[found.end(1) : begins], head)

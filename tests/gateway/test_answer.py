@@ -6,11 +6,14 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.heads import Given
 from gpuctl.gateway.record import Record
-from gpuctl.gateway.request import Request
+from gpuctl.gateway.request import Head, Request
 
 HEAD_204 = b"HTTP/1.1 204 No Content\r\nx-request-id: r-1\r\ndate: now\r\n"
 
@@ -40,8 +43,8 @@ class Wire:
 )
 def test_head_gets_no_byte_of_a_body(length: bytes | None, framing: bytes, kept: bool) -> None:
     """What follows the head on the connection would be read as the next answer."""
-    wire, request = Wire(), Request()
-    request.method = b"HEAD"
+    wire, request = Wire(), Request(Head())
+    request.head.method = b"HEAD"
     answer = Answer(cast(Client, wire), request, Record(id="r-1", at=0.0, began=0.0))
     answer.head(200, JSON, length)
     answer.piece(b"hello ")
@@ -58,8 +61,8 @@ def test_head_gets_no_byte_of_a_body(length: bytes | None, framing: bytes, kept:
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_no_content_has_no_framing(length: bytes | None, version: str) -> None:
     """RFC 9112, 6.1: a 204 in chunks would end the connection's order: its end is no answer."""
-    wire, request = Wire(), Request()
-    request.version = version
+    wire, request = Wire(), Request(Head())
+    request.head.version = version
     answer = Answer(cast(Client, wire), request, Record(id="r-1", at=0.0, began=0.0))
     answer.head(204, (), length)
     answer.finish()
@@ -71,7 +74,7 @@ def test_no_content_has_no_framing(length: bytes | None, version: str) -> None:
 def test_not_modified_tells_the_length_of_what_was_not_sent() -> None:
     """RFC 9110, 8.6."""
     wire = Wire()
-    answer = Answer(cast(Client, wire), Request(), Record(id="r-1", at=0.0, began=0.0))
+    answer = Answer(cast(Client, wire), Request(Head()), Record(id="r-1", at=0.0, began=0.0))
     answer.head(304, (), b"5")
     answer.finish()
     assert wire.sent.endswith(b"content-length: 5\r\n\r\n")
@@ -81,6 +84,48 @@ def test_not_modified_tells_the_length_of_what_was_not_sent() -> None:
 def test_whole_without_content() -> None:
     """What an engine has nothing to say to is passed on as that."""
     wire = Wire()
-    answer = Answer(cast(Client, wire), Request(), Record(id="r-1", at=0.0, began=0.0))
+    answer = Answer(cast(Client, wire), Request(Head()), Record(id="r-1", at=0.0, began=0.0))
     answer.whole(204, (), b"")
     assert wire.sent == HEAD_204 + b"\r\n"
+
+
+SECONDS = st.floats(0, 100_000)
+
+
+@given(
+    queued=SECONDS, more=SECONDS, status=st.sampled_from([200, 500, 799]),
+    headers=st.sampled_from([JSON, tuple(JSON), ((b"a", b"b"), (b"c", b"d")), ()]),
+    body=st.binary(max_size=20), extra=st.sampled_from([b"", b"x-a: 1\r\n"]),
+    version=st.sampled_from(["1.0", "1.1"]), keep_alive=st.booleans(),
+    replica=st.sampled_from(["", "chat-0"]),
+)  # fmt: skip
+def test_a_whole_answer(
+    queued: float, more: float, status: int, headers: Given, body: bytes, extra: bytes,
+    version: str, keep_alive: bool, replica: str,
+) -> None:  # fmt: skip
+    """Its lines, in their order; the times to a tenth of a millisecond."""
+    wire, request = Wire(), Request(Head())
+    request.head.version, request.keep_alive = version, keep_alive
+    record = Record(id="r-1", at=0.0, began=0.0)
+    record.replica, record.queued_seconds, record.seconds = replica, queued, queued + more
+    answer = Answer(cast(Client, wire), request, record)
+    answer.extra = extra
+    answer.whole(status, headers, body)
+    total, waited = int(record.seconds * 10_000), int(queued * 10_000)
+    phrase = {200: "OK", 500: "Internal Server Error", 799: "Unknown"}[status]
+    lines = [f"HTTP/1.1 {status} {phrase}", "x-request-id: r-1", "date: now"]
+    if replica:
+        lines += [
+            f"x-gpuctl-replica: {replica}",
+            f"server-timing: queue;dur={waited // 10}.{waited % 10}, "
+            f"upstream;dur={(total - waited) // 10}.{(total - waited) % 10}",
+            f"openai-processing-ms: {total // 10}",
+        ]
+    lines += [f"{name.decode()}: {value.decode()}" for name, value in headers]
+    if not keep_alive:
+        lines.append("connection: close")
+    elif version == "1.0":
+        lines.append("connection: keep-alive")
+    lines += [*extra.decode().splitlines(), f"content-length: {len(body)}", "", ""]
+    assert wire.sent == "\r\n".join(lines).encode() + body
+    assert (record.status, record.response_bytes, wire.kept) == (status, len(body), keep_alive)

@@ -81,7 +81,7 @@ class Door:
         return self.held <= self.most_held
 
     def serve(self, client: Client, request: Request) -> Served | None:
-        if request.target == b"/broken":
+        if request.head.target == b"/broken":
             raise KeyError("one of ours")
         served = Served(client, request)
         self.served.append(served)
@@ -111,7 +111,7 @@ class Door:
 
     @property
     def targets(self) -> list[bytes]:
-        return [served.request.target for served in self.served]
+        return [served.request.head.target for served in self.served]
 
 
 class Bench:
@@ -150,10 +150,10 @@ def test_request(bench: Bench, size: int) -> None:
         bench.send(data[at : at + size])
     (served,) = bench.door.served
     request = served.request
-    assert (request.method, request.target, request.body) == (b"POST", b"/a", b'{"a": 1}')
-    assert request.head[b"x-two"] == b"1"
-    assert [value for name, value in request.headers if name == b"x-two"] == [b"1", b"2"]
-    assert (request.keep_alive, request.http11) == (True, True)
+    assert (request.head.method, request.head.target, request.body) == (b"POST", b"/a", b'{"a": 1}')
+    assert request.head.fields[b"x-two"] == b"1"
+    assert [value for name, value in request.head.headers if name == b"x-two"] == [b"1", b"2"]
+    assert (request.keep_alive, request.head.http11) == (True, True)
     assert bench.door.held == 8
 
 
@@ -163,8 +163,8 @@ def test_chunked(bench: Bench) -> None:
     bench.send(head + b"3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nx-api-key: k\r\nauthorization: b\r\n\r\n")
     (served,) = bench.door.served
     assert served.request.body == b"abcde"
-    assert sorted(served.request.head) == [b"host", b"transfer-encoding"]
-    assert len(served.request.headers) == 2
+    assert sorted(served.request.head.fields) == [b"host", b"transfer-encoding"]
+    assert len(served.request.head.headers) == 2
 
 
 def test_pipelined(bench: Bench) -> None:
@@ -481,8 +481,8 @@ def test_upgrade_chunked(bench: Bench, size: int) -> None:
         bench.send(data[at : at + size])
     (served,) = bench.door.served
     assert served.request.body == b"abc"
-    assert served.request.head[b"upgrade"] == b"h2c"
-    assert served.request.method == b"POST"
+    assert served.request.head.fields[b"upgrade"] == b"h2c"
+    assert served.request.head.method == b"POST"
 
 
 def test_many_upgrades(bench: Bench) -> None:
@@ -512,7 +512,7 @@ def test_http10(bench: Bench) -> None:
     """HTTP/1.0 needs no host, and ends its connection."""
     bench.send(b"GET /a HTTP/1.0\r\n\r\n")
     (served,) = bench.door.served
-    assert (served.request.http11, served.request.keep_alive) == (False, False)
+    assert (served.request.head.http11, served.request.keep_alive) == (False, False)
     served.answer()
     assert bench.wire.ended
 

@@ -54,6 +54,11 @@ def test_content_type() -> None:
     assert heads.content_type([(b"Server", b"llama.cpp")]) == ()
 
 
+def test_json_is_one_object() -> None:
+    """What most answers are is known by being it."""
+    assert heads.content_type([(b"content-type", b"application/json")]) is heads.JSON
+
+
 def test_passed_back() -> None:
     """Of another service's answer everything but its connection and its name."""
     headers = [

@@ -27,8 +27,20 @@ def test_the_last_answer_of_a_connection() -> None:
 
 def test_one_that_nothing_was_read_of() -> None:
     """Until its head says otherwise it is of HTTP/1.1, and keeps its connection."""
-    fresh = request.Request()
-    assert (fresh.http11, fresh.keep_alive, fresh.body, fresh.headers) == (True, True, b"", [])
+    fresh = request.Request(request.Head())
+    assert (fresh.head.http11, fresh.keep_alive, fresh.body, fresh.head.headers) == (
+        True,
+        True,
+        b"",
+        [],
+    )
+
+
+def asked(head: dict[bytes, bytes]) -> request.Request:
+    made = request.Request(request.Head())
+    for name, value in head.items():
+        assert made.take(name, value)
+    return made
 
 
 TERMS = Terms(GatewaySettings(limits=LimitSettings(head_bytes=100, headers=3, body_bytes=10)))
@@ -67,8 +79,8 @@ TERMS = Terms(GatewaySettings(limits=LimitSettings(head_bytes=100, headers=3, bo
 )
 def test_fault(version: str, head: dict[bytes, bytes], code: str) -> None:
     """A head that two readers could read in two ways, or that is too much, is no request."""
-    made = request.Request()
-    made.version, made.head, made.headers = version, head, list(head.items())
+    made = asked(head)
+    made.head.version = version
     assert (made.fault(TERMS, 100) or ("", ""))[0] == code
     assert made.fault(TERMS, 101) == (
         "headers_too_large",
@@ -89,6 +101,49 @@ def test_fault(version: str, head: dict[bytes, bytes], code: str) -> None:
 )
 def test_framing(head: dict[bytes, bytes], framing: bytes) -> None:
     """How long its body is, in the words of its head."""
-    made = request.Request()
-    made.head = head
+    made = asked(head)
     assert made.framing == framing
+
+
+def test_what_is_looked_at() -> None:
+    """Of a head's fields, as they were sent; the endpoint where the table has it as it is."""
+    made = request.Head()
+    made.method, made.target = b"POST", b"/v1/completions"
+    made.fields = {
+        b"content-type": b"a/b", b"content-encoding": b"gzip", b"x-request-id": b"mine",
+        b"idempotency-key": b"once", b"x-gpuctl-priority": b"3", b"x-session-id": b"talk",
+    }  # fmt: skip
+    made.look()
+    assert made.endpoint is not None
+    assert made.endpoint.name == "/v1/completions"
+    assert made.lines == b"content-type: a/b\r\n"
+    assert (made.content_type, made.encoded, made.id) == (b"a/b", True, b"mine")
+    assert (made.idempotency_key, made.priority, made.session) == (b"once", b"3", b"talk")
+
+
+def test_what_is_not_there() -> None:
+    """A field that was not sent is not taken for an empty one."""
+    made = request.Head()
+    made.method, made.target = b"GET", b"/v1/completions?x"
+    made.look()
+    assert (made.endpoint, made.content_type, made.encoded, made.id) == (None, b"", False, None)
+    assert (made.idempotency_key, made.priority, made.session) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        pytest.param(b"content-length", False, id="length"),
+        pytest.param(b"transfer-encoding", False, id="coding"),
+        pytest.param(b"authorization", False, id="key"),
+        pytest.param(b"x-own", True, id="any other"),
+    ],
+)
+def test_a_header_twice(name: bytes, again: bool) -> None:
+    """Most may come again, and the first counts; a few would be read in two ways."""
+    made = request.Request(request.Head())
+    assert made.take(name, b"1")
+    assert made.take(name, b"2") is again
+    if again:
+        assert made.head.fields == {name: b"1"}
+        assert made.head.headers == [(name, b"1"), (name, b"2")]
