@@ -23,7 +23,7 @@ PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpu
 	gpuctl/gateway/limits.py,gpuctl/gateway/metrics.py,gpuctl/gateway/multipart.py,$\
 	gpuctl/gateway/openai_errors.py,gpuctl/gateway/openapi.py,gpuctl/gateway/places.py,$\
 	gpuctl/gateway/queue.py,gpuctl/gateway/record.py,gpuctl/gateway/record_line.py,gpuctl/gateway/replica.py,$\
-	gpuctl/gateway/request.py,gpuctl/gateway/routing.py,gpuctl/gateway/same_head.py,gpuctl/gateway/sse.py,$\
+	gpuctl/gateway/request.py,gpuctl/gateway/routing.py,gpuctl/gateway/same_answer.py,gpuctl/gateway/same_head.py,gpuctl/gateway/sse.py,$\
 	gpuctl/gateway/table.py,gpuctl/gateway/terms.py,gpuctl/gateway/turns.py,gpuctl/gateway/usage.py,gpuctl/gpu_status.py,gpuctl/heat.py,$\
 	gpuctl/json_fields.py,gpuctl/judge.py,gpuctl/leftovers.py,gpuctl/levels.py,gpuctl/line.py,$\
 	gpuctl/log_lines.py,gpuctl/masking.py,gpuctl/measuring.py,gpuctl/moments.py,$\

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from gpuctl.gateway import upstream
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.collect import MALFORMED, Failed
-from gpuctl.gateway.readers import Collected, Passed, Reader, Streamed, Whole
+from gpuctl.gateway.heads import Given
+from gpuctl.gateway.readers import Collected, Passed, Reader, Streamed, Whole, give
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Replica
 from gpuctl.gateway.sink import Sink
@@ -55,7 +56,8 @@ class Attempt(upstream.Taker):
     """Made for each replica that a request is sent to."""
 
     __slots__ = (
-        *("_asked", "_connection", "_error", "_fresh", "_gateway", "_headers", "_owner"),
+        *("_asked", "_collects", "_connection", "_error", "_fresh", "_gateway", "_headers"),
+        *("_owner",),
         *("_reader", "_record", "_sink", "_status", "_task", "first_byte", "moved_at"),
         *("replica", "sent", "sent_at", "token"),
     )
@@ -76,9 +78,10 @@ class Attempt(upstream.Taker):
         self._owner: Owner | None = None
         self._connection: upstream.Connection | None = None
         self._task: asyncio.Task[None] | None = None  # opens one
-        self._reader: Reader | None = None
+        self._collects = False  # the replica was asked to stream, the client has not
+        self._reader: Reader | None = None  # of an answer that is no error, from its head on
         self._status = 0
-        self._headers: Headers = []
+        self._headers: Headers | None = None
         self._error: bytearray | None = None  # the body of an engine's error
         self._fresh = False  # a kept connection has ended under it
 
@@ -151,18 +154,10 @@ class Attempt(upstream.Taker):
         if not self.sent:
             self.sent = True
             self._record.attempts += bool(replica.name)  # the operator's endpoints are no replica
-        collect = replica.collect_streams and bool(asked.collect)
-        if asked.way == "stream":
-            self._reader = Streamed(self._sink, self._record, strip=asked.strip)
-        elif asked.way == "pass":
-            self._reader = Passed(self._sink)
-        elif collect:
-            self._reader = Collected(self._sink, self._record, asked.collect)
-        else:
-            self._reader = Whole(self._sink, self._record)
+        collects = self._collects = replica.collect_streams and bool(asked.collect)
         id = self._record.id.encode()
-        data = asked.to(replica.authority, replica.authorization, id, collect=collect)
-        connection.send(self, data)
+        data = asked.to(replica.authority, replica.authorization, id, collect=collects)
+        connection.send(self, data, holds=asked.way == "whole" and not collects)
 
     # What `upstream` tells.
 
@@ -175,17 +170,27 @@ class Attempt(upstream.Taker):
         elif status >= 300:  # a redirect would lead the client past the gateway
             self._error = bytearray()
             return
-        assert self._reader is not None
-        self._reader.headed(status, headers)
+        reader = self._reader = self._made_reader()
+        reader.headed(status, headers)
+
+    def _made_reader(self) -> Reader:
+        asked, sink, record = self._asked, self._sink, self._record
+        if asked.way == "stream":
+            return Streamed(sink, record, strip=asked.strip)
+        if asked.way == "pass":
+            return Passed(sink)
+        if self._collects:
+            return Collected(sink, record, asked.collect)
+        return Whole(sink, record)
 
     def body(self, data: bytes) -> None:
         reader = self._reader
-        assert reader is not None
-        if data[0] == _COLON and self._error is None and reader.silent(data):
+        if reader is not None and data[0] == _COLON and reader.silent(data):
             return
         now = self._gateway.now()
         self.moved_at = self.replica.last_byte = now
-        if self._error is not None:
+        if reader is None:
+            assert self._error is not None
             if len(self._error) < _ERROR_BYTES:
                 self._error += data
             return
@@ -208,7 +213,7 @@ class Attempt(upstream.Taker):
         owner = self._owner
         assert owner is not None
         if self._error is not None:
-            owner.erred(self._status, self._headers, bytes(self._error), now)
+            owner.erred(self._status, self._headers or [], bytes(self._error), now)
             return
         self._record.seconds = now - self._record.began
         assert self._reader is not None
@@ -220,6 +225,16 @@ class Attempt(upstream.Taker):
             if not self.first_byte:
                 self._first(now)
             owner.answered(now)
+
+    def whole(self, kind: Given, body: bytes) -> None:
+        now = self._gateway.now()
+        self.moved_at = self.replica.last_byte = now
+        self._connection = None
+        owner = self._owner
+        assert owner is not None
+        self._first(now)
+        give(self._sink, self._record, 200, kind, body)
+        owner.answered(now)
 
     def lost(self, why: str, *, empty: bool, reused: bool) -> None:
         self._connection = None
@@ -253,7 +268,7 @@ class Attempt(upstream.Taker):
 
     def _tell_error(self, failed: Failed, now: float) -> None:
         if self._owner is not None and failed.status != MALFORMED:
-            self._owner.erred(failed.status, self._headers, failed.body, now)
+            self._owner.erred(failed.status, self._headers or [], failed.body, now)
         else:
             self._tell_failed("malformed", refused=False)
 

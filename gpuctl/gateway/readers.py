@@ -110,8 +110,7 @@ class Whole(Reader):
             return
         parts = self._parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        count(self._record, usage.of_body(body))
-        self._sink.whole(self._status, self._headers, body)
+        give(self._sink, self._record, self._status, self._headers, body)
 
 
 class Streamed(Reader):
@@ -251,9 +250,7 @@ class Collected(Reader):
             return
         if not self._collector.done:
             raise Failed(MALFORMED, b"")
-        body = self._collector.answer()
-        count(self._record, usage.of_body(body))
-        self._sink.whole(200, JSON, body)
+        give(self._sink, self._record, 200, JSON, self._collector.answer())
 
 
 class Passed(Reader):
@@ -289,6 +286,12 @@ def _usual(events: bytes) -> bool:
         and not events.partition(usage.WORD)[1]
         and sse.single(events)
     )
+
+
+def give(sink: Sink, record: Record, status: int, kind: Given, body: bytes) -> None:
+    """Send an answer that is complete, and note what it cost."""
+    count(record, usage.of_body(body))
+    sink.whole(status, kind, body)
 
 
 def count(record: Record, found: Usage | None) -> None:

@@ -13,12 +13,17 @@ from typing import Final, cast
 
 import httptools
 
+from gpuctl.gateway.heads import Given
 from gpuctl.gateway.replica import Replica
+from gpuctl.gateway.same_answer import SameAnswer, learned
 
 #: llama.cpp (cpp-httplib) and vLLM (uvicorn) both close a connection idle for 5 s.
 IDLE_SECONDS: Final = 4.0
 # The engines' own heads are below 1 KiB.
 _HEAD_BYTES: Final = 64 * 1024
+# Heads that are learned in a row, and do not come again: those of some engines never do.
+_LESSONS: Final = 4
+_monotonic: Final = time.monotonic
 
 
 class Taker:
@@ -36,6 +41,16 @@ class Taker:
 
     def ended(self) -> None:
         """Know that the answer is whole."""
+        raise NotImplementedError
+
+    def whole(self, kind: Given, body: bytes) -> None:
+        """
+        Take an answer at once, and nothing else of it: only who *holds* one is told so.
+
+        Args:
+            kind: the head's content type.
+            body: not empty; the status is 200.
+        """
         raise NotImplementedError
 
     def lost(self, why: str, *, empty: bool, reused: bool) -> None:
@@ -61,11 +76,14 @@ class Connection:
         "_done",
         "_head_bytes",
         "_headers",
+        "_holds",
         "_keep",
+        "_lessons",
         "_parser",
         "_reading",
         "_replica",
         "_reused",
+        "_same",
         "_status",
         "_transport",
         "_until_close",
@@ -81,16 +99,19 @@ class Connection:
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._reused = self._answered = self._keep = self._until_close = False
-        self._bodiless = False
+        self._bodiless = self._holds = False
+        self._same: SameAnswer | None = None  # of the latest answer that came in one piece
+        self._lessons = _LESSONS
         self._reading = True
         self._head_bytes = self._status = 0  # of the head that is not whole yet; of HTTP, 0: none
         self.idle_since = 0.0
 
     # What an attempt does with it.
 
-    def send(self, attempt: Taker, data: bytes) -> None:
-        """Send a request; the answer goes to the *attempt*."""
+    def send(self, attempt: Taker, data: bytes, *, holds: bool = False) -> None:
+        """Send a request; the answer goes to the *attempt*, which *holds* it until it is whole."""
         self._attempt = attempt
+        self._holds = holds
         self._answered = self._until_close = False
         self._bodiless = data.startswith(b"HEAD ")
         self._head_bytes = 0
@@ -131,10 +152,27 @@ class Connection:
         self._transport = transport  # type: ignore[assignment]  # of uvloop: no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        if self._attempt is None:  # nobody asked: whatever it is, it belongs to no request
+        attempt, same = self._attempt, self._same
+        if attempt is None:  # nobody asked: whatever it is, it belongs to no request
             self._close()
             return
+        first = not self._answered
+        if first and same is not None and self._holds:
+            body = same.body(data)
+            if body is not None:
+                self._attempt, self._lessons = None, _LESSONS
+                self._rest()
+                attempt.whole(same.kind, body)
+                return
         self._answered = True
+        self._parse(data)
+        if self._done is not None:
+            if first and self._keep and self._holds and self._lessons:
+                self._same = learned(data, self._headers)
+                self._lessons -= 1
+            self._finish()
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -145,9 +183,7 @@ class Connection:
                 self._lose("malformed")
                 return
             self._keep = False
-        if self._done is not None:
-            self._finish()
-        elif not self._status:
+        if self._done is None and not self._status:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
                 self._lose("malformed")
@@ -193,7 +229,7 @@ class Connection:
             self.on_message_complete()
 
     def on_body(self, data: bytes) -> None:
-        if self._attempt is not None:
+        if self._attempt is not None and self._status:  # a status of less than 100 can have one
             self._attempt.body(data)
 
     def on_message_complete(self) -> None:
@@ -205,16 +241,22 @@ class Connection:
     def _finish(self) -> None:
         """Tell that the answer is whole, when the parser has seen whether more has come with it."""
         attempt, self._done = self._done, None
-        replica = self._replica  # another container may run there by now, or none
-        same = self._container == replica.container and replica.state != "down"
-        if self._keep and self._reading and same:
-            self._reused = True
-            replica.idle.append(self)
-            self.idle_since = time.monotonic()
+        if self._keep:
+            self._rest()
         else:
             self._close()
         if attempt is not None:
             attempt.ended()
+
+    def _rest(self) -> None:
+        """Be there for the next request, unless another container runs there by now, or none."""
+        replica = self._replica
+        if self._reading and self._container == replica.container and replica.state != "down":
+            self._reused = True
+            replica.idle.append(self)
+            self.idle_since = _monotonic()
+        else:
+            self._close()
 
     def _lose(self, why: str) -> None:
         attempt, self._attempt = self._attempt, None

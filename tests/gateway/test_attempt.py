@@ -46,6 +46,7 @@ class Host:
         self.time = 100.0
         self.opened: list[Callable[[Connection], None]] = []
         self.refused: list[Callable[[str], None]] = []
+        self.closed: list[str] = []  # gates, each by what closed it
 
     def now(self) -> float:
         return self.time
@@ -63,23 +64,34 @@ class Host:
     def cancel(self) -> None:
         """As a task."""
 
+    def gate_closed(self, replica: Replica, why: str) -> None:
+        self.closed.append(why)
+
 
 class Bench:
-    """An attempt that has begun."""
+    """An attempt that has begun, unless it was not *opened*."""
 
-    def __init__(self, way: Any = "whole", *, kept: bool = False, collect: str = "") -> None:
-        self.host, self.owner, self.sink = Host(), Owner(), Told()
+    def __init__(
+        self, way: Any = "whole", *, kept: bool = False, collect: str = "", opened: bool = True
+    ) -> None:
+        self.host = Host()
         self.replica = Replica("chat-0", "chat", Gate(5, 30.0))
         self.replica.state, self.replica.container = "ready", "c1"
         self.replica.collect_streams = bool(collect)
-        asked = Asked(way, b"POST /v1/chat/completions", b"", b"{}")
-        asked.collect = collect
-        self.record = Record(id="r-1", at=0.0, began=100.0)
+        self.asked = Asked(way, b"POST /v1/chat/completions", b"", b"{}")
+        self.asked.collect = collect
         self.wire = Wire()
         if kept:
             self.replica.idle.append(self.connection())
+        if opened:
+            self.renew()
+
+    def renew(self) -> None:
+        """Begin another one, for another request."""
+        self.owner, self.sink = Owner(), Told()
+        self.record = Record(id="r-1", at=0.0, began=100.0)
         host = cast(Gateway, self.host)
-        self.attempt = Attempt(host, self.replica, asked, self.sink, self.record)
+        self.attempt = Attempt(host, self.replica, self.asked, self.sink, self.record)
         self.attempt.begin(self.owner, 100.0)
 
     def connection(self) -> Connection:

@@ -109,6 +109,13 @@ def test_continue() -> None:
     assert told.events == [200, b"ok", "ended"]
 
 
+def test_no_status() -> None:
+    """A status that there is not begins no answer, and a body of it is of none."""
+    connection, _, told = asked()
+    connection.data_received(b"HTTP/1.1 007 X\r\nContent-Length: 2\r\n\r\nok" + OK)
+    assert told.events == [200, b"ok", "ended"]
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_no_body(status: int) -> None:
     """An answer without a body by its status is whole with its head, whatever length that says."""
