@@ -14,13 +14,23 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from gpuctl.gateway.endpoints import Endpoint
-from gpuctl.gateway.fields import Ask, Fields, read_fields, read_messages, read_pairs
+from gpuctl.gateway.fields import (
+    Fields,
+    Options,
+    read_fields,
+    read_messages,
+    read_pairs,
+    read_texts,
+)
 
 #: A proxy that takes an upstream's address from the body can be led anywhere (CVE-2024-6587 in
 #: LiteLLM): no engine gets to see these.
 DROPPED: Final = ("api_base", "base_url", "user_config")
 #: As much of a prompt as tells conversations apart.
 FIRST_WORDS_BYTES: Final = 1024
+#: Up to this it is tried whether the prompt is texts alone: of the smallest messages that are as
+#: many as 90,000, of which the last is none, for 7 ms (2026-11-21, one of two shared cores).
+MOST_TEXTS_BYTES: Final = 256 * 1024
 #: Arrays and objects. A conversation of thousands of messages has some ten thousand.
 MOST_PARTS: Final = 100_000
 
@@ -34,6 +44,7 @@ _URL, _INPUT, _FILE, _ESCAPE = "_url", '"input_', '"file"', "\\u"
 _FOLD: Final = bytes.maketrans(b"[{]}", b"(())")
 _NO_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'[{]}"')
 _QUOTED: Final = re.compile(rb'"[^"]*"')
+_JSON: Final = b"application/json"
 _FIELD: Final = re.compile(r" - at `\$\.(\w+)")
 
 
@@ -43,6 +54,28 @@ class BadRequest(NamedTuple):
     code: str
     message: str
     param: str | None = None
+
+
+class Ask:
+    """What a request asks for, as far as the gateway looks."""
+
+    __slots__ = ("drops", "first_words", "model", "session", "stream", "usage_asked")
+
+    def __init__(
+        self,
+        model: str,
+        stream: bool = False,
+        usage_asked: bool = False,
+        session: bytes | None = None,
+        first_words: bytes = b"",
+        drops: bool = False,
+    ) -> None:
+        self.model = model
+        self.stream = stream
+        self.usage_asked = usage_asked  # the client itself wants the usage chunk of a stream
+        self.session = session  # `prompt_cache_key`
+        self.first_words = first_words  # of messages, prompt or input, as they were sent
+        self.drops = drops  # `rewritten` has one of DROPPED to leave out
 
 
 def read(
@@ -57,15 +90,22 @@ def read(
 
     Its Content-Type is not looked at but for multipart: llama.cpp takes JSON under any.
     """
-    if content_type[:10].lower() == b"multipart/":
+    if content_type != _JSON and content_type[:10].lower() == b"multipart/":
         what = f"{endpoint.name} takes a JSON body, not multipart/form-data."
         return BadRequest("unsupported_media_type", what)
     try:
         # msgspec looks at the UTF-8 of no string that it skips.
-        text = str(body, "utf-8")
-        fields = read_fields(body)
+        text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         return BadRequest("invalid_json", f"The body is not UTF-8 at byte {error.start}.")
+    # 1. Texts alone: there are no media to be looked for.
+    ask = _of_texts(body) if not words and len(body) <= MOST_TEXTS_BYTES else None
+    if ask is not None:
+        refused = _shapeless(body, text, most_depth)
+        return ask if refused is None else refused
+    # 2. Whatever else it may be, and all that is wrong.
+    try:
+        fields = read_fields(body)
     except msgspec.ValidationError as error:
         return _wrong_type(str(error))
     except msgspec.DecodeError as error:
@@ -74,6 +114,22 @@ def read(
     except RecursionError:
         return _too_deep(most_depth)
     return _shapeless(body, text, most_depth) or _ask(fields, text, words)
+
+
+def _of_texts(body: bytes) -> Ask | None:
+    """Return what a body asks for whose prompt is texts alone; None of any other."""
+    try:
+        fields = read_texts(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not fields.model:
+        return None
+    return Ask(
+        fields.model,
+        fields.stream is True,
+        _usage_asked(fields.stream_options),
+        _word(fields.prompt_cache_key),
+    )
 
 
 def _ask(fields: Fields, text: str, wanted: bool) -> Ask | BadRequest:
@@ -90,16 +146,14 @@ def _ask(fields: Fields, text: str, wanted: bool) -> Ask | BadRequest:
     if remote:
         what = f"A URL in '{remote}' is not fetched here: send its content as a data: URL."
         return BadRequest("remote_url_not_allowed", what, remote)
-    options = fields.stream_options
     words = b""
     if wanted:
         first = fields.messages or fields.prompt or fields.input
         words = bytes(memoryview(first)[:FIRST_WORDS_BYTES])
-    # In the order of its fields: by their names it takes twice as long.
     return Ask(
         str(fields.model),
         fields.stream is True,
-        options is not None and options.include_usage is True,
+        _usage_asked(fields.stream_options),
         _word(fields.prompt_cache_key),
         words,
         bool(fields.api_base or fields.base_url or fields.user_config),
@@ -138,6 +192,10 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
+def _usage_asked(options: Options | None) -> bool:
+    return options is not None and options.include_usage is True
+
+
 def _word(value: msgspec.Raw) -> bytes | None:
     """Return a string as it was written, without its quotes; None where it is anything else."""
     if not value:
@@ -171,7 +229,7 @@ def _shapeless(body: bytes, text: str, most_depth: int) -> BadRequest | None:
     Each step is one pass in C: 10 MiB of the worst hold up all others for 0.1 s (2026-11-21, one
     of two shared cores).
     """
-    if text.count("[") + text.count("{") <= most_depth:
+    if _few(text, most_depth):
         return None
     # 1. a backslash is only ever inside a string: without escapes, every quote begins or ends one
     if b"\\" in body:
@@ -189,6 +247,24 @@ def _shapeless(body: bytes, text: str, most_depth: int) -> BadRequest | None:
             return None
         brackets = brackets.replace(b"()", b"")
     return _too_deep(most_depth) if brackets else None
+
+
+def _few(text: str, most: int) -> bool:
+    """
+    Return whether there are so few opening brackets, in strings or not.
+
+    From one to the next, as `find` looks at many bytes at a time, and `count` at one.
+    """
+    left = most
+    at = text.find("[")
+    while at >= 0 and left >= 0:
+        left -= 1
+        at = text.find("[", at + 1)
+    at = text.find("{")
+    while at >= 0 and left >= 0:
+        left -= 1
+        at = text.find("{", at + 1)
+    return left >= 0
 
 
 def _remote(held: list[tuple[str, bytes]]) -> str:

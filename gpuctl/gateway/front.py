@@ -24,10 +24,10 @@ from gpuctl.gateway import (
 from gpuctl.gateway.access import Bearer
 from gpuctl.gateway.answer import JSON, Answer
 from gpuctl.gateway.asked import Asked
+from gpuctl.gateway.bodies import Ask
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.endpoints import Endpoint, Refusal
 from gpuctl.gateway.exchange import Exchange
-from gpuctl.gateway.fields import Ask
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.record import Record
@@ -161,7 +161,7 @@ class Front:
         else:
             prefix = self._gateway.terms.affinity == "prefix"
             ask = bodies.read(endpoint, head.content_type, body, words=prefix)
-        if isinstance(ask, bodies.BadRequest):
+        if not isinstance(ask, Ask):
             self._refuse(ask.code, ask.message, param=ask.param)
             return None
         route = self._gateway.table.names.get(ask.model)

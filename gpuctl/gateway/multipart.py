@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gpuctl.gateway.bodies import BadRequest
-from gpuctl.gateway.fields import Ask
+from gpuctl.gateway.bodies import Ask, BadRequest
 
 #: A form of the audio API has about ten fields.
 MOST_PARTS = 64

@@ -6,23 +6,38 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import ValidationError
 
+from gpuctl.gateway import bodies
 from gpuctl.gateway.bodies import (
     DROPPED,
     FIRST_WORDS_BYTES,
     MOST_PARTS,
+    MOST_TEXTS_BYTES,
+    Ask,
     BadRequest,
-    read,
     rewritten,
 )
-from gpuctl.gateway.endpoints import EXACT
-from gpuctl.gateway.fields import Ask
+from gpuctl.gateway.endpoints import EXACT, Endpoint
+from gpuctl.gateway.fields import read_texts
 from gpuctl.gateway.openai_errors import FAULTS
+from tests.gateway.asks import told
 
 CHAT = EXACT[b"/v1/chat/completions"][b"POST"]
 JSON = b"application/json"
+
+
+def read(endpoint: Endpoint, content_type: bytes, sent: bytes) -> Ask | BadRequest:
+    """Read a body with its first words; without them, the quick way, it must say the same."""
+    found = bodies.read(endpoint, content_type, sent)
+    quick = bodies.read(endpoint, content_type, sent, words=False)
+    if isinstance(found, Ask) and isinstance(quick, Ask):
+        assert quick.first_words == b""
+        quick.first_words = found.first_words
+    assert told(quick) == told(found)
+    return found
 
 
 def body(**fields: Any) -> bytes:
@@ -96,7 +111,7 @@ def with_part(part: object) -> bytes:
 )
 def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
     """The few fields that routing needs are found, however they are written."""
-    assert read(CHAT, JSON, sent) == expected
+    assert told(read(CHAT, JSON, sent)) == told(expected)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +189,7 @@ def test_a_body_is_read(sent: bytes, expected: Ask) -> None:
 )
 def test_a_bad_body_is_refused(sent: bytes, expected: BadRequest) -> None:
     """The client is told what is wrong, and with which parameter."""
-    assert read(CHAT, JSON, sent) == expected
+    assert told(read(CHAT, JSON, sent)) == told(expected)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,7 @@ def test_what_is_no_json_is_refused(sent: bytes) -> None:
 @pytest.mark.parametrize("content_type", [b"", JSON, b"text/plain", b"Application/JSON; charset=x"])
 def test_json_is_taken_under_any_type(content_type: bytes) -> None:
     """What llama.cpp takes from `curl -d` is taken here too."""
-    assert read(CHAT, content_type, body()) == Ask(model="chat")
+    assert told(read(CHAT, content_type, body())) == told(Ask(model="chat"))
 
 
 def test_a_form_is_told_that_json_is_asked_for() -> None:
@@ -241,7 +256,7 @@ TOO_DEEP = BadRequest("json_too_deep", "The body is nested deeper than 64 levels
 )
 def test_depth_is_bounded(sent: bytes, expected: Ask | BadRequest) -> None:
     """64 levels are let through, 65 are not; brackets in texts are no levels."""
-    assert read(CHAT, JSON, sent) == expected
+    assert told(read(CHAT, JSON, sent)) == told(expected)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +273,7 @@ def test_the_number_of_parts_is_bounded(unit: str, fits: bool) -> None:
     """What would hold up all others for long is refused; brackets in texts are no parts."""
     count = MOST_PARTS - 2 if fits else 2 * MOST_PARTS + 1
     sent = b'{"model":"a","x":[%s]}' % ",".join([unit] * count).encode()
-    assert read(CHAT, JSON, sent) == (
+    assert told(read(CHAT, JSON, sent)) == told(
         Ask(model="a")
         if fits
         else BadRequest("request_too_large", "The body has more than 100,000 arrays and objects.")
@@ -494,4 +509,73 @@ def test_only_real_brackets_count(depth: int, text: str) -> None:
     for _ in range(depth - 2):
         value = [value, text] if len(text) % 2 else {text: value}
     found = read(CHAT, JSON, body(x=value if depth > 1 else text, filler=text * 9))
-    assert found == (TOO_DEEP if depth + 1 > 65 else Ask(model="chat"))
+    assert told(found) == told(TOO_DEEP if depth + 1 > 65 else Ask(model="chat"))
+
+
+#: Values that a prompt is made of, and that look like one; of fields that are looked at, all sorts.
+_WRITTEN = st.sampled_from(
+    [
+        *('"a"', '""', "null", "[]", "{}", "7", "-1", "1.5", "true", "false", '"[{"', '"\\ud800"'),
+        *('{"include_usage":true}', '{"include_usage":1}', '["a","b"]', "[1,2]", '[{"a":1}]'),
+        *('[{"content":"a"}]', '[{"content":null},{"role":"user"}]', '[{"content":5}]', "[5]"),
+        *('[{"content":[{"type":"text","text":"a"}]}]', '[{"content":[{"type":"text"}]}]'),
+        '[{"content":[{"type":"text","text":"a","image_url":"http://h"}]}]',
+        '[{"content":[{"type":"text","text":"a","image\\u005furl":"http://h"}]}]',
+        '[{"content":[{"type":"image_url","image_url":{"url":"http://h"}}]}]',
+        '[{"content":"a","content":[{"image_url":"http://h"}]}]',
+        '[{"content":[{"image_url":"http://h"}],"content":"a"}]',
+        *('[{"content":{"file":{"url":"http://h"}}}]', '{"image_url":"http://h"}'),
+        "[" * 70 + "]" * 70,
+    ]
+)  # fmt: skip
+_KEYS = st.sampled_from(
+    [
+        *("model", "stream", "stream_options", "prompt_cache_key", "messages", "prompt", "input"),
+        *("query", "documents", *DROPPED, "mess\\u0061ges", "inp\\u0075t", "model ", "tools"),
+    ]
+)
+_MEMBERS = st.lists(st.tuples(_KEYS, _WRITTEN), max_size=4)
+
+
+@settings(max_examples=400)
+@given(members=_MEMBERS, model=st.sampled_from(['"model":"a",', '"model":"",', ""]), cut=st.data())
+def test_the_quick_way_says_what_the_careful_way_says(
+    members: list[tuple[str, str]], model: str, cut: st.DataObject
+) -> None:
+    """Keys twice or with escapes, media in any place, a body cut short: none of it matters."""
+    written = ",".join(f'"{key}": {value}' for key, value in members)
+    sent = ("{" + model + (written or '"x":1') + "}").encode()
+    read(CHAT, JSON, sent)
+    at = cut.draw(st.integers(0, len(sent)))
+    read(CHAT, JSON, sent[:at])
+    read(CHAT, JSON, sent[:at] + cut.draw(st.binary(max_size=2)) + sent[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        pytest.param('"messages":[{"role":"user","content":"a"}]', True, id="a text"),
+        pytest.param('"messages":[{"content":[{"type":"text","text":"a"}]}]', True, id="parts"),
+        pytest.param('"messages":[{"content":"a"},{"tool_calls":[{}]}]', True, id="no content"),
+        pytest.param('"prompt":"a"', True, id="prompt"),
+        pytest.param('"input":["a","b"]', True, id="input of texts"),
+        pytest.param('"query":"a","documents":["a"]', True, id="rerank"),
+        pytest.param('"input":[1]', False, id="input of tokens"),
+        pytest.param('"messages":[{"content":[{"type":"image_url"}]}]', False, id="media"),
+        pytest.param('"api_base":null', False, id="what is dropped"),
+    ],
+)
+def test_what_is_read_the_quick_way(prompt: str, expected: bool) -> None:
+    """Texts alone are what engines are mostly asked."""
+    try:
+        read_texts(b'{"model":"a",%s}' % prompt.encode())
+    except ValidationError:
+        assert not expected
+    else:
+        assert expected
+
+
+def test_large_bodies_are_read_the_careful_way() -> None:
+    """Above the bound nothing is tried that may have to be done again."""
+    sent = body(messages=[{"content": "a" * MOST_TEXTS_BYTES}])
+    assert isinstance(read(CHAT, JSON, sent), Ask)

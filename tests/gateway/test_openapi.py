@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuctl.gateway import bodies, endpoints, openai_errors, openapi
-from gpuctl.gateway.fields import Ask
+from gpuctl.gateway.bodies import Ask
 from gpuctl.gateway.openapi import document
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
