@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gpuctl.gateway import heads
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import JSON as JSON
 from gpuctl.gateway.heads import Given
@@ -64,8 +65,7 @@ class Answer(Sink):
             lines = b"%scontent-length: %d\r\n" % (_lines(headers), size)
             self._client.write(self._made(status, lines, b"\r\n", b""))
         else:
-            length = b"content-length: %d\r\n\r\n" % size
-            self._client.write(self._made(status, _lines(headers), length, body))
+            self._client.write(self._made(status, _lines(headers), heads.ending(size), body))
         self._record.response_bytes += size
         self.end()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gpuctl.gateway import heads
+
 Way = Literal["whole", "stream", "pass"]
 
 
@@ -28,15 +30,12 @@ class Asked:
     def to(self, authority: bytes, authorization: bytes, id: bytes, *, collect: bool) -> bytes:
         """Return the whole request for one replica; *authorization* is a header line or empty."""
         body = self.collected_body if collect else self.body
-        return (
-            b"%s HTTP/1.1\r\nhost: %s\r\n%s%sx-request-id: %s\r\ncontent-length: %d\r\n\r\n%s"
-            % (
-                self.line,
-                authority,
-                self.lines,
-                authorization,
-                id,
-                len(body),
-                body,
-            )
+        return b"%s HTTP/1.1\r\nhost: %s\r\n%s%sx-request-id: %s\r\n%s%s" % (
+            self.line,
+            authority,
+            self.lines,
+            authorization,
+            id,
+            heads.ending(len(body)),
+            body,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gpuctl.gateway import heads
 
 
@@ -57,6 +59,12 @@ def test_content_type() -> None:
 def test_json_is_one_object() -> None:
     """What most answers are is known by being it."""
     assert heads.content_type([(b"content-type", b"application/json")]) is heads.JSON
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10**9])
+def test_ending(size: int) -> None:
+    """The length of what follows, then the empty line, whether it was made before or is now."""
+    assert heads.ending(size) == f"content-length: {size}\r\n\r\n".encode()
 
 
 def test_passed_back() -> None:
