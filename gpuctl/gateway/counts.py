@@ -1,57 +1,56 @@
 """
 What engines write of the tokens of a request, as msgspec decodes it. PURE.
 
-`usage` finds it in answers and events. Apart from it, as no Struct can be compiled.
+`usage` finds it in answers and events. Apart from it, as no Struct can be compiled; none can be in a
+circle, so that they need no `gc`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 from msgspec.json import Decoder
 
 _Count = Annotated[int, Meta(ge=0)]
 
 
-class Usage(Struct, frozen=True):
-    """Tokens of one request."""
-
-    prompt: int
-    completion: int  # 0 where nothing is generated: embeddings
-    cached: int | None  # of the prompt, that were not computed again; None: it does not say
-
-
-class Details(Struct):
+class Details(Struct, frozen=True, gc=False):
     """Of the prompt's tokens."""
 
-    cached_tokens: _Count | None = None
+    cached: _Count | None = field(name="cached_tokens", default=None)
 
 
-class Counts(Struct):
-    """`usage`, under the names of either of OpenAI's APIs."""
+class Usage(Struct, frozen=True, gc=False):
+    """`usage`: the tokens of one request."""
 
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    prompt_tokens_details: Details | None = None
-    #: The names of /v1/responses and /v1/audio/transcriptions.
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    input_tokens_details: Details | None = None
+    prompt: _Count = field(name="prompt_tokens")
+    #: 0 and None: nothing is generated, as of embeddings.
+    completion: _Count | None = field(name="completion_tokens", default=0)
+    #: How many of the prompt's were not computed again; None: it does not say.
+    details: Details | None = field(name="prompt_tokens_details", default=None)
 
 
-class Response(Struct):
-    """`response`, in an event of /v1/responses."""
+class NewUsage(Struct, frozen=True, gc=False):
+    """The same, under the names of /v1/responses and /v1/audio/transcriptions."""
 
-    usage: Counts | None = None
+    prompt: _Count = field(name="input_tokens")
+    completion: _Count | None = field(name="output_tokens", default=0)
+    details: Details | None = field(name="input_tokens_details", default=None)
 
 
-class Answer(Struct):
+class Answer(Struct, gc=False):
     """A whole answer, or an event."""
 
-    usage: Counts | None = None
+    usage: Raw = Raw()
     #: Of the event `response.completed`.
-    response: Response | None = None
+    response: Raw = Raw()
+
+
+class End(Struct, gc=False):
+    """What follows in an answer from its `usage` on."""
+
+    usage: Usage
 
 
 class Chunk(Struct):
@@ -72,5 +71,7 @@ class Count(Struct):
 
 read_count = Decoder(Count).decode
 read_answer = Decoder(Answer).decode
-read_counts = Decoder(Counts).decode
+read_end = Decoder(End).decode
+read_usage = Decoder(Usage).decode
+read_new_usage = Decoder(NewUsage).decode
 read_chunk = Decoder(Chunk).decode

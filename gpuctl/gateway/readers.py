@@ -297,5 +297,6 @@ def give(sink: Sink, record: Record, status: int, kind: Given, body: bytes) -> N
 def count(record: Record, found: Usage | None) -> None:
     """Note the tokens that an engine counted."""
     if found is not None:
-        record.prompt_tokens, record.completion_tokens = found.prompt, found.completion
-        record.cached_tokens = found.cached
+        record.prompt_tokens, record.completion_tokens = found.prompt, found.completion or 0
+        details = found.details
+        record.cached_tokens = details.cached if details is not None else None

@@ -15,7 +15,15 @@ from typing import Final
 from msgspec import DecodeError
 
 from gpuctl.gateway import sse
-from gpuctl.gateway.counts import Chunk, Counts, Usage, read_answer, read_chunk, read_counts
+from gpuctl.gateway.counts import (
+    Chunk,
+    Usage,
+    read_answer,
+    read_chunk,
+    read_end,
+    read_new_usage,
+    read_usage,
+)
 
 #: A larger body is not parsed: a millisecond of the event loop for each MiB. Its ends are searched.
 MOST_PARSED_BYTES: Final = 1024 * 1024
@@ -25,6 +33,9 @@ END_BYTES: Final = 4096
 # Looked for by `find`: CPython's `in` takes bytes for an int first, and makes and drops a TypeError
 # of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11).
 WORD: Final = b'"usage"'
+_BACKSLASH: Final = 0x5C
+#: msgspec follows a thousand levels.
+_WRONG: Final = (DecodeError, RecursionError)
 #: What OpenAI writes into every chunk but the last.
 _NOTHING: Final = b'"usage":null'
 
@@ -82,26 +93,37 @@ def _null_alone(events: bytes) -> bool:
 
 
 def _of_answer(body: bytes) -> Usage | None:
+    """
+    Return the usage of an answer, which engines write near its end, by what follows it alone.
+
+    Of valid JSON that is as good as all of it. A quote with no backslash before it begins or ends a
+    string, and none can end before `usage`: this one begins. What follows it is the rest of an
+    object if it can be decoded as such, and of the outermost one, as nothing is left over; any
+    later `usage` in it, written with escapes, is in that rest. Where the quick way fails, all of
+    the body is decoded.
+
+    What is broken before its usage is told of all the same: the client gets it as it is, and the
+    engine has had that work.
+    """
+    at = body.rfind(WORD)
+    # A body that begins with the word is no object.
+    if at > 0 and body[at - 1] != _BACKSLASH:
+        try:
+            return read_end(b"{" + body[at:]).usage
+        except _WRONG:
+            pass
+    return _of_whole(body)
+
+
+def _of_whole(body: bytes) -> Usage | None:
     try:
         answer = read_answer(body)
-    except DecodeError:
+        usage = bytes(answer.usage)
+        if usage in (b"", b"null") and answer.response:
+            usage = bytes(read_answer(answer.response).usage)
+    except _WRONG:
         return None
-    nested = answer.response.usage if answer.response is not None else None
-    return _usage(answer.usage or nested)
-
-
-def _usage(counts: Counts | None) -> Usage | None:
-    if counts is None:
-        return None
-    prompt = counts.prompt_tokens if counts.prompt_tokens is not None else counts.input_tokens
-    if prompt is None:
-        return None
-    details = counts.prompt_tokens_details or counts.input_tokens_details
-    return Usage(
-        prompt,
-        counts.completion_tokens or counts.output_tokens or 0,
-        details.cached_tokens if details is not None else None,
-    )
+    return _of_counts(usage)
 
 
 def _read(text: bytes) -> Usage | None:
@@ -117,9 +139,14 @@ def _read(text: bytes) -> Usage | None:
 
 def _of_counts(counts: bytes) -> Usage | None:
     try:
-        return _usage(read_counts(counts))
-    except DecodeError:
+        return read_usage(counts)
+    except _WRONG:
+        pass
+    try:
+        new = read_new_usage(counts)
+    except _WRONG:
         return None
+    return Usage(new.prompt, new.completion, new.details)
 
 
 def _usage_alone(event: bytes) -> Chunk | None:
@@ -128,7 +155,7 @@ def _usage_alone(event: bytes) -> Chunk | None:
         return None
     try:
         chunk = read_chunk(carried)
-    except DecodeError:
+    except _WRONG:
         return None
     return chunk if chunk.choices == [] and chunk.usage else None
 

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuctl.gateway import sse, usage
-from gpuctl.gateway.counts import Usage
+from gpuctl.gateway.counts import Details, Usage
 
 COUNTS = {"completion_tokens": 6, "prompt_tokens": 37, "total_tokens": 43}
 CACHED = {**COUNTS, "prompt_tokens_details": {"cached_tokens": 30}}
@@ -34,16 +34,18 @@ LAST = event(choices=[], usage=COUNTS)
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        pytest.param(body(choices=[], usage=COUNTS), Usage(37, 6, None), id="chat"),
-        pytest.param(body(usage=CACHED), Usage(37, 6, 30), id="cached"),
+        pytest.param(body(choices=[], usage=COUNTS), Usage(37, 6), id="chat"),
+        pytest.param(body(usage=CACHED), Usage(37, 6, Details(30)), id="cached"),
         pytest.param(
-            body(usage={**COUNTS, "prompt_tokens_details": None}), Usage(37, 6, None), id="vllm"
+            body(usage={**COUNTS, "prompt_tokens_details": None}), Usage(37, 6), id="vllm"
         ),
-        pytest.param(body(usage={"prompt_tokens": 5}), Usage(5, 0, None), id="embeddings"),
-        pytest.param(body(object="response", usage=RESPONSE), Usage(31, 3, 30), id="response"),
+        pytest.param(body(usage={"prompt_tokens": 5}), Usage(5, 0), id="embeddings"),
+        pytest.param(
+            body(object="response", usage=RESPONSE), Usage(31, 3, Details(30)), id="response"
+        ),
         pytest.param(
             body(usage={"type": "tokens", "input_tokens": 9, "output_tokens": 2}),
-            Usage(9, 2, None),
+            Usage(9, 2),
             id="transcription",
         ),
         pytest.param(body(usage={"type": "duration", "seconds": 3}), None, id="seconds"),
@@ -68,11 +70,13 @@ FILL = "A" * usage.MOST_PARSED_BYTES
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        pytest.param(body(data=FILL, usage=CACHED), Usage(37, 6, 30), id="at its end"),
-        pytest.param(body(usage=CACHED, data=FILL), Usage(37, 6, 30), id="at its beginning"),
+        pytest.param(body(data=FILL, usage=CACHED), Usage(37, 6, Details(30)), id="at its end"),
+        pytest.param(
+            body(usage=CACHED, data=FILL), Usage(37, 6, Details(30)), id="at its beginning"
+        ),
         pytest.param(
             json.dumps({"data": FILL, "usage": CACHED}, indent=2).encode(),
-            Usage(37, 6, 30),
+            Usage(37, 6, Details(30)),
             id="laid out",
         ),
         pytest.param(body(a=FILL, usage=CACHED, b=FILL), None, id="in its middle"),
@@ -80,7 +84,7 @@ FILL = "A" * usage.MOST_PARSED_BYTES
         pytest.param(body(data=FILL, usage={"prompt_tokens": "1"}), None, id="text"),
         pytest.param(body(data=FILL) + b'"usage":{"prompt', None, id="cut off"),
         pytest.param(body(data=FILL) + b'"usage"', None, id="cut off before it"),
-        pytest.param(body(usage=COUNTS, data=FILL, type="usage"), Usage(37, 6, None), id="a value"),
+        pytest.param(body(usage=COUNTS, data=FILL, type="usage"), Usage(37, 6), id="a value"),
     ],
 )
 def test_a_large_answer_is_searched_at_its_ends(answer: bytes, expected: Usage | None) -> None:
@@ -92,7 +96,7 @@ def test_a_large_answer_is_searched_at_its_ends(answer: bytes, expected: Usage |
 def test_it_is_found_behind_any_bytes(junk: bytes, prompt: int, completion: int) -> None:
     """What an embedding or a text holds before it changes nothing."""
     counts = body(usage={"prompt_tokens": prompt, "completion_tokens": completion})[1:]
-    assert usage.of_ends(b"", junk + counts) == Usage(prompt, completion, None)
+    assert usage.of_ends(b"", junk + counts) == Usage(prompt, completion)
 
 
 @given(st.binary(max_size=40))
@@ -105,24 +109,24 @@ def test_any_bytes_behind_the_word_raise_nothing(junk: bytes) -> None:
     ("events", "expected"),
     [
         pytest.param(WORDS, None, id="words"),
-        pytest.param(WORDS + END + LAST + sse.DONE, Usage(37, 6, None), id="the last chunk"),
+        pytest.param(WORDS + END + LAST + sse.DONE, Usage(37, 6), id="the last chunk"),
         pytest.param(
             event(choices=[{"index": 0, "text": "x"}], usage=CACHED),
-            Usage(37, 6, 30),
+            Usage(37, 6, Details(30)),
             id="with a choice",
         ),
         pytest.param(
             event(choices=[], usage={**COUNTS, "completion_tokens": 1}) + LAST,
-            Usage(37, 6, None),
+            Usage(37, 6),
             id="the last of two",
         ),
-        pytest.param(LAST + event(choices=[], usage=None), Usage(37, 6, None), id="then null"),
+        pytest.param(LAST + event(choices=[], usage=None), Usage(37, 6), id="then null"),
         pytest.param(event(choices=[{}], usage=None), None, id="null in every chunk"),
         pytest.param(event(choices=[{"delta": {"content": "usage"}}]), None, id="the word"),
         pytest.param(
             b"event: response.completed\n"
             + event(type="response.completed", response={"id": "resp_1", "usage": RESPONSE}),
-            Usage(31, 3, 30),
+            Usage(31, 3, Details(30)),
             id="response.completed",
         ),
         pytest.param(
@@ -195,3 +199,120 @@ def test_the_chunk_that_only_the_gateway_asked_for_is_taken_out(
 ) -> None:
     """A client that did not ask for usage gets the bytes that the bare engine would send."""
     assert usage.strip(events) == expected
+
+
+#: Members of an answer as they are written: what tells of tokens, what looks like it, and all else.
+_COUNTS = st.sampled_from(
+    [
+        *('{"prompt_tokens":3,"completion_tokens":2}', '{"prompt_tokens":4}', "null", "{}", "5"),
+        *('{"input_tokens":6,"output_tokens":1}', '{"prompt_tokens":-1}', '"usage"', "[]", '"}"'),
+        '{"prompt_tokens":7,"completion_tokens":null,"prompt_tokens_details":{"cached_tokens":2}}',
+        '{"prompt_tokens":8,"prompt_tokens_details":null,"x":{"usage":{"prompt_tokens":1}}}',
+        '{"prompt_tokens":1,"prompt_tokens":9}',
+        '{"input_tokens":6,"prompt_tokens":"x"}',
+        '["usage",{"usage":{"prompt_tokens":1}}]',
+        '{"usage":{"prompt_tokens":1}}',
+        r'"\",\"usage\":{\"prompt_tokens\":1}}"',
+        r'"\\\\"',
+        '",usage"',
+        '[{"content":"a"},"usage"]',
+    ]
+)
+_KEYS = st.sampled_from(
+    ['"usage"', '"response"', '"choices"', r'"us\u0061ge"', r'"x\"usage"', '""']
+)
+_SPACE = st.sampled_from(["", "", " ", "\n  ", "\t"])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """Return an object, or what is in an array."""
+    members = draw(st.lists(st.tuples(_KEYS, _COUNTS), max_size=4))
+    space = draw(_SPACE)
+    inside = f",{space}".join(f"{key}{space}:{space}{value}" for key, value in members)
+    around = draw(st.sampled_from(["{%s}", "{%s}", "[{%s}]", '{"a":{%s}}', "%s"]))
+    return (space + around % (space + inside + space) + space).encode()
+
+
+def whole(body: bytes) -> Usage | None:
+    """Return the usage as the careful way finds it: an escape keeps the quick one out."""
+    return usage.of_body(body.replace(b'"usage"', rb'"usag\u0065"'))
+
+
+def valid(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+@settings(max_examples=500)
+@given(answers())
+def test_the_quick_way_finds_what_the_careful_way_finds(body: bytes) -> None:
+    """Of valid JSON, whatever is twice in it, nested, escaped, in texts, or of another type."""
+    if valid(body):
+        assert usage.of_body(body) == whole(body)
+
+
+@settings(max_examples=300)
+@given(answers(), st.data())
+def test_what_is_broken_has_its_usage_or_none(body: bytes, data: st.DataObject) -> None:
+    """A body that is no JSON raises nothing; if it still is JSON, both ways agree."""
+    at = data.draw(st.integers(0, len(body)))
+    broken = body[:at] + data.draw(st.binary(max_size=3)) + body[at + 1 :]
+    found = usage.of_body(broken)
+    assert found is None or found.prompt >= 0
+    if valid(broken):
+        assert found == whole(broken)
+
+
+@given(
+    st.recursive(
+        st.text('usage"\\,:{}', max_size=8) | st.integers(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["usage", "prompt_tokens", 'x"usage', "response"]),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    ),
+    st.sampled_from([None, 1]),
+)
+def test_both_ways_agree_on_any_document(document: object, indent: int | None) -> None:
+    """Texts full of quotes, braces and the word itself change nothing."""
+    body = json.dumps(document, indent=indent).encode()
+    assert usage.of_body(body) == whole(body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(b'{"a":tru,"usage":{"prompt_tokens":1}}', Usage(1, 0), id="before its usage"),
+        pytest.param(b'{"usage":{"prompt_tokens":1},"a":tru}', None, id="behind it"),
+        pytest.param(b'{"usage":{"prompt_tokens":1}', None, id="cut short"),
+        pytest.param(b'{"usage":{"prompt_tokens":1}}}', None, id="one brace more"),
+    ],
+)
+def test_the_usage_of_an_answer_that_is_broken(answer: bytes, expected: Usage | None) -> None:
+    """Only what comes before the usage may be broken: the engine has done the work."""
+    assert usage.of_body(answer) == expected
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [b"[" * 2000 + b"]" * 2000, b'{"a":' * 2000 + b"1" + b"}" * 2000],
+    ids=["arrays", "objects"],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [b'{"a":%s,"us\\u0061ge":{"prompt_tokens":1}}', b'{"usage":{"a":%s}}', b'{"usage":{},"a":%s}'],
+    ids=["before it", "within it", "behind it"],
+)
+def test_what_is_nested_deeper_than_a_parser_follows_has_none(answer: bytes, nest: bytes) -> None:
+    """An engine that answers with thousands of levels ends nothing but its own count."""
+    assert usage.of_body(answer % nest) is None
+    assert usage.of_ends(answer % nest, b"") is None
