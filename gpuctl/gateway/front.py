@@ -22,13 +22,13 @@ from gpuctl.gateway import (
     openai_errors,
 )
 from gpuctl.gateway.access import Bearer
-from gpuctl.gateway.answer import JSON, Answer
+from gpuctl.gateway.answer import Answer
 from gpuctl.gateway.asked import Asked
 from gpuctl.gateway.bodies import Ask
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.endpoints import Endpoint, Refusal
 from gpuctl.gateway.exchange import Exchange
-from gpuctl.gateway.heads import Given
+from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.replica import Route
@@ -67,12 +67,13 @@ class Front:
     def serve(self) -> Exchanging | None:
         """Answer it, or return the exchange that will."""
         gateway, head = self._gateway, self._request.head
-        found: Endpoint | Refusal | None = head.endpoint
+        found = head.endpoint
         if found is None:
-            found = endpoints.find(head.method, head.target, gateway.terms.pass_through)
-        if isinstance(found, Refusal):
-            self._no_endpoint(found)
-            return None
+            looked_for = endpoints.find(head.method, head.target, gateway.terms.pass_through)
+            if isinstance(looked_for, Refusal):
+                self._no_endpoint(looked_for)
+                return None
+            found = looked_for
         self._record.endpoint = found.name
         if not self._let_in(found):
             return None
@@ -168,8 +169,7 @@ class Front:
         if route is None or not self._may_use(route):
             self._unknown_model(ask.model)
             return None
-        record = self._record
-        record.model, record.stream = route.model, ask.stream
+        self._record.stream = ask.stream
         asked = self._asked(endpoint, ask, route)
         asked.affinity = self._affinity(ask)
         return self._go(route, asked)

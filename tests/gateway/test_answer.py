@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl.gateway.answer import JSON, Answer
+from gpuctl.gateway.answer import Answer
 from gpuctl.gateway.downstream import Client
-from gpuctl.gateway.heads import Given
+from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.request import Head, Request
 
