@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpuctl.gateway import access
@@ -219,13 +219,21 @@ def test_shut(engine: StubEngine) -> None:
         assert inside.post(ASKED).status == 401
 
 
-SCHEMES = ("Bearer ", "bearer   ", "Basic ", "")
-HEAD_VALUES = st.sampled_from(
-    [
-        *(f"{scheme}{token}".encode("latin-1") for scheme in SCHEMES for token in (TOKEN, "sk-b")),
-        *(None, b"Bearer ", b"sk-c \xff", b""),
-    ]
-)
+#: Authorization and x-api-key, as they may come one after the other on a connection.
+SHOWN = [
+    (f"Bearer {TOKEN}", None),
+    (f"bearer   {TOKEN} ", TOKEN),
+    (None, TOKEN),
+    (f"Basic {TOKEN}", TOKEN),
+    (f"Basic {TOKEN}", "sk-b"),
+    (f"Bearer {TOKEN}", "sk-b"),
+    ("Bearer sk-b", TOKEN),
+    (TOKEN, "sk-b"),
+    ("Bearer ", TOKEN),
+    (None, ""),
+    (None, None),
+    ("Bearer \xff", None),
+]
 
 
 class Desk:
@@ -252,30 +260,39 @@ KEYRINGS = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 1),
-            HEAD_VALUES,
-            HEAD_VALUES,
+            st.sampled_from([0, 0, 1]),  # of two connections
+            st.sampled_from(SHOWN),
             st.sampled_from([*ENDPOINTS, EXACT[b"/v1/chat/completions"][b"POST"]]),
-            st.sampled_from(KEYRINGS),
-            st.sampled_from([0.0, 10.0, 40.0]),
+            st.sampled_from([None, None, None, *KEYRINGS]),  # None: the keys stay
+            st.sampled_from([0.0, 0.0, 40.0]),
+            st.booleans(),  # whether its head is parsed anew, though it has come before
         ),
         max_size=30,
     )
 )
+@example(  # a key of no letters, where none is needed
+    [
+        (0, (None, None), ENDPOINTS[2], KEYRINGS[3], 0.0, False),
+        (0, (None, None), ENDPOINTS[0], None, 0.0, False),
+    ]
+)
 def test_what_was_shown_before_changes_nothing(
-    asked: list[tuple[int, bytes | None, bytes | None, Endpoint, Keyring, float]],
+    asked: list[tuple[int, tuple[str | None, str | None], Endpoint, Keyring | None, float, bool]],
 ) -> None:
     """A connection that shows a key again is let in as one that shows it for the first time is."""
     limits = LimitSettings(requests_per_minute_per_ip=20)
     known, anew = (cast(Any, Desk(GatewaySettings(limits=limits))) for _ in range(2))
-    connections = [Shown(), Shown()]
-    for which, authorization, api_key, endpoint, keyring, now in asked:
-        told = {b"authorization": authorization, b"x-api-key": api_key}
-        head = {name: bytes(value) for name, value in told.items() if value is not None}
+    connections, heads, keyring = [Shown(), Shown()], {}, KEYRINGS[2]
+    for which, told, endpoint, keys, now, parsed in asked:
+        names = (b"authorization", b"x-api-key")
+        head = {n: v.encode("latin-1") for n, v in zip(names, told, strict=True) if v is not None}
+        if not parsed:
+            head = heads.setdefault(told, head)
+        keyring = keyring if keys is None else keys
         known.keyring = anew.keyring = keyring
         found = []
         for desk, shown in ((known, connections[which]), (anew, Shown())):

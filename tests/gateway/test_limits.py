@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Hashable
 
@@ -202,6 +203,14 @@ def test_one_that_was_let_go_may_be_kept_again() -> None:
     assert limiter.take(held, 2, 1, 0.0) is held
     assert limiter.bucket("key") is held
     assert (held.remaining, len(limiter)) == (1, 1)
+
+
+def test_one_that_was_let_go_holds_no_other() -> None:
+    """Whoever keeps it keeps not, one after the other, all that came after it."""
+    limiter = Limiter(most=1)
+    held = limiter.take(limiter.bucket("key"), 2, 2, 0.0)
+    other = limiter.take(limiter.bucket("other"), 2, 1, 0.0)
+    assert other not in gc.get_referents(held)
 
 
 def test_who_only_looks_takes_nobodys_place() -> None:
