@@ -12,7 +12,6 @@ import json
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 import msgspec
 
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.record_line import RequestLines, escaped
 
 #: A tail of the log is never further behind than this.
 FLUSH_SECONDS: Final = 0.1
@@ -57,7 +57,8 @@ class Lines:
         self._most_bytes = most_bytes
         # A value that JSON does not have is told in words: a log must not fail where it is written.
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
-        self._lines: deque[bytes] = deque()
+        self._requests = RequestLines()
+        self._lines: list[bytes] = []  # the thread takes from its beginning alone
         # Each is written by one thread alone, so that adding takes no lock.
         self._added_bytes, self._refused = 0, 0
         self._taken_bytes, self._lost = 0, 0
@@ -80,7 +81,7 @@ class Lines:
 
     def finished(self, record: Record) -> None:
         """Log one request that is over, with its timeline."""
-        self._add(self._encoded(record.line()) + b"\n")
+        self._add(self._requests.of(record))
 
     def event(self, name: str, **fields: object) -> None:
         """
@@ -107,10 +108,10 @@ class Lines:
         try:
             line = self._encode(document)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 does not have
-            return _escaped(msgspec.to_builtins(document, enc_hook=str))
+            return escaped(msgspec.to_builtins(document, enc_hook=str))
         if line.isascii() and 0x7F not in line:
             return line
-        return _escaped(json.loads(line))
+        return escaped(json.loads(line))
 
     def _add(self, line: bytes) -> None:
         waiting = self._added_bytes + len(line) - self._taken_bytes
@@ -134,7 +135,9 @@ class Lines:
             if not self._closing:
                 self._enough.wait(self._flush_seconds)
             self._enough.clear()
-            batch = b"".join([self._lines.popleft() for _ in range(len(self._lines))])
+            count = len(self._lines)  # more may come
+            batch = b"".join(self._lines[:count])
+            del self._lines[:count]
             self._lost += batch[self._written(batch) :].count(b"\n")
             # Only now: what is being written takes memory as well.
             self._taken_bytes += len(batch)
@@ -156,9 +159,3 @@ class Lines:
             ):  # nobody reads it any more, or its disk is full: the next may fare better
                 break
         return done
-
-
-def _escaped(document: object) -> bytes:
-    # `json` escapes what is not ASCII, and of ASCII all controls but this one.
-    line = json.dumps(document, separators=(",", ":"))
-    return line.replace("\x7f", "\\u007f").encode("ascii")

@@ -6,8 +6,6 @@ An exchange fills one in while it goes on. No prompt and no answer is ever in it
 
 from __future__ import annotations
 
-from gpuctl.gateway.record_line import Line
-
 
 class Record:
     """One request. Times of its timeline are seconds since it began."""
@@ -47,31 +45,3 @@ class Record:
         #: (what, seconds since it began): queued | sent <replica> | failed <replica> <why>
         #: | first_byte | keep_alive
         self.timeline: list[tuple[str, float]] = []
-
-    def line(self) -> Line:
-        """Return what the log says of it."""
-        return Line(
-            self.id,
-            self.at,
-            self.ip,
-            self.key,
-            self.method,
-            self.endpoint,
-            self.model,
-            self.stream,
-            self.status,
-            self.error,
-            self.end,
-            self.replica,
-            self.container,
-            self.attempts,
-            self.request_bytes,
-            self.response_bytes,
-            self.queued_seconds,
-            self.first_byte_seconds,
-            self.seconds,
-            self.prompt_tokens,
-            self.completion_tokens,
-            self.cached_tokens,
-            self.timeline,
-        )
