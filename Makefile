@@ -16,7 +16,7 @@ PURE := gpuctl/checks/*,gpuctl/diagnosis/*,gpuctl/engines/*,gpuctl/history/*,gpu
 	gpuctl/avoidance.py,gpuctl/caches.py,gpuctl/cards.py,gpuctl/cuda.py,gpuctl/decide.py,$\
 	gpuctl/exposition.py,gpuctl/failover.py,gpuctl/forecast.py,gpuctl/gates.py,$\
 	gpuctl/gateway/admission.py,gpuctl/gateway/asked.py,gpuctl/gateway/bodies.py,$\
-	gpuctl/gateway/budget.py,gpuctl/gateway/collect.py,gpuctl/gateway/counts.py,gpuctl/gateway/endpoints.py,$\
+	gpuctl/gateway/budget.py,gpuctl/gateway/chunks.py,gpuctl/gateway/collect.py,gpuctl/gateway/counts.py,gpuctl/gateway/endpoints.py,$\
 	gpuctl/gateway/engine_errors.py,gpuctl/gateway/families.py,gpuctl/gateway/fields.py,gpuctl/gateway/gate.py,$\
 	gpuctl/gateway/gauges.py,gpuctl/gateway/heads.py,gpuctl/gateway/histogram.py,$\
 	gpuctl/gateway/idempotency.py,gpuctl/gateway/keyring.py,gpuctl/gateway/latency.py,$\

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 import httptools
 
+from gpuctl.gateway.chunks import between, chunk, whole
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.replica import Replica
 from gpuctl.gateway.same_answer import SameAnswer, learned
@@ -71,6 +72,7 @@ class Connection:
     __slots__ = (
         "_answered",
         "_attempt",
+        "_between",
         "_bodiless",
         "_container",
         "_done",
@@ -100,6 +102,7 @@ class Connection:
         self._headers: list[tuple[bytes, bytes]] = []
         self._reused = self._answered = self._keep = self._until_close = False
         self._bodiless = self._holds = False
+        self._between = False  # what comes next begins a chunk of the answer
         self._same: SameAnswer | None = None  # of the latest answer that came in one piece
         self._lessons = _LESSONS
         self._reading = True
@@ -112,7 +115,7 @@ class Connection:
         """Send a request; the answer goes to the *attempt*, which *holds* it until it is whole."""
         self._attempt = attempt
         self._holds = holds
-        self._answered = self._until_close = False
+        self._answered = self._until_close = self._between = False
         self._bodiless = data.startswith(b"HEAD ")
         self._head_bytes = 0
         assert self._transport is not None
@@ -156,6 +159,8 @@ class Connection:
         if attempt is None:  # nobody asked: whatever it is, it belongs to no request
             self._close()
             return
+        if self._between and self._told(attempt, data):
+            return
         first = not self._answered
         if first and same is not None and self._holds:
             body = same.body(data)
@@ -171,6 +176,22 @@ class Connection:
                 self._same = learned(data, self._headers)
                 self._lessons -= 1
             self._finish()
+        else:
+            self._between = first and self._status > 0 and between(data, self._headers)
+
+    def _told(self, attempt: Taker, data: bytes) -> bool:
+        """Return whether *data* is whole chunks, which the *attempt* was told of then."""
+        begins, ends = chunk(data, 0)
+        if not ends or not whole(data, ends + 2):
+            return False
+        try:
+            while ends and self._attempt is not None:
+                attempt.body(data[begins:ends])
+                begins, ends = chunk(data, ends + 2)
+        except BaseException:
+            self._lose("malformed")
+            raise  # as in `_parse`
+        return True
 
     def _parse(self, data: bytes) -> None:
         try:

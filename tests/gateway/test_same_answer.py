@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -155,7 +155,7 @@ def test_it_is_taken() -> None:
     for said in (DATED, DATED.replace(MONDAY, LATER)):
         bench.renew()
         kept.data_received(said)
-        kept._parser = None
+        kept._parser = cast(Any, None)
     assert bench.owner.told == ["answered"]
     kept._parser = parser
     bench.renew()
