@@ -14,7 +14,7 @@ class Record:
         *("at", "attempts", "began", "cached_tokens", "completion_tokens", "container", "end"),
         *("endpoint", "error", "first_byte_seconds", "id", "ip", "key", "method", "model"),
         *("prompt_tokens", "queued_seconds", "replica", "request_bytes", "response_bytes"),
-        *("seconds", "status", "stream", "timeline"),
+        *("seconds", "signature", "status", "stream", "timeline"),
     )
 
     def __init__(self, id: str, at: float, began: float) -> None:
@@ -32,6 +32,7 @@ class Record:
         #: answered | refused | client_gone | cut (after its first byte) | replayed
         self.end = ""
         self.replica = ""  # that answered
+        self.signature = b""  # of that; see there
         self.container = ""
         self.attempts = 0
         self.request_bytes = 0

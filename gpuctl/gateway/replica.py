@@ -39,6 +39,7 @@ class Replica(Target):
         "open",
         "port",
         "requests",
+        "signature",
         "state",
         "uds",
     )
@@ -46,6 +47,11 @@ class Replica(Target):
     def __init__(self, name: str, model: str, gate: Gate) -> None:
         super().__init__(name)
         self.model = model  # of its route
+        #: What the head of its answers says of it, up to the time they have waited.
+        self.signature = b""
+        if name:
+            begins = b"x-gpuctl-replica: %s\r\nserver-timing: queue;dur="
+            self.signature = begins % name.encode()
         self.gate = gate
         self.state: State = "down"
         self.coming = False  # it is down, and on its way to be ready again

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from gpuctl.gateway.answer import Answer
 from gpuctl.gateway.downstream import Client
+from gpuctl.gateway.gate import Gate
 from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.record import Record
+from gpuctl.gateway.replica import Replica
 from gpuctl.gateway.request import Head, Request
 
 HEAD_204 = b"HTTP/1.1 204 No Content\r\nx-request-id: r-1\r\ndate: now\r\n"
@@ -107,7 +109,8 @@ def test_a_whole_answer(
     wire, request = Wire(), Request(Head())
     request.head.version, request.keep_alive = version, keep_alive
     record = Record(id="r-1", at=0.0, began=0.0)
-    record.replica, record.queued_seconds, record.seconds = replica, queued, queued + more
+    record.queued_seconds, record.seconds = queued, queued + more
+    record.signature = Replica(replica, "chat", Gate(1, 30.0)).signature
     answer = Answer(cast(Client, wire), request, record)
     answer.extra = extra
     answer.whole(status, headers, body)

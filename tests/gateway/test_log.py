@@ -82,7 +82,8 @@ def test_the_page_has_every_field(pipe: Pipe) -> None:
     assert log.close()
     fields = {*json.loads(pipe.read()[0])} - {"event"}
     assert documented("field | is") == sorted(fields)
-    assert {*Record.__slots__} - fields == {"began"}  # of no clock of a reader's
+    # Of no clock of a reader's; and who answered once more, as its answer says it.
+    assert {*Record.__slots__} - fields == {"began", "signature"}
 
 
 def test_the_page_has_every_event() -> None:
