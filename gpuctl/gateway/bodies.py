@@ -44,6 +44,8 @@ _URL, _INPUT, _FILE, _ESCAPE = "_url", '"input_', '"file"', "\\u"
 _FOLD: Final = bytes.maketrans(b"[{]}", b"(())")
 _NO_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'[{]}"')
 _QUOTED: Final = re.compile(rb'"[^"]*"')
+#: A name of its own: compiled, every use of an imported one is a lookup.
+_read_texts: Final = read_texts
 _JSON: Final = b"application/json"
 _FIELD: Final = re.compile(r" - at `\$\.(\w+)")
 
@@ -72,7 +74,7 @@ class Ask:
     ) -> None:
         self.model = model
         self.stream = stream
-        self.usage_asked = usage_asked  # the client itself wants the usage chunk of a stream
+        self.usage_asked = usage_asked  # the client itself wants the usage chunk of its stream
         self.session = session  # `prompt_cache_key`
         self.first_words = first_words  # of messages, prompt or input, as they were sent
         self.drops = drops  # `rewritten` has one of DROPPED to leave out
@@ -119,17 +121,15 @@ def read(
 def _of_texts(body: bytes) -> Ask | None:
     """Return what a body asks for whose prompt is texts alone; None of any other."""
     try:
-        fields = read_texts(body)
+        texts = _read_texts(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if not fields.model:
+    model = texts.model
+    if not model:
         return None
-    return Ask(
-        fields.model,
-        fields.stream is True,
-        _usage_asked(fields.stream_options),
-        _word(fields.prompt_cache_key),
-    )
+    stream = texts.stream is True
+    asked = stream and _usage_asked(texts.stream_options)
+    return Ask(model, stream, asked, _word(texts.prompt_cache_key))
 
 
 def _ask(fields: Fields, text: str, wanted: bool) -> Ask | BadRequest:
@@ -150,10 +150,11 @@ def _ask(fields: Fields, text: str, wanted: bool) -> Ask | BadRequest:
     if wanted:
         first = fields.messages or fields.prompt or fields.input
         words = bytes(memoryview(first)[:FIRST_WORDS_BYTES])
+    stream = fields.stream is True
     return Ask(
         str(fields.model),
-        fields.stream is True,
-        _usage_asked(fields.stream_options),
+        stream,
+        stream and _usage_asked(fields.stream_options),
         _word(fields.prompt_cache_key),
         words,
         bool(fields.api_base or fields.base_url or fields.user_config),
@@ -255,12 +256,12 @@ def _few(text: str, most: int) -> bool:
 
     From one to the next, as `find` looks at many bytes at a time, and `count` at one.
     """
-    left = most
+    left = most - 1  # and what the body begins with
     at = text.find("[")
     while at >= 0 and left >= 0:
         left -= 1
         at = text.find("[", at + 1)
-    at = text.find("{")
+    at = text.find("{", 1)
     while at >= 0 and left >= 0:
         left -= 1
         at = text.find("{", at + 1)

@@ -33,6 +33,8 @@ END_BYTES: Final = 4096
 # Looked for by `find`: CPython's `in` takes bytes for an int first, and makes and drops a TypeError
 # of 1,200 instructions. Source: Objects/bytes_methods.c, _Py_bytes_contains (3.11).
 WORD: Final = b'"usage"'
+#: A name of its own: compiled, every use of an imported one is a lookup.
+_read_end: Final = read_end
 _BACKSLASH: Final = 0x5C
 #: msgspec follows a thousand levels.
 _WRONG: Final = (DecodeError, RecursionError)
@@ -109,7 +111,7 @@ def _of_answer(body: bytes) -> Usage | None:
     # A body that begins with the word is no object.
     if at > 0 and body[at - 1] != _BACKSLASH:
         try:
-            return read_end(b"{" + body[at:]).usage
+            return _read_end(b"{" + body[at:]).usage
         except _WRONG:
             pass
     return _of_whole(body)
@@ -137,13 +139,13 @@ def _read(text: bytes) -> Usage | None:
     return None
 
 
-def _of_counts(counts: bytes) -> Usage | None:
+def _of_counts(written: bytes) -> Usage | None:
     try:
-        return read_usage(counts)
+        return read_usage(written)
     except _WRONG:
         pass
     try:
-        new = read_new_usage(counts)
+        new = read_new_usage(written)
     except _WRONG:
         return None
     return Usage(new.prompt, new.completion, new.details)
