@@ -1,8 +1,8 @@
 """
 What engines write of the tokens of a request, as msgspec decodes it. PURE.
 
-`usage` finds it in answers and events. Apart from it, as no Struct can be compiled; none can be in a
-circle, so that they need no `gc`.
+`usage` finds it in answers and events. Apart from it, as no Struct can be compiled. Those without
+`gc` can be in no circle.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 The few fields of a JSON body that are looked at, as msgspec decodes them. PURE.
 
 `bodies` reads them, and makes an `Ask` of them. Apart from it, as no Struct can be compiled. Those
-without `gc` can be in no circle, and so need not be found by who collects such.
+without `gc` can be in no circle.
 """
 
 from __future__ import annotations
