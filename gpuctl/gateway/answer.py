@@ -10,8 +10,7 @@ from typing import Final
 
 from gpuctl.gateway import heads
 from gpuctl.gateway.downstream import Client
-from gpuctl.gateway.heads import JSON as JSON
-from gpuctl.gateway.heads import Given
+from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.request import PHRASES, Request
 from gpuctl.gateway.sink import Sink

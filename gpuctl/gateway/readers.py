@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from gpuctl.gateway import heads, sse, usage
-from gpuctl.gateway.answer import EVENTS, JSON
+from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.collect import MALFORMED, MOST_COLLECTED_BYTES, Collector, Failed, failure
 from gpuctl.gateway.counts import Usage
-from gpuctl.gateway.heads import Given
+from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.sink import Sink
 

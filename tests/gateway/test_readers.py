@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gpuctl.gateway import readers, sse
-from gpuctl.gateway.answer import EVENTS, JSON
+from gpuctl.gateway.answer import EVENTS
 from gpuctl.gateway.collect import MOST_COLLECTED_BYTES, Failed
-from gpuctl.gateway.heads import Given
+from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.readers import WHOLE_BYTES, Collected, Passed, Reader, Streamed, Whole
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.sink import Sink

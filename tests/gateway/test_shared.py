@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuctl.gateway import shared
-from gpuctl.gateway.answer import JSON
+from gpuctl.gateway.heads import JSON
 from gpuctl.gateway.idempotency import MIB, Memory
 from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
 from tests.gateway.scripted import Scripted
