@@ -142,11 +142,8 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Return whether a request can be sent on it."""
-        return (
-            self._transport is not None
-            and not self._transport.is_closing()
-            and self._container == self._replica.container
-        )
+        # One that the other side has closed is not among the idle.
+        return self._transport is not None and self._container == self._replica.container
 
     # What the event loop tells.
 
@@ -211,11 +208,11 @@ class Connection:
 
     def eof_received(self) -> None:
         """Let the transport close itself: an engine that sends no more answers no more."""
+        self._forsake()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self in self._replica.idle:
-            self._replica.idle.remove(self)
+        self._forsake()
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
@@ -286,10 +283,13 @@ class Connection:
             attempt.lost(why, empty=False, reused=self._reused)
 
     def _close(self) -> None:
-        if self in self._replica.idle:
-            self._replica.idle.remove(self)
+        self._forsake()
         if self._transport is not None:
             self._transport.abort()
+
+    def _forsake(self) -> None:
+        if self in self._replica.idle:
+            self._replica.idle.remove(self)
 
 
 def idle(replica: Replica) -> Connection | None:

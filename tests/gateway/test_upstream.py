@@ -336,5 +336,6 @@ def test_closed_while_idle() -> None:
     connection.send(Told(), ASKED)
     connection.data_received(OK)
     connection.eof_received()
+    assert at.idle == []
     connection.connection_lost(None)
     assert at.idle == []
