@@ -83,6 +83,22 @@ def test_whatever_differs(at: int, cut: int, put: bytes, rest: bytes) -> None:
     assert served(FIRST, then) == served(b"", then)
 
 
+@given(
+    size=st.integers(0, 1200),
+    said=st.sampled_from([b"%d", b"0%d", b"000000000%d", b" %d", b"%d "]),
+    more=st.integers(-1, 1), last=st.booleans(),
+)  # fmt: skip
+def test_whatever_length(size: int, said: bytes, more: int, last: bool) -> None:
+    """... and however long the next body is, and however that is written."""
+    own = () if last else (b"x-own: 1",)
+    first, then = (
+        b"\r\n".join((b"POST /a HTTP/1.1", b"host: a", b"content-length: %s", *own, b"", b"%s"))
+        % (length, body)
+        for length, body in ((b"2", b"{}"), (said % max(size + more, 0), b"x" * size))
+    )
+    assert served(first, then) == served(b"", then)
+
+
 def asked(head: dict[bytes, bytes] | None = None, *, keep_alive: bool = True) -> Request:
     made = Request(Head(), b"{}")
     made.keep_alive = keep_alive
