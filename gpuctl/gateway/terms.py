@@ -40,6 +40,6 @@ class Terms:
         self.affinity: str = settings.affinity
         self.retries = settings.retries
         self.keep_alive_interval_seconds = settings.keep_alive_interval_seconds
-        self.priorities: Mapping[str, int] = settings.priorities
+        self.priorities = dict(settings.priorities)  # what the compiler itself looks up in
         self.pass_through: Mapping[str, str] = settings.pass_through
         self.metrics_key = settings.metrics_key
