@@ -110,7 +110,7 @@ class Admission:
     def __init__(self, settings: GatewaySettings, luck: routing.Luck) -> None:
         self.in_flight = 0  # seats that are taken
         self._turn = routing.Turn(0.0, luck, 0)  # of the latest request
-        self._routes: Mapping[str, Route] = {}  # by model
+        self._routes: dict[str, Route] = {}  # by model
         self._seats: dict[str, int] = {}  # by key, of those that have some
         self._trials: set[Replica] = set()  # with a seat of a trial
         self._queue: Queue[Ticket] = Queue()

@@ -176,5 +176,7 @@ def _lowest(targets: list[T], scores: list[float], turn: Turn) -> T:
             count += 1
     index = scores.index(lowest)
     for _ in range(int(turn.luck() * count) if count > 1 else 0):
-        index = scores.index(lowest, index + 1)
+        index += 1
+        while scores[index] != lowest:
+            index += 1
     return targets[index]
