@@ -66,13 +66,13 @@ class RequestLines:
         return (
             b'{"event":"request","id":"%s","at":%s%s%s%s%s,"response_bytes":%s,'
             b'"queued_seconds":%s%s,"first_byte_seconds":%s%s,"seconds":%s%s,'
-            b'"prompt_tokens":%s,"completion_tokens":%s,"cached_tokens":%s,"timeline":[%s]}\n'
+            b'"prompt_tokens":%s,"completion_tokens":%s,"cached_tokens":%s,"timeline":[%s%s'
             % (
                 _id(record.id), at, at_millis, at_micros, repeated, _number(record.request_bytes),
                 _number(record.response_bytes), queued, queued_micros, first, first_micros,
                 seconds, seconds_micros, _tokens(record.prompt_tokens),
                 _tokens(record.completion_tokens), _tokens(record.cached_tokens),
-                self._timeline(record.timeline),
+                self._timeline(record.timeline), b"]]}\n" if record.timeline else b"]}\n",
             )
         )  # fmt: skip
 
@@ -82,8 +82,8 @@ class RequestLines:
         if len(self._repeated) >= MOST_KEPT:
             self._repeated.clear()
         made = (
-            b',"ip":%s,"key":%s,"method":%s,"endpoint":%s,"model":%s,"stream":%s,"status":%d,'
-            b'"error":%s,"end":%s,"replica":%s,"container":%s,"attempts":%d,"request_bytes":'
+            b',"ip":%s"key":%s"method":%s"endpoint":%s"model":%s"stream":%s,"status":%d,'
+            b'"error":%s"end":%s"replica":%s"container":%s"attempts":%d,"request_bytes":'
             % (
                 self._word(ip), self._word(key), self._word(method), self._word(endpoint),
                 self._word(model), b"true" if stream else b"false", status, self._word(error),
@@ -94,12 +94,12 @@ class RequestLines:
         return made
 
     def _word(self, text: str) -> bytes:
-        """Return a string that repeats, as JSON has it."""
+        """Return a string that repeats, as JSON has it, with the comma after it."""
         known = self._words.get(text)
         if known is None:
             if len(self._words) >= MOST_KEPT:
                 self._words.clear()
-            known = escaped(text)
+            known = escaped(text) + b","
             self._words[text] = known
         return known
 
@@ -114,11 +114,12 @@ class RequestLines:
         return self._at_text, _MILLIS[micros // 1000 % 1000], _MICROS[micros % 1000]
 
     def _timeline(self, timeline: list[tuple[str, float]]) -> bytes:
+        """Return the steps of a request, but for the bracket after the last."""
         told, before = b"", b"["
         for what, since in timeline:
             seconds, micros = _seconds(since)
-            told = b"%s%s%s,%s%s]" % (told, before, self._word(what), seconds, micros)
-            before = b",["
+            told = b"%s%s%s%s%s" % (told, before, self._word(what), seconds, micros)
+            before = b"],["
         return told
 
 
