@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -94,7 +95,7 @@ def test_new_container(container: str) -> None:
     assert not one.gate.allows(1.0)  # none runs: nothing is new yet
     found.apply(document(route(replica(container=container))), GATE)
     assert one.gate.allows(1.0)
-    assert one.latency.value(1.0) is None
+    assert one.latency.value(1.0) == math.inf
 
 
 def test_what_the_old_container_was_sent() -> None:
