@@ -16,6 +16,20 @@ _CR: Final = 0x0D
 _LF: Final = 0x0A
 # Of a size, in hexadecimal: an event has two or three.
 _MOST_DIGITS: Final = 5
+#: The first lines of chunks as small as one event is, as most engines write them.
+LINES: Final = [b"%x\r\n" % size for size in range(1024)]
+
+
+def alone(data: bytes) -> int:
+    """Return where the content of one chunk begins that ends with *data*; 0: ask `chunk`."""
+    total = len(data)
+    size = total - (6 if total < 263 else 7)  # two digits, or three
+    if size < 16 or size >= len(LINES):
+        return 0
+    line = LINES[size]
+    begins = len(line)
+    right = begins + size + 2 == total and data.startswith(line) and data.endswith(b"\r\n")
+    return begins if right else 0
 
 
 def chunk(data: bytes, at: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 import httptools
 
-from gpuctl.gateway.chunks import between, chunk, whole
+from gpuctl.gateway.chunks import alone, between, chunk, whole
 from gpuctl.gateway.heads import Given
 from gpuctl.gateway.replica import Replica
 from gpuctl.gateway.same_answer import SameAnswer, learned
@@ -178,13 +178,17 @@ class Connection:
 
     def _told(self, attempt: Taker, data: bytes) -> bool:
         """Return whether *data* is whole chunks, which the *attempt* was told of then."""
-        begins, ends = chunk(data, 0)
-        if not ends or not whole(data, ends + 2):
-            return False
+        begins, ends = alone(data), -2
+        if not begins:
+            begins, ends = chunk(data, 0)
+            if not ends or not whole(data, ends + 2):
+                return False
         try:
-            while ends and self._attempt is not None:
-                attempt.body(data[begins:ends])
+            attempt.body(data[begins:ends])
+            while ends > 0 and self._attempt is not None:
                 begins, ends = chunk(data, ends + 2)
+                if ends:
+                    attempt.body(data[begins:ends])
         except BaseException:
             self._lose("malformed")
             raise  # as in `_parse`

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl.gateway.chunks import between, chunk, whole
+from gpuctl.gateway.chunks import alone, between, chunk, whole
 from tests.gateway.test_upstream import OK, Told, asked
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -46,6 +46,16 @@ def test_chunk(data: bytes, content: bytes) -> None:
     for before in (b"", b"3\r\n"):
         begins, ends = chunk(before + data, len(before))
         assert (before + data)[begins:ends] == content
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 254, 255, 256, 257, 1023, 1024, 4096])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_alone(size: int, more: int) -> None:
+    """What is found at once is one chunk, and nothing more."""
+    data = b"%x\r\n%s\r\n" % (size, b"x" * (size + more))
+    assert alone(data) == (chunk(data, 0)[0] if 16 <= size < 1024 else 0)
+    assert (alone(data) > 0) == (more == 0 and 16 <= size < 1024)
+    assert alone(data[:-1] + b"!") == alone(data[:-2] + b"!\n") == alone(b"+" + data[1:]) == 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,16 @@ def told(pieces: list[bytes], *, quick: bool, drops: int = 0) -> list[Any]:
     return [taker.events, wire.aborted, kept]
 
 
-WHOLE = st.sampled_from((FIRST, LONG, b"02\r\n\r\n\r\n", b"2;a\r\nok\r\n", b"5\r\n0\r\n\r\n\r\n"))
+WHOLE = st.sampled_from(
+    (
+        FIRST,
+        LONG,
+        LONG.replace(b"A", b"a"),
+        b"02\r\n\r\n\r\n",
+        b"2;a\r\nok\r\n",
+        b"5\r\n0\r\n\r\n\r\n",
+    )
+)
 OTHER = st.sampled_from((LAST, b"0\r\nA: b\r\n\r\n", b"3\r\n", b"x", b"\n", b"-1\r\n", OK, b"1"))
 
 
