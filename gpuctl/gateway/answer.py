@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from gpuctl.gateway import heads
+from gpuctl.gateway.chunks import LINES
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import JSON, Given
 from gpuctl.gateway.record import Record
@@ -21,8 +22,6 @@ EVENTS: Given = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-#: Of chunks as small as one event is.
-_SIZES: Final = [b"%x\r\n" % size for size in range(1024)]
 #: Tenths of a millisecond → milliseconds: most waits are as short as that.
 _MILLISECONDS: Final = [b"%d.%d" % divmod(tenths, 10) for tenths in range(1000)]
 _STATUSES: Final = {
@@ -162,8 +161,8 @@ def _lines(headers: Given) -> bytes:
 def _framed(data: bytes) -> bytes:
     """Return a chunk (RFC 9112, 7.1)."""
     size = len(data)
-    if size < len(_SIZES):
-        return _SIZES[size] + data + b"\r\n"
+    if size < len(LINES):
+        return LINES[size] + data + b"\r\n"
     return b"%x\r\n%s\r\n" % (size, data)
 
 

@@ -94,7 +94,7 @@ class Attempt(upstream.Taker):
         record.completion_tokens = record.first_byte_seconds = None
         record.replica, record.container = replica.name, replica.container
         record.signature = replica.signature
-        sent = "sent " + replica.name if replica.name else "sent"
+        sent = f"sent {replica.name}" if replica.name else "sent"
         record.timeline.append((sent, now - record.began))
         replica.requests += 1
         replica.last_use = now
