@@ -94,8 +94,7 @@ class Attempt(upstream.Taker):
         record.completion_tokens = record.first_byte_seconds = None
         record.replica, record.container = replica.name, replica.container
         record.signature = replica.signature
-        sent = f"sent {replica.name}" if replica.name else "sent"
-        record.timeline.append((sent, now - record.began))
+        record.timeline.append((replica.sent, now - record.began))
         replica.requests += 1
         replica.last_use = now
         replica.open[self] = now

@@ -33,21 +33,19 @@ REJECTIONS: Final = ("draining", "no_replica", "queue_full", "queue_timeout")
 AUTH_FAILURES: Final = ("expired", "missing", "not_admin", "revoked", "unknown")
 SCOPES: Final = ("connections", "ip", "requests", "tokens")
 
-_KINDS: Final = ("prompt", "completion", "cached")
-
 
 class _Series:
     """What is counted of one endpoint and model."""
 
     __slots__ = (
-        "codes", "duration", "ends", "first_token", "output_token", "queue", "request_bytes",
-        "response_bytes", "speed", "tokens",
+        "cached_tokens", "codes", "completion_tokens", "duration", "ends", "first_token",
+        "output_token", "prompt_tokens", "queue", "request_bytes", "response_bytes", "speed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = {}
         self.ends: dict[str, int] = {}
-        self.tokens = [0, 0, 0]  # in the order of _KINDS
+        self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
         self.duration = Histogram(DURATION_SECONDS)
         self.queue = Histogram(QUEUE_SECONDS)
         self.first_token = Histogram(FIRST_TOKEN_SECONDS)
@@ -55,6 +53,14 @@ class _Series:
         self.speed = Histogram(TOKENS_PER_SECOND)
         self.request_bytes = Histogram(SIZE_BYTES)
         self.response_bytes = Histogram(SIZE_BYTES)
+
+    def tokens(self) -> tuple[tuple[str, int], ...]:
+        """Return how many tokens there were, by kind."""
+        return (
+            ("prompt", self.prompt_tokens),
+            ("completion", self.completion_tokens),
+            ("cached", self.cached_tokens),
+        )
 
 
 class Metrics:
@@ -124,7 +130,7 @@ class Metrics:
         tokens = (
             ((*of, ("kind", kind)), count)
             for of, one in series
-            for kind, count in zip(_KINDS, one.tokens, strict=True)
+            for kind, count in one.tokens()
             if count
         )
         words = "Tokens as the engines count them; the cached ones are prompt as well."
@@ -157,15 +163,15 @@ def _sent(series: _Series, record: Record) -> None:
     """Count what only a request has that was sent to a replica."""
     series.duration.add(record.seconds)
     series.queue.add(record.queued_seconds)
-    series.tokens[0] += record.prompt_tokens or 0
-    series.tokens[2] += record.cached_tokens or 0
+    series.prompt_tokens += record.prompt_tokens or 0
+    series.cached_tokens += record.cached_tokens or 0
     first = record.first_byte_seconds
     if record.stream and first is not None:
         series.first_token.add(first)
     completion = record.completion_tokens
     if not completion:
         return
-    series.tokens[1] += completion
+    series.completion_tokens += completion
     worked = record.seconds - record.queued_seconds
     if worked > 0:
         series.speed.add(completion / worked)

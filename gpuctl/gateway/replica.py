@@ -39,6 +39,7 @@ class Replica(Target):
         "open",
         "port",
         "requests",
+        "sent",
         "signature",
         "state",
         "uds",
@@ -49,9 +50,11 @@ class Replica(Target):
         self.model = model  # of its route
         #: What the head of its answers says of it, up to the time they have waited.
         self.signature = b""
+        self.sent = "sent"  # what the timeline of a request says of it
         if name:
             begins = b"x-gpuctl-replica: %s\r\nserver-timing: queue;dur="
             self.signature = begins % name.encode()
+            self.sent = f"sent {name}"
         self.gate = gate
         self.state: State = "down"
         self.coming = False  # it is down, and on its way to be ready again

@@ -286,7 +286,8 @@ def test_what_was_shown_before_changes_nothing(
     """A connection that shows a key again is let in as one that shows it for the first time is."""
     limits = LimitSettings(requests_per_minute_per_ip=20)
     known, anew = (cast(Any, Desk(GatewaySettings(limits=limits))) for _ in range(2))
-    connections, heads, keyring = [Shown(), Shown()], {}, KEYRINGS[2]
+    connections, keyring = [Shown(), Shown()], KEYRINGS[2]
+    heads: dict[Any, Any] = {}
     for which, told, endpoint, keys, now, parsed in asked:
         names = (b"authorization", b"x-api-key")
         head = {n: v.encode("latin-1") for n, v in zip(names, told, strict=True) if v is not None}

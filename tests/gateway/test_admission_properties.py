@@ -151,7 +151,7 @@ class Gateway(RuleBasedStateMachine):
             gate.succeeded(token)
         else:
             gate.failed(token, self.desk.now, refused=refused)
-            request.ticket.avoid.add(request.seat.replica.name)
+            request.ticket.avoid = request.ticket.avoid | {request.seat.replica.name}
         self.admission.wake(self.desk.now)
 
     @rule(name=st.sampled_from(("chat-0", "chat-1", "embed-0")))

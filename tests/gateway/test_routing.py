@@ -72,7 +72,7 @@ def test_round_robin(count: int, expected: str) -> None:
 def test_turns_of_the_absent_are_the_others_by_turns() -> None:
     """Of a, b, c and d only a and c take requests: each has its own turns and half the rest."""
     ring = [replica(name) for name in "abcd"]
-    free = (ring[0], ring[2])
+    free = [ring[0], ring[2]]
     turns = (Turn(NOW, lambda: 0.0, count, ring) for count in range(8))
     names = [STRATEGIES["round_robin"](free, turn).name for turn in turns]
     assert "".join(names) == "aacaaccc"
