@@ -31,20 +31,8 @@ OUTPUT_TOKEN_SECONDS = (
 QUEUE_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 #: From a CPU's one token a second to a large card's with speculation.
 TOKENS_PER_SECOND = (
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    20.0,
-    40.0,
-    60.0,
-    80.0,
-    120.0,
-    160.0,
-    240.0,
-    320.0,
-    640.0,
-)
+    1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 160.0, 240.0, 320.0, 640.0,
+)  # fmt: skip
 #: Powers of four, up to beyond the 10 MiB that a request's body may have by default.
 SIZE_BYTES = tuple(float(4**power) for power in range(4, 13))
 
