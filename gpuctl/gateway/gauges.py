@@ -41,6 +41,7 @@ class Gauges:
 
     version: str
     started_at: float  # Unix seconds
+    compiled: bool = False
     draining: bool = False
     replicas: tuple[ReplicaGauges, ...] = ()
     in_flight: int = 0
@@ -58,7 +59,8 @@ class Gauges:
 
 def process(now: Gauges) -> Iterator[str]:
     """Yield what concerns the gateway itself."""
-    yield from gauge("build_info", "Which gpuctl runs here.", (((("version", now.version),), 1),))
+    build = (("version", now.version), ("compiled", "true" if now.compiled else "false"))
+    yield from gauge("build_info", "Which gpuctl runs here.", ((build, 1),))
     for name, words, value in (
         ("process_start_time_seconds", "When it started, Unix time.", now.started_at),
         ("process_resident_memory_bytes", "The RAM that it holds.", now.resident_bytes),

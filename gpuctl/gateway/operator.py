@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from gpuctl.gateway.log import Lines
+
 #: Set by the data path alone, for an admin's request, or where nobody needs a key.
 ADMIN_HEADER = "x-gpuctl-admin"
 
@@ -38,21 +40,37 @@ ADMIN_HEADER = "x-gpuctl-admin"
 _KEEP_ALIVE_SECONDS = 60
 #: Its answers take milliseconds.
 _STOP_SECONDS = 1
+#: uvicorn ends 0.1 s after that. A release of it in which `main_loop` is called otherwise never
+#: does, and systemd kills 40 s after it has asked, of which requests may have taken 30.
+_END_SECONDS = 3.0
 _LIBRARIES = ("httptools", "msgspec", "starlette", "uvicorn", "uvloop")
 
 
 class Operator:
     """The endpoints while they are served."""
 
-    def __init__(self, over: asyncio.Event, task: asyncio.Task[None], path: str) -> None:
-        self._over, self._task, self._path = over, task, path
+    def __init__(
+        self, over: asyncio.Event, task: asyncio.Task[None], path: str, lines: Lines
+    ) -> None:
+        self._over, self._task, self._path, self._lines = over, task, path, lines
 
     async def stop(self) -> None:
-        """Answer what was asked, and close; a second time does nothing."""
+        """Answer what was asked, and close, or tell why not; a second time does nothing."""
+        if self._over.is_set():
+            return
         self._over.set()
-        await self._task
+        # Not `wait_for`: that waits for what it has cancelled, however long it takes.
+        done, _ = await asyncio.wait({self._task}, timeout=_END_SECONDS)
+        error = self._task.exception() if done else None
+        if error is not None:
+            self._failed(f"{type(error).__name__}: {error}")
+        elif not done:
+            self._failed("uvicorn does not end")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+
+    def _failed(self, why: str) -> None:
+        self._lines.event("operator_failed", path=self._path, why=why)
 
 
 async def serve(inside: Inside, path: str) -> Operator:
@@ -72,7 +90,7 @@ async def serve(inside: Inside, path: str) -> Operator:
         await asyncio.sleep(0)
     if task.done():
         task.result()
-    return Operator(over, task, path)
+    return Operator(over, task, path, inside.lines)
 
 
 def app(inside: Inside) -> Starlette:
@@ -152,6 +170,7 @@ def _runtime(inside: Inside) -> dict[str, Any]:
     return {
         "schema": 1,
         "gpuctl": __version__,
+        "compiled": overview.is_compiled(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from gpuctl import __version__
+from gpuctl.gateway import openai_errors
 from gpuctl.gateway.gauges import GATE_STATES, Gauges, ReplicaGauges
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def gauges(inside: Inside, *, resident_bytes: int | None, open_fds: int | None) 
     return Gauges(
         version=__version__,
         started_at=inside.started_at,
+        compiled=is_compiled(),
         draining=inside.draining,
         replicas=tuple(
             ReplicaGauges(
@@ -176,6 +178,11 @@ def gauges(inside: Inside, *, resident_bytes: int | None, open_fds: int | None) 
         resident_bytes=resident_bytes,
         open_fds=open_fds,
     )
+
+
+def is_compiled() -> bool:
+    """Return whether what `pyproject.toml` lists is compiled: all of it is, or nothing."""
+    return openai_errors.__file__.endswith(".so")
 
 
 def _replicas(inside: Inside) -> Iterator[Replica]:

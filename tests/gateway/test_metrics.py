@@ -21,6 +21,7 @@ NOW = Gauges(version="1.2.3", started_at=1_750_000_000.5)
 FULL = Gauges(
     version="1.2.3",
     started_at=1_750_000_000.5,
+    compiled=True,
     draining=True,
     replicas=(
         ReplicaGauges(name="chat-1", model="chat", gate="half_open", gate_opens=2, in_flight=1),
@@ -227,7 +228,7 @@ def test_the_moment_is_told() -> None:
     found = samples(Metrics(), FULL)
     of = {name: f'{{replica="{name}",model="chat"' for name in ("chat-0", "chat-1")}
     expected = {
-        'build_info{version="1.2.3"}': "1",
+        'build_info{version="1.2.3",compiled="true"}': "1",
         "process_start_time_seconds": "1750000000.5",
         "process_resident_memory_bytes": "30000000",
         "process_open_fds": "12",

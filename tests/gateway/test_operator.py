@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
+import socket
 import stat
 from collections.abc import Sized
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import httpx
 import pytest
 
 from gpuctl import __version__
-from gpuctl.gateway import operator, table
+from gpuctl.gateway import openai_errors, operator, table
 from gpuctl.gateway.admission import Admission, Ticket
 from gpuctl.gateway.budget import Budget
 from gpuctl.gateway.families import CONTENT_TYPE
@@ -221,7 +223,7 @@ def test_the_metrics_are_prometheus_text(gateway: Gateway) -> None:
     assert answer.headers["content-type"] == CONTENT_TYPE
     lines = answer.text.splitlines()
     for line in (
-        f'gpuctl_gateway_build_info{{version="{__version__}"}} 1',
+        f'gpuctl_gateway_build_info{{version="{__version__}",compiled="false"}} 1',
         'gpuctl_gateway_gate_state{replica="chat-0",model="chat",state="open"} 1',
         'gpuctl_gateway_gate_opens_total{replica="chat-0",model="chat"} 1',
         'gpuctl_gateway_queue_depth{priority="5"} 0',
@@ -288,6 +290,16 @@ def test_the_runtime_tells_of_the_process(gateway: Gateway) -> None:
     assert "gpuctl-log" in found["threads"]
     assert found["packages"].keys() == {"httptools", "msgspec", "starlette", "uvicorn", "uvloop"}
     assert len(found["gc"]["collections"]) == 3
+    assert found["compiled"] is False
+
+
+def test_a_compiled_gateway_says_so(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade that forgot to compile it is seen, by a page and by who scrapes."""
+    library = "/opt/gpuctl/openai_errors.cpython-311-x86_64-linux-gnu.so"
+    monkeypatch.setattr(openai_errors, "__file__", library)
+    assert ask(gateway, "/debug/runtime", **ADMIN).json()["compiled"] is True
+    told = f'gpuctl_gateway_build_info{{version="{__version__}",compiled="true"}} 1'
+    assert told in ask(gateway, "/metrics").text.splitlines()
 
 
 @pytest.mark.parametrize("path", ["/admin/status", "/debug/runtime"])
@@ -357,6 +369,73 @@ def test_it_is_served_on_a_private_socket(gateway: Gateway, tmp_path: Path) -> N
     status, headers, mode = asyncio.run(run())
     assert (status, mode) == (200, 0o600)
     assert headers.keys() == {"content-type", "content-length"}
+    assert not path.exists()
+
+
+class Stubborn:
+    """A server that goes on, whoever asks or cancels it."""
+
+    started = True
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        while not self.released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.released.wait()
+        sockets[0].close()
+
+
+def test_a_server_that_does_not_end_is_left(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway says so, and ends without it; its socket is gone all the same."""
+    told: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(gateway.lines, "event", lambda name, **more: told.append((name, more)))
+    monkeypatch.setattr(operator, "_END_SECONDS", 0.0)
+    path = tmp_path / "operator.sock"
+
+    async def run() -> None:
+        server = Stubborn()
+        monkeypatch.setattr(operator, "_server", lambda inside: server)
+        served = await operator.serve(gateway, str(path))
+        stopped = asyncio.ensure_future(served.stop())
+        try:
+            done, _ = await asyncio.wait({stopped}, timeout=5)
+            assert done == {stopped}
+            await stopped
+        finally:
+            server.released.set()
+
+    asyncio.run(run())
+    assert told == [("operator_failed", {"path": str(path), "why": "uvicorn does not end"})]
+    assert not path.exists()
+
+
+def test_a_server_that_broke_is_told(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended it before its time keeps nothing of the gateway's own end from being done."""
+    told: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(gateway.lines, "event", lambda name, **more: told.append((name, more)))
+    path = tmp_path / "operator.sock"
+
+    class Broken(Stubborn):
+        async def serve(self, sockets: list[socket.socket]) -> None:
+            await self.released.wait()
+            sockets[0].close()
+            raise RuntimeError("no more")
+
+    async def run() -> None:
+        server = Broken()
+        monkeypatch.setattr(operator, "_server", lambda inside: server)
+        served = await operator.serve(gateway, str(path))
+        server.released.set()
+        await served.stop()
+
+    asyncio.run(run())
+    assert told == [("operator_failed", {"path": str(path), "why": "RuntimeError: no more"})]
     assert not path.exists()
 
 
