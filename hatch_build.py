@@ -34,7 +34,13 @@ class Compiled(BuildHookInterface[Any]):
     """Made and called by hatchling; its options stand in `pyproject.toml`."""
 
     def dependencies(self) -> list[str]:
-        """Return what the environment of a build has beside hatchling."""
+        """
+        Return what the environment of a build has beside hatchling.
+
+        That of an editable install too, which compiles nothing: hatchling asks before a hook can
+        know what is to be built.
+        Source: hatchling/build.py, get_requires_for_build_editable
+        """
         return list(self.config["dependencies"]) if wanted(os.environ) else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
