@@ -24,8 +24,9 @@ hypothesis.settings.register_profile("soak", max_examples=500)
 hypothesis.settings.load_profile("soak" if os.environ.get("GPUCTL_SOAK") else "often")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach the programs that are tested: a shell's background job ignores SIGINT."""
+    config.addinivalue_line("markers", "real: has one of REAL; never written, and added to each")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()
@@ -56,14 +57,22 @@ def _card_missing() -> str:
     return "" if shutil.which("nvidia-smi") else "nvidia-smi is not installed"
 
 
-#: Marker → why its tests cannot run here, "" when they can.
-NEEDS: dict[str, Callable[[], str]] = {
+def _nothing_missing() -> str:
+    return ""
+
+
+#: Marker of tests that `tests/run unit` leaves out → why they cannot run here, "" when they can.
+REAL: dict[str, Callable[[], str]] = {
     "docker": dockerd.missing,
     "systemd": _systemd_missing,
     "engine": _engine_missing,
-    "nvml": _compiler_missing,
-    "gpu": _card_missing,
+    "program": _nothing_missing,
+    "soak": _nothing_missing,
 }
+
+
+#: The same of all markers that need something.
+NEEDS = REAL | {"nvml": _compiler_missing, "gpu": _card_missing}
 
 
 #: Marker → the variable that the make target sets whose tests these are.
@@ -73,10 +82,6 @@ LEFT_TO = {
     "vllm": "GPUCTL_ENGINES",
     "llama_cpp_python": "GPUCTL_ENGINES",
 }
-
-
-#: Markers of the tests that `tests/run unit` leaves out.
-REAL = ("docker", "systemd", "engine", "program", "soak")
 
 
 @functools.cache
@@ -93,9 +98,16 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Refuse a marker that came from elsewhere: where only real tests are run it would be lost."""
-    if any(item.get_closest_marker(name) for name in REAL) and not spells_real(item.path):
+    """
+    Mark it as real, for `tests/run`, if one of its markers is.
+
+    One that came from elsewhere is refused: where only real tests are run it would be lost.
+    """
+    if not any(item.get_closest_marker(name) for name in REAL):
+        return
+    if not spells_real(item.path):
         raise pytest.UsageError(f"{item.nodeid}: spell its marker in {item.path.name} itself")
+    item.add_marker("real")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
