@@ -123,6 +123,15 @@ def test_what_runs(both: tuple[GatewayProcess, GatewayProcess]) -> None:
     assert [installed.is_compiled(each.pid) for each in both] == [True, False]
 
 
+def test_what_they_say(both: tuple[GatewayProcess, GatewayProcess]) -> None:
+    """Each tells its operator which one it is, and who scrapes it."""
+    admin = f"X-API-Key: {ADMIN}"
+    pages = [ask(each, None, admin, method="GET", target="/debug/runtime") for each in both]
+    assert [page.document["compiled"] for page in pages] == [True, False]
+    for process, told in zip(both, (b'compiled="true"} 1', b'compiled="false"} 1'), strict=True):
+        assert told in ask(process, None, method="GET", target="/metrics").body
+
+
 def test_a_life(folder: Path, stub: StubEngine, unmeasured: None) -> None:
     """It answers, streams without usage that nobody asked for, refuses, and ends at a SIGTERM."""
     stub.seen.clear()
