@@ -66,10 +66,16 @@ lint: $(VENV)/.dev ## format, style, types and import contracts
 
 dev-setup: $(VENV)/.dev $(MODEL) ## the environment and the model for working on gpuctl
 
-soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests with those that take long, into docs/loadtest.md: an hour and a half
-	code=0; GPUCTL_SOAK=1 GPUCTL_RECORD=1 PYTHON=$(BIN)/python tests/run real tests/e2e --timeout=0 \
-		-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
-		$(BIN)/python -m tests.soak build/soak.xml && exit $$code
+# What the gateway promises when clients or engines leave is held by the compiled one too.
+COMPILED := $(patsubst %,tests/e2e/test_gateway_%.py,cancel connections faults fuzz kept slow_clients)
+soak: $(VENV)/.dev $(MODEL) ## the end-to-end tests with those that take long, into docs/loadtest.md: two hours
+	rm -f build/soak*.xml
+	code=0; export GPUCTL_SOAK=1 GPUCTL_RECORD=1 PYTHON=$(BIN)/python; \
+		tests/run real tests/e2e --timeout=0 \
+			-o junit_family=xunit1 --junitxml=build/soak.xml || code=$$?; \
+		GPUCTL_GATEWAY_BUILD=compiled tests/run real $(COMPILED) --timeout=0 \
+			-o junit_family=xunit1 --junitxml=build/soak-compiled.xml || code=$$?; \
+		$(BIN)/python -m tests.soak build/soak.xml build/soak-compiled.xml && exit $$code
 
 # In no namespace of its own: NVML tells of processes by the pids of the host.
 gpu: $(VENV)/.dev ## what gpuctl reads of this machine's NVIDIA GPUs beside nvidia-smi, into docs/hardware.md

@@ -1,7 +1,7 @@
 """
-Add one line to the ledger in docs/reliability.md: `python -m tests.soak RESULTS.xml`.
+Add one line to the ledger in docs/reliability.md: `python -m tests.soak RESULTS.xml ...`.
 
-`make soak` calls it with what pytest wrote (--junitxml), whether the tests passed or not.
+`make soak` calls it with what each pytest wrote (--junitxml), whether the tests passed or not.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LEDGER = ROOT / "docs" / "reliability.md"
 
 
-def line(results: str, *, now: datetime, commit: str, machine: str) -> str:
-    """Return the row for the results of one run, as JUnit's XML has them."""
-    suites = list(ElementTree.fromstring(results).iter("testsuite"))
+def line(results: Iterable[str], *, now: datetime, commit: str, machine: str) -> str:
+    """Return the row for the results of these runs, each as JUnit's XML has them."""
+    suites = [each for run in results for each in ElementTree.fromstring(run).iter("testsuite")]
     tests, failed, skipped = (
         sum(int(suite.get(name, "0")) for suite in suites for name in names)
         for names in (("tests",), ("failures", "errors"), ("skipped",))
@@ -33,7 +34,7 @@ def line(results: str, *, now: datetime, commit: str, machine: str) -> str:
 
 
 def main() -> None:
-    results = Path(sys.argv[1]).read_text()
+    results = [Path(name).read_text() for name in sys.argv[1:]]
     described = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3

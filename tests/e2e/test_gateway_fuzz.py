@@ -17,7 +17,7 @@ import pytest
 
 from gpuctl.model import GateSettings, GatewaySettings, LimitSettings, TimeoutSettings
 from tests.e2e.loadtest_record import quantiles, record
-from tests.rig import fuzz
+from tests.rig import fuzz, gateway_build
 from tests.rig.gateway_process import GatewayProcess, Upstream
 from tests.rig.raw_client import RawClient, request
 from tests.rig.stub_engine import StubEngine
@@ -185,4 +185,5 @@ def test_fuzz(capsys: pytest.CaptureFixture[str]) -> None:
     assert others.failed == [], figures
     assert len(others.seconds) >= SECONDS
     assert last - second < GROWS_BYTES, figures
-    record(capsys, "fuzz", figures)
+    build = "compiled " if gateway_build.compiled(os.environ) else ""
+    record(capsys, f"{build}fuzz", figures)

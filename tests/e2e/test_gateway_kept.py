@@ -17,6 +17,7 @@ import pytest
 from gpuctl.cli import background, bring_up, gateway_process
 from gpuctl.cli.session import Session
 from gpuctl.model import GatewaySettings, HostSettings, Profile, Workload
+from tests.rig import gateway_build
 from tests.rig.http import free_port
 from tests.rig.waiting import wait_for
 
@@ -71,7 +72,9 @@ class Host:
             pid = gateway_process.running(self.session.own)
             return pid if pid != but else None
 
-        return wait_for(look, "a gateway", 20.0)
+        pid = wait_for(look, "a gateway", 20.0)
+        gateway_build.check(pid, os.environ)
+        return pid
 
     def status(self) -> str:
         done = subprocess.run(

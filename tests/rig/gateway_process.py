@@ -21,6 +21,7 @@ from typing import Any
 
 from gpuctl.model import GatewaySettings
 from gpuctl.model.status import Phase, Route, RouteReplica, Status
+from tests.rig import gateway_build
 from tests.rig.http import free_port, get
 from tests.rig.waiting import wait_for
 
@@ -121,6 +122,7 @@ class GatewayProcess:
             )
         try:
             wait_for(self._answers, f"the gateway\n{self.log}", START_SECONDS)
+            gateway_build.check(self.pid, os.environ)
         except BaseException:
             self.kill()  # nobody else would end it
             raise
