@@ -69,10 +69,10 @@ class Report:
         Replace it.
 
         Raises:
-            OSError: it could not be written.
+            OSError: it could not be written; the one before is still there.
         """
         fresh = f"{self._path}.new"
-        with open(fresh, "wb", buffering=0) as file:
+        with open(fresh, "wb") as file:  # buffered: where there is no room, a raw one writes a part
             file.write(msgspec.json.encode(content))
         os.replace(fresh, self._path)
 

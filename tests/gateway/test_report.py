@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import gpuctl
 from gpuctl.adapters.clock import SystemClock
@@ -77,3 +80,19 @@ def test_daemon_reads_it(tmp_path: Path) -> None:
         replicas={"chat-0": GatewayReplica(in_flight=1, began_boot_seconds=1011.0, state="down")},
     )
     assert json.loads(path.read_text())["schema"] == 1
+
+
+def test_no_room_for_it(tmp_path: Path) -> None:
+    """Half of it takes nobody's place: the one before stays, and the daemon goes on by that."""
+    path = tmp_path / "gateway.json"
+    written = report.Report(str(path))
+    written.write(document(Replica("chat-0", "chat", Gate(5, 30))))
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # what is over it is a short write
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            written.write(document())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
