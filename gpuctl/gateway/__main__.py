@@ -29,6 +29,7 @@ from gpuctl.gateway import estimate, key_files, keyring, operator, table
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.gateway import Gateway
 from gpuctl.gateway.log import Lines
+from gpuctl.gateway.outages import Outages
 from gpuctl.gateway.report import Report
 from gpuctl.gateway.watching import Watched
 
@@ -84,10 +85,8 @@ class Program:
         self._socket = f"/proc/self/fd/{directory}/operator.sock"
         self._drained = f"{os.path.dirname(own.gateway)}/drained"  # seconds of the latest shutdown
         self._operator: operator.Operator | None = None
-        self._keys: tuple[object, ...] = ()
-        self._inline: dict[str, str] = {}  # digest → id of keys that stand in no keys.json
-        self._told_damage = ""
-        self._told_place = ""  # why it does not listen where it should
+        self._outages = Outages(lines.event)
+        self._keys = key_files.Keys(own.keys, environment, lines.event, self._outages)
         self._moving: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._end: asyncio.Event
@@ -101,7 +100,7 @@ class Program:
         self._end = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        engine_keys = key_files.EngineKeys(self._unreadable)
+        engine_keys = key_files.EngineKeys(self._outages)
         self._gateway = Gateway(self._lines, engine_keys.read, self._socket)
         with (
             contextlib.suppress(OSError, ValueError),
@@ -197,39 +196,26 @@ class Program:
         """Return a Status that is new; one that cannot be read changes nothing."""
         try:
             content = self._status.changed()
-            return None if content is None else table.decode(content)
+            if content is None:
+                return None
+            document = table.decode(content)
         except (OSError, ValueError) as error:
-            if str(error) != self._told_damage:
-                self._told_damage = str(error)
-                self._lines.event("status_unreadable", file=self._own.status, error=str(error))
+            self._outages.failed("status_unreadable", file=self._own.status, error=str(error))
             return None
+        self._outages.worked("status_unreadable", self._own.status)
+        return document
 
     def _look_at_keys(self) -> None:
-        settings = self._gateway.settings
-        stamp = key_files.stamp(self._own.keys, settings, self._environment)
-        if stamp == self._keys:
-            return
-        try:
-            fresh = key_files.load(self._own.keys, settings, self._environment, self._inline)
-        except GpuctlError as error:
-            self._lines.event("keys_unreadable", error=str(error))
-            fresh = self._gateway.keyring
-            closed = fresh.empty
-        else:
-            self._lines.event("keys", count=len(fresh))
-            closed = fresh.empty and keyring.needs_keys(self._gateway.listen)
-        # A first key that cannot be read, or the file gone where others reach: no door opens by it.
-        self._gateway.keyring = keyring.Keyring.shut() if closed else fresh
-        self._keys = stamp
+        gateway = self._gateway
+        gateway.keyring = self._keys.look(gateway.settings, gateway.listen, gateway.keyring)
 
     def _write_report(self) -> None:
         try:
             self._report.write(self._gateway.document())
         except OSError as error:
-            self._lines.event("report_failed", error=str(error))
-
-    def _unreadable(self, path: str, error: str) -> None:
-        self._lines.event("key_file_unreadable", file=path, error=error)
+            self._outages.failed("report_failed", error=str(error))
+        else:
+            self._outages.worked("report_failed")
 
     def _read_tokenizer(self) -> None:
         if path := self._environment.get(estimate.VARIABLE):
@@ -250,8 +236,7 @@ class Program:
     async def _move(self) -> None:
         """Listen where the settings say. Raises `GpuctlError`: it may not, or cannot."""
         settings, gateway = self._gateway.settings, self._gateway
-        stamp = key_files.stamp(self._own.keys, settings, self._environment)
-        keys = key_files.load(self._own.keys, settings, self._environment, self._inline)
+        keys, stamp = self._keys.read(settings)
         if keyring.needs_keys(settings.listen) and keys.empty:
             raise UsageError(
                 f"gateway.listen: {settings.listen} is reached from other hosts, and there is no"
@@ -272,7 +257,9 @@ class Program:
         if before is not None:
             before.close()
         gateway.listen = settings.listen
-        gateway.keyring, self._keys, self._told_place = keys, stamp, ""
+        gateway.keyring = keys
+        self._keys.hold(stamp)
+        self._outages.worked("not_moved")
         self._lines.event("listening", address=settings.listen, keys=len(keys))
 
     async def _listener(self, listen: str) -> asyncio.Server:
@@ -307,9 +294,7 @@ class Program:
         try:
             await self._move()
         except GpuctlError as error:  # tried again at every Status, and told once
-            if str(error) != self._told_place:
-                self._told_place = str(error)
-                self._lines.event("not_moved", address=wanted, error=str(error))
+            self._outages.failed("not_moved", address=wanted, error=str(error))
 
 
 def _allow_descriptors() -> None:

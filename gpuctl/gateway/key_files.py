@@ -1,8 +1,9 @@
 """
 Where the gateway's keys are: keys.json, the files and the variables that the profile names.
 
-Called when the gateway begins, and again when `stamp` has changed. `EngineKeys` are the gateway's
-own, at engines that ask for one.
+`Keys` are those of clients: read when the gateway begins, and again when `stamp` has changed.
+`EngineKeys` are the gateway's own, at engines that ask for one. Of both, what cannot be read for a
+moment holds on as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from gpuctl import paths
 from gpuctl.errors import GpuctlError
-from gpuctl.gateway.keyring import Keyring, listed
+from gpuctl.gateway.keyring import Keyring, listed, needs_keys
+from gpuctl.gateway.outages import Outages
 from gpuctl.model import GatewaySettings
 
 #: What other gateways for these engines take keys from.
@@ -66,30 +68,84 @@ def stamp(
         except OSError:
             found.append((name, None))
         else:
-            found.append((name, at.st_mtime_ns, at.st_ino, at.st_size))
+            # ctime as well: a `chmod` or `chgrp` lets it be read, and changes nothing else.
+            found.append((name, at.st_mtime_ns, at.st_ctime_ns, at.st_ino, at.st_size))
     return tuple(found)
 
 
-class EngineKeys:
-    """Read anew for each Status; a file that cannot be read is told once, until it can."""
+class Keys:
+    """Those of clients, read again when they have changed, and until that succeeds."""
 
-    def __init__(self, tell: Callable[[str, str], None]) -> None:
-        """*tell* gets the path, and what is wrong."""
-        self._tell = tell
-        self._told: dict[str, str] = {}  # the same
+    def __init__(
+        self,
+        path: str,
+        environment: Mapping[str, str],
+        tell: Callable[..., None],
+        outages: Outages,
+    ) -> None:
+        """*path* is that of keys.json; *tell* is the `event` of the log."""
+        self._path, self._environment = path, environment
+        self._tell, self._outages = tell, outages
+        self._ids: dict[str, str] = {}  # as in `Keyring.of`
+        self._held: tuple[object, ...] = ()  # the stamp of what holds; () is read again
+
+    def read(self, settings: GatewaySettings) -> tuple[Keyring, tuple[object, ...]]:
+        """Return every key, and what to tell `hold` once they are those. Raises `GpuctlError`."""
+        found = stamp(self._path, settings, self._environment)
+        return load(self._path, settings, self._environment, self._ids), found
+
+    def hold(self, stamp: tuple[object, ...]) -> None:
+        """Take note that what was read with that stamp is what holds."""
+        self._held = stamp
+        self._outages.worked("keys_unreadable")
+
+    def look(self, settings: GatewaySettings, listen: str, held: Keyring) -> Keyring:
+        """Return what holds from now on where it listens at *listen*: *held*, if nothing is new."""
+        if stamp(self._path, settings, self._environment) == self._held:
+            return held
+        try:
+            fresh, found = self.read(settings)
+        except GpuctlError as error:
+            # What was in the way may be gone at the next look, and the files as they are now.
+            self._held = ()
+            self._outages.failed("keys_unreadable", error=str(error))
+            fresh, closed = held, held.empty
+        else:
+            self.hold(found)
+            self._tell("keys", count=len(fresh))
+            closed = fresh.empty and needs_keys(listen)
+        # A first key that cannot be read, or the file gone where others reach: no door opens by it.
+        return Keyring.shut() if closed else fresh
+
+
+class EngineKeys:
+    """Read anew for each Status; one that cannot be read is told once, until it can."""
+
+    def __init__(self, outages: Outages) -> None:
+        self._outages = outages
+        self._held: dict[str, str] = {}  # path → the key that was in it last
 
     def read(self, path: str) -> str:
-        """Return what is in a file, "" where it cannot be read."""
+        """Return the key in a file; while there is none the one before, "" if there never was."""
         try:
-            with open(path, encoding="utf-8") as file:
-                key = file.read()
+            self._held[path] = _only_key(path)
         except (OSError, ValueError) as error:
-            if self._told.get(path) != str(error):
-                self._told[path] = str(error)
-                self._tell(path, str(error))
-            return ""
-        self._told.pop(path, None)
-        return key
+            # A file that is written anew is empty for a moment, and the engine has not changed.
+            self._outages.failed("key_file_unreadable", file=path, error=str(error))
+        else:
+            self._outages.worked("key_file_unreadable", path)
+        return self._held.get(path, "")
+
+
+def _only_key(path: str) -> str:
+    """Return the one key in a file. Raises OSError, or ValueError where it is none for a header."""
+    with open(path, encoding="ascii", errors="surrogateescape") as file:
+        key = file.read().strip()
+    if not key:
+        raise ValueError("no key is in it")
+    if not _fits_a_header(key):
+        raise ValueError("it is not one line of ASCII letters, digits and signs")
+    return key
 
 
 def _files(settings: GatewaySettings, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -121,13 +177,17 @@ def _keys(where: str, text: str) -> tuple[str, ...]:
     found = listed(text)
     if not found:
         raise GpuctlError(f"{where}: no key is in it", "write keys, with commas or lines between")
-    if wrong := [key for key in found if not (key.isascii() and key.isprintable())]:
+    if wrong := [key for key in found if not _fits_a_header(key)]:
         what = "a key of" if len(wrong) == 1 else f"{len(wrong)} keys of"
         raise GpuctlError(
             f"{where}: {what} other characters than a header may have",
             "write keys of ASCII letters, digits and signs",
         )
     return found
+
+
+def _fits_a_header(key: str) -> bool:
+    return key.isascii() and key.isprintable()
 
 
 def _content(path: str) -> bytes | None:

@@ -17,7 +17,7 @@ from gpuctl.gateway.latency import Latency
 from gpuctl.gateway.replica import Replica, Route
 from gpuctl.model import GateSettings, GatewaySettings
 
-#: Returns what a key file holds, "" where it cannot be read.
+#: Returns the key that a file holds, one line for a header; "" where it has none.
 ReadKey = Callable[[str], str]
 
 
@@ -126,5 +126,5 @@ class Table:
         return replica
 
     def _authorization(self, key_file: str | None) -> bytes:
-        key = self._read_key(key_file).strip() if key_file else ""
+        key = self._read_key(key_file) if key_file else ""
         return b"authorization: Bearer %s\r\n" % key.encode() if key else b""

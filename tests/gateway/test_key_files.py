@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import pytest
 from gpuctl.errors import GpuctlError
 from gpuctl.gateway import key_files, keyring
 from gpuctl.gateway.keyring import Key, digest
+from gpuctl.gateway.outages import Outages
 from gpuctl.model import GatewaySettings
+from tests.gateway.inside import Heard
 
 OWN = Key(id="key-00000001", name="ci", sha256=digest("sk-own"))
 
@@ -132,7 +137,11 @@ def test_keys_that_cannot_be_had(
 
 
 def test_a_stamp(tmp_path: Path) -> None:
-    """It is another when a file of keys comes, changes or goes, or the profile names others."""
+    """
+    It is another when a file of keys comes, changes or goes, or the profile names others.
+
+    So it is when another may read it: that is what mends a file of the wrong group.
+    """
     path, other = tmp_path / "keys.json", tmp_path / "other"
     environment = {"API_KEYS_FILE": str(other)}
 
@@ -146,12 +155,14 @@ def test_a_stamp(tmp_path: Path) -> None:
     seen.append(now())
     other.write_text("22")
     seen.append(now())
+    path.chmod(0o600)
+    seen.append(now())
     path.unlink()
     seen.append(now())
     seen.append(now(keys_from=("API_KEYS",)))
     seen.append(now(key_files=("/nowhere",)))
     seen.append(now())
-    assert len(set(seen)) == 7
+    assert len(set(seen)) == 8
     assert now() == seen[-1]
 
 
@@ -166,18 +177,116 @@ def test_the_same_key_keeps_its_id(tmp_path: Path) -> None:
     assert found.id == "inline-2"
 
 
-def test_an_engines_key(tmp_path: Path) -> None:
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def keys(tmp_path: Path, heard: Heard) -> key_files.Keys:
+    return key_files.Keys(str(tmp_path / "keys.json"), {}, heard.event, Outages(heard.event))
+
+
+class Door:
+    """What a gateway makes of `look`, every second."""
+
+    def __init__(self, keys: key_files.Keys, listen: str = "127.0.0.1:1") -> None:
+        self._keys, self._listen = keys, listen
+        self.ring, stamp = keys.read(GatewaySettings())
+        keys.hold(stamp)
+
+    def look(self) -> list[str]:
+        """Look; return who gets in, "" being who shows no key."""
+        self.ring = self._keys.look(GatewaySettings(), self._listen, self.ring)
+        named = [token for token in ("sk-own",) if self.ring.find(token, 0.0)]
+        return ["", *named] if self.ring.empty else named
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """Let nothing be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_looking_at_what_is_the_same(tmp_path: Path, keys: key_files.Keys, heard: Heard) -> None:
+    """It is neither read again nor told."""
+    (tmp_path / "keys.json").write_bytes(keyring.write((OWN,)))
+    door = Door(keys)
+    with no_descriptor():
+        assert door.look() == ["sk-own"]
+    assert heard.events == []
+
+
+def test_a_key_revoked_while_it_cannot_be_read(
+    tmp_path: Path, keys: key_files.Keys, heard: Heard
+) -> None:
+    """It is read again until it can, and what was in the way is told once."""
+    (tmp_path / "keys.json").write_bytes(keyring.write((OWN,)))
+    door = Door(keys)
+    (tmp_path / "keys.json").write_bytes(keyring.write((keyring.revoked(OWN, at=1.0, by=0),)))
+    with no_descriptor():
+        assert [door.look() for _ in range(3)] == [["sk-own"]] * 3
+    assert door.look() == []
+    error = f"{tmp_path}/keys.json: Too many open files"
+    assert heard.events == [("keys_unreadable", {"error": error}), ("keys", {"count": 1})]
+
+
+def test_a_first_key_that_cannot_be_read(tmp_path: Path, keys: key_files.Keys) -> None:
+    """The door is shut by it, and opens when the file is gone again: that is what was there."""
+    door = Door(keys)
+    assert door.look() == [""]
+    (tmp_path / "keys.json").mkdir()
+    assert [door.look() for _ in range(2)] == [[], []]
+    (tmp_path / "keys.json").rmdir()
+    assert door.look() == [""]
+
+
+def test_the_file_is_gone_where_others_reach(tmp_path: Path, keys: key_files.Keys) -> None:
+    """There nobody gets in without a key."""
+    (tmp_path / "keys.json").write_bytes(keyring.write((OWN,)))
+    door = Door(keys, "0.0.0.0:1")
+    (tmp_path / "keys.json").unlink()
+    assert door.look() == []
+
+
+def test_an_engines_key(tmp_path: Path, heard: Heard) -> None:
     """What cannot be read is told once, and once more when it could be read meanwhile."""
-    told: list[tuple[str, str]] = []
-    keys = key_files.EngineKeys(lambda path, error: told.append((path, error)))
+    keys = key_files.EngineKeys(Outages(heard.event))
     path = tmp_path / "key"
     assert [keys.read(str(path)) for _ in range(3)] == ["", "", ""]
-    path.write_text("secret\n")
-    assert keys.read(str(path)) == "secret\n"
-    path.write_bytes(b"\xff")
-    assert [keys.read(str(path)) for _ in range(2)] == ["", ""]
+    path.write_text(" secret\n")
+    assert keys.read(str(path)) == "secret"
     path.unlink()
-    assert keys.read(str(path)) == ""
+    assert keys.read(str(path)) == "secret"
     missing = f"[Errno 2] No such file or directory: '{path}'"
-    broken = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
-    assert told == [(str(path), missing), (str(path), broken), (str(path), missing)]
+    assert heard.of("key_file_unreadable") == [{"file": str(path), "error": missing}] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param(b"", "no key is in it", id="empty"),
+        pytest.param(
+            b"sk-one\nsk-two\n", "it is not one line of ASCII letters, digits and signs", id="two"
+        ),
+        pytest.param(
+            b"\xffsk", "it is not one line of ASCII letters, digits and signs", id="no-text"
+        ),
+    ],
+)
+def test_no_key_for_an_engine(tmp_path: Path, heard: Heard, content: bytes, error: str) -> None:
+    """The one before holds on: a head is never broken by a file, nor the engine shut out."""
+    keys = key_files.EngineKeys(Outages(heard.event))
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    assert keys.read(str(path)) == ""
+    path.write_text("sk-one")
+    assert keys.read(str(path)) == "sk-one"
+    path.write_bytes(content)
+    assert [keys.read(str(path)) for _ in range(2)] == ["sk-one"] * 2
+    assert heard.of("key_file_unreadable") == [{"file": str(path), "error": error}] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -99,3 +100,16 @@ def test_the_file_is_gone_where_others_reach(outside: GatewayProcess) -> None:
     assert ask(outside, "sk-1") == 200
     take_away(outside)
     assert (ask(outside), ask(outside, "sk-1")) == (401, 401)
+
+
+def test_a_revoked_key_and_no_descriptor(gateway: GatewayProcess) -> None:
+    """The one look that fails, as in a flood of connections, is not the last one."""
+    put(gateway, keyring.write((KEY,)), "keys")
+    before = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    revoked = keyring.write((keyring.revoked(KEY, at=1.0, by=0),))
+    put(gateway, revoked, "keys_unreadable")
+    count = len(gateway.lines)
+    resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, before)
+    _wait(gateway, "keys", count)
+    assert ask(gateway, "sk-1") == 401

@@ -29,7 +29,7 @@ def replica(name: str = "chat-0", **told: Any) -> dict[str, Any]:
 
 
 def made(*documents: table.Document) -> table.Table:
-    found = table.Table(lambda path: f" {path} \n")
+    found = table.Table(lambda path: path)
     for one in documents:
         found.apply(one, GATE)
     return found
