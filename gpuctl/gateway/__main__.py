@@ -86,7 +86,7 @@ class Program:
         self._drained = f"{os.path.dirname(own.gateway)}/drained"  # seconds of the latest shutdown
         self._operator: operator.Operator | None = None
         self._outages = Outages(lines.event)
-        self._keys = key_files.Keys(own.keys, environment, lines.event, self._outages)
+        self._keys = key_files.Keys(own.keys, environment, lines, self._outages)
         self._moving: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._end: asyncio.Event

@@ -9,11 +9,12 @@ moment holds on as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from gpuctl import paths
 from gpuctl.errors import GpuctlError
 from gpuctl.gateway.keyring import Keyring, listed, needs_keys
+from gpuctl.gateway.log import Lines
 from gpuctl.gateway.outages import Outages
 from gpuctl.model import GatewaySettings
 
@@ -77,15 +78,11 @@ class Keys:
     """Those of clients, read again when they have changed, and until that succeeds."""
 
     def __init__(
-        self,
-        path: str,
-        environment: Mapping[str, str],
-        tell: Callable[..., None],
-        outages: Outages,
+        self, path: str, environment: Mapping[str, str], lines: Lines, outages: Outages
     ) -> None:
-        """*path* is that of keys.json; *tell* is the `event` of the log."""
+        """*path* is that of keys.json."""
         self._path, self._environment = path, environment
-        self._tell, self._outages = tell, outages
+        self._lines, self._outages = lines, outages
         self._ids: dict[str, str] = {}  # as in `Keyring.of`
         self._held: tuple[object, ...] = ()  # the stamp of what holds; () is read again
 
@@ -112,7 +109,7 @@ class Keys:
             fresh, closed = held, held.empty
         else:
             self.hold(found)
-            self._tell("keys", count=len(fresh))
+            self._lines.event("keys", count=len(fresh))
             closed = fresh.empty and needs_keys(listen)
         # A first key that cannot be read, or the file gone where others reach: no door opens by it.
         return Keyring.shut() if closed else fresh

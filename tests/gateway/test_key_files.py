@@ -6,13 +6,14 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gpuctl.errors import GpuctlError
 from gpuctl.gateway import key_files, keyring
 from gpuctl.gateway.keyring import Key, digest
+from gpuctl.gateway.log import Lines
 from gpuctl.gateway.outages import Outages
 from gpuctl.model import GatewaySettings
 from tests.gateway.inside import Heard
@@ -184,7 +185,8 @@ def heard() -> Heard:
 
 @pytest.fixture
 def keys(tmp_path: Path, heard: Heard) -> key_files.Keys:
-    return key_files.Keys(str(tmp_path / "keys.json"), {}, heard.event, Outages(heard.event))
+    lines = cast(Lines, heard)
+    return key_files.Keys(str(tmp_path / "keys.json"), {}, lines, Outages(heard.event))
 
 
 class Door:
