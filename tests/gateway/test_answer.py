@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl.gateway.answer import Answer
+from gpuctl.gateway.answer import APART_BYTES, Answer
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.gate import Gate
 from gpuctl.gateway.heads import JSON, Given
@@ -27,10 +27,12 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent = b""
+        self.writes: list[bytes] = []
         self.kept: bool | None = None
 
     def write(self, data: bytes) -> None:
         self.sent += data
+        self.writes.append(data)
 
     def finish(self, *, keep_alive: bool) -> None:
         self.kept = keep_alive
@@ -132,3 +134,22 @@ def test_a_whole_answer(
     lines += [*extra.decode().splitlines(), f"content-length: {len(body)}", "", ""]
     assert wire.sent == "\r\n".join(lines).encode() + body
     assert (record.status, record.response_bytes, wire.kept) == (status, len(body), keep_alive)
+
+
+def test_what_is_large_is_not_copied() -> None:
+    """It goes out as it is, in its framing; what is small goes in one piece with that."""
+    small, large = bytes(APART_BYTES - 1), bytes(APART_BYTES)
+    for body, pieces in ((small, 1), (large, 2)):
+        wire = Wire()
+        record = Record(id="r-1", at=0.0, began=0.0)
+        Answer(cast(Client, wire), Request(Head()), record).whole(200, JSON, body)
+        assert (len(wire.writes), wire.writes[-1] is body) == (pieces, body is large)
+        assert wire.sent.endswith(b"content-length: %d\r\n\r\n%s" % (len(body), body))
+    wire = Wire()
+    answer = Answer(cast(Client, wire), Request(Head()), Record(id="r-1", at=0.0, began=0.0))
+    answer.head(200, JSON)
+    answer.piece(small)
+    answer.piece(large)
+    assert len(wire.writes) == 5
+    assert wire.writes[3] is large
+    assert wire.sent.endswith(b"\r\nffff\r\n%s\r\n10000\r\n%s\r\n" % (small, large))
