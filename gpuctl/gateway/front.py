@@ -233,14 +233,13 @@ class Front:
         if found.state == "new":
             return self._lead(route, asked, found.entry)
         self._answer.extra += b"idempotent-replayed: true\r\n"
-        follower = Follower(found.entry, self._client, self._answer, self._end)
-        found.entry.subscribe(follower)
+        follower = Follower(found.entry, self._client, self._answer, self._followed)
+        follower.join()
         return None if follower.over else follower
 
     def _lead(self, route: Route, asked: Asked, entry: Entry) -> Exchanging | None:
         exchange = self._exchange(route, asked, Leader(entry, self._record))
-        # The exchange itself notes how it ended.
-        follower = Follower(entry, self._client, self._answer, lambda how: None)
+        follower = Follower(entry, self._client, self._answer, self._led)
 
         def nobody_left() -> None:
             exchange.gone()
@@ -251,7 +250,7 @@ class Front:
 
         entry.on_alone = nobody_left
         entry.on_pause, entry.on_resume = exchange.pause, exchange.resume
-        entry.subscribe(follower)
+        follower.join()
         exchange.begin(self._priority(route))
         return None if follower.over else follower
 
@@ -288,6 +287,14 @@ class Front:
     def _whole(self, body: bytes) -> None:
         self._answer.whole(200, JSON, body)
         self._end("answered")
+
+    def _followed(self, how: str, error: str) -> None:
+        self._record.error = error
+        self._end(how)
+
+    def _led(self, how: str, error: str) -> None:
+        # How it ended is the exchange's to note: others may have the answer still.
+        self._record.error = error or self._record.error
 
     def _end(self, how: str) -> None:
         self._record.end = how

@@ -17,6 +17,10 @@ MIB: Final = 2**20
 #: Of one answer that is kept; a larger one goes to those that follow by then, and to nobody later.
 ENTRY_BYTES: Final = 8 * MIB
 
+#: An answer comes in pieces of a hundred bytes: whoever joins gets parts of so much, which all of
+#: those share. `answer` copies what is smaller.
+PART_BYTES: Final = 64 * 1024
+
 #: Of a key; a UUID, which most clients send, has 36.
 LONGEST_KEY: Final = 255
 
@@ -29,12 +33,14 @@ State = Literal["running", "finished", "failed"]
 
 
 class Listener(Protocol):
-    """One that follows an answer: a head, pieces, then finish, or fail at any point."""
+    """One that follows an answer: all of it; or a head, pieces, and finish, spoil or fail."""
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None: ...
     def head(self, status: int, headers: Headers) -> None: ...
     def piece(self, data: bytes) -> None: ...
     def comment(self, data: bytes) -> None: ...
     def finish(self) -> None: ...
+    def spoil(self, data: bytes) -> None: ...
     def fail(self) -> None: ...
 
 
@@ -59,11 +65,12 @@ def fingerprint(endpoint: str, body: bytes) -> bytes:
 
 
 class Entry:
-    """One answer, from its first byte on. Its leader tells it; whoever follows hears."""
+    """One answer. Its leader tells it; whoever follows hears, and is given the same bytes."""
 
     __slots__ = (
-        *("_body", "_headers", "_listeners", "_memory", "_slow", "_status", "began", "bytes"),
-        *("fingerprint", "name", "on_alone", "on_pause", "on_resume", "state"),
+        *("_headers", "_listeners", "_memory", "_parts", "_size", "_slow", "_status", "_tail"),
+        *("began", "bytes", "error", "fingerprint", "held", "name", "on_alone", "on_pause"),
+        *("on_resume", "paced", "state", "waits"),
     )
 
     def __init__(
@@ -72,7 +79,9 @@ class Entry:
         self._memory: Memory | None = memory  # None: it is kept no longer
         self._status = 0  # of HTTP; 0: there is no head yet
         self._headers: Headers = ()
-        self._body = bytearray()
+        self._parts: list[bytes] = []  # of the body; one, when it is whole
+        self._tail = bytearray()  # what is no part yet
+        self._size = 0  # of both
         self._listeners: dict[Listener, None] = {}
         self._slow: set[Listener] = set()  # of these, who takes nothing for now
         self.name = name
@@ -80,6 +89,10 @@ class Entry:
         self.began = now  # seconds, on the memory's clock
         self.bytes = OVERHEAD_BYTES + len(name[0]) + len(name[1])
         self.state: State = "running"
+        self.error = ""  # code of the error that it is, or ends with
+        self.held = False  # nobody hears of it before it is whole
+        self.paced = False  # it was too large for that: the slowest sets the pace
+        self.waits = False  # the leader does, for those that follow
         #: Called when the last follower leaves while it runs: a leader without a client of its own
         #: has nobody left to go on for.
         self.on_alone: Callable[[], None] | None = None
@@ -90,82 +103,154 @@ class Entry:
     def followers(self) -> int:
         return len(self._listeners)
 
-    def head(self, status: int, headers: Headers) -> None:
-        """Tell the answer's head, once."""
-        self._status, self._headers = status, headers
-        self._grow(sum(len(name) + len(value) for name, value in headers))
-        for listener in self._hearing():
-            listener.head(status, headers)
+    def whole(self, status: int, headers: Headers, body: bytes, error: str = "") -> None:
+        """Tell all of it, instead of what is held; *error* is the code of one."""
+        self._status, self._headers, self.held, self.error = status, headers, True, error
+        self._parts, self._tail = [body], bytearray()
+        self._grow(_length(headers) + len(body))
+        self.finish()
+
+    def head(self, status: int, headers: Headers, *, held: bool = False) -> None:
+        """Tell the answer's head, once. One that is to be *held* is heard when it is whole."""
+        self._status, self._headers, self.held = status, headers, held
+        if not held:
+            for listener in self._hearing():
+                listener.head(status, headers)
+        self._grow(_length(headers))
 
     def piece(self, data: bytes) -> None:
         """Tell the next bytes of its body."""
-        if self._memory is not None:
-            self._body += data
+        if not self.held:
+            for listener in self._hearing():
+                listener.piece(data)
+        if self.held or self._memory is not None:
+            self._keep(data)
             self._grow(len(data))
-        for listener in self._hearing():
-            listener.piece(data)
+        if self.held and self._size > ENTRY_BYTES:
+            self._let_go()
 
     def comment(self, data: bytes) -> None:
         """Tell those that follow now what is nothing of the answer: that it is still coming."""
         for listener in self._hearing():
             listener.comment(data)
 
-    def finish(self, *, keep: bool = True) -> None:
+    def finish(self) -> None:
         """Tell that it is whole. It is kept if it is a success; after any end this does nothing."""
         if not self._ended("finished"):
             return
-        if self._memory is not None and not (keep and 200 <= self._status < 300):
+        if self.held or self._memory is not None:
+            self._join()
+        parts = self._parts
+        if self._memory is not None and not 200 <= self._status < 300:
             self._memory.forget(self)
         for listener in self._leaving():
-            listener.finish()
+            self._finish(listener, parts)
 
-    def fail(self) -> None:
+    def spoil(self, data: bytes, error: str) -> None:
+        """Tell what it ends with, which says that it is not whole; after any end nothing."""
+        if self._failed(error):
+            for listener in self._leaving():
+                listener.spoil(data)
+
+    def fail(self, error: str = "") -> None:
         """Tell that it ends here, and will not be whole; after any end this does nothing."""
-        if not self._ended("failed"):
-            return
-        if self._memory is not None:
-            self._memory.forget(self)
-        for listener in self._leaving():
-            listener.fail()
+        if self._failed(error):
+            for listener in self._leaving():
+                listener.fail()
 
     def subscribe(self, listener: Listener) -> None:
         """Follow, right after it was found: hear at once what was told so far."""
         self._listeners[listener] = None
-        if self._status:
-            listener.head(self._status, self._headers)
-        if self._body and listener in self._listeners:
-            listener.piece(bytes(self._body))
+        if not self.held:
+            self._catch_up(listener)
         if self.state == "finished" and listener in self._listeners:
             del self._listeners[listener]
-            listener.finish()
+            self._finish(listener, self._parts)
+        self._balance()
 
     def unsubscribe(self, listener: Listener) -> None:
         """Hear no more; nothing for one that does not follow."""
         if listener not in self._listeners:
             return
         del self._listeners[listener]
-        self.resume(listener)
+        self._slow.discard(listener)
+        self._balance()
         if not self._listeners and self.on_alone is not None:
             self.on_alone()
 
     def pause(self, listener: Listener) -> None:
-        """Let the leader wait: one that follows takes nothing for now."""
-        self._slow.add(listener)
-        if self.on_pause is not None:
-            self.on_pause()
+        """Know of one that follows that it takes nothing for now."""
+        if listener in self._listeners:
+            self._slow.add(listener)
+            self._balance()
 
     def resume(self, listener: Listener) -> None:
-        """Let it go on, when all take it again."""
-        if listener not in self._slow:
-            return
-        self._slow.remove(listener)
-        if not self._slow and self.on_resume is not None:
-            self.on_resume()
+        """Know that it does again."""
+        self._slow.discard(listener)
+        self._balance()
 
     def forgotten(self) -> None:
-        """Keep nothing for those who come later. Called by the memory alone."""
+        """Keep nothing for those who come later. The memory's to call."""
         self._memory = None
-        self._body = bytearray()
+        if not self.held or self.state != "running":
+            self._drop()
+
+    def _balance(self) -> None:
+        """Let the leader wait while nobody takes anything; of a paced one, while one does not."""
+        slow = len(self._slow)
+        waits = slow > 0 and (self.paced or slow == len(self._listeners))
+        if waits == self.waits:
+            return
+        self.waits = waits
+        told = self.on_pause if waits else self.on_resume
+        if told is not None:
+            told()
+
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data)
+        if not self._tail and len(data) >= PART_BYTES:
+            self._parts.append(data)
+        else:
+            self._tail += data
+            if len(self._tail) >= PART_BYTES:
+                self._parts.append(bytes(self._tail))
+                self._tail = bytearray()
+
+    def _join(self) -> None:
+        if self._tail or len(self._parts) != 1:
+            self._parts, self._tail = [b"".join((*self._parts, self._tail))], bytearray()
+
+    def _finish(self, listener: Listener, parts: list[bytes]) -> None:
+        if self.held:
+            listener.whole(self._status, self._headers, parts[0])
+        else:
+            listener.finish()
+
+    def _let_go(self) -> None:
+        """Begin what is too large to be held, with what there is of it."""
+        self.held, self.paced = False, True
+        for listener in self._hearing():
+            self._catch_up(listener)
+        if self._memory is None:
+            self._drop()
+
+    def _catch_up(self, listener: Listener) -> None:
+        if self._status:
+            listener.head(self._status, self._headers)
+        for part in (*self._parts, bytes(self._tail)):
+            if part and listener in self._listeners:
+                listener.piece(part)
+
+    def _drop(self) -> None:
+        self._parts, self._tail = [], bytearray()
+
+    def _failed(self, error: str) -> bool:
+        """Return whether it ends only now; it is not kept."""
+        if ended := self._ended("failed"):
+            self.error = error
+            if self._memory is not None:
+                self._memory.forget(self)
+        return ended
 
     def _ended(self, state: State) -> bool:
         """Return whether it ends only now."""
@@ -258,3 +343,7 @@ class Memory:
         del self._entries[entry.name]
         self.bytes -= entry.bytes
         entry.forgotten()
+
+
+def _length(headers: Headers) -> int:
+    return sum([len(name) + len(value) for name, value in headers])

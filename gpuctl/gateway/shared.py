@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gpuctl.gateway import openai_errors
+from gpuctl.gateway import openai_errors, sse
 from gpuctl.gateway.answer import EVENTS, Answer
 from gpuctl.gateway.downstream import Client
 from gpuctl.gateway.heads import Given
-from gpuctl.gateway.idempotency import ENTRY_BYTES, Entry
+from gpuctl.gateway.idempotency import Entry
 from gpuctl.gateway.record import Record
 from gpuctl.gateway.sink import Sink
 
-#: Of a stream: a client that lags behind by more does not get the rest, as others may follow it.
-_BEHIND_BYTES: Final = 1024 * 1024
+#: Of a stream that others take: by how much more than it ever did a client may lag behind them. The
+#: 1,024 connections of one address hold 256 MiB of it, a third of the unit's MemoryMax.
+_BEHIND_BYTES: Final = 256 * 1024
 
 
 class Leader(Sink):
@@ -33,14 +34,12 @@ class Leader(Sink):
 
     def whole(self, status: int, headers: Given, body: bytes) -> None:
         self._record.status = status  # its own client may have left
-        self._entry.head(status, headers)
-        self._entry.piece(body)
-        self._entry.finish()
+        self._entry.whole(status, headers, body, self._record.error)
 
     def head(self, status: int, headers: Given, length: bytes | None = None) -> None:
         self.begun = True
         self._record.status = status
-        self._entry.head(status, headers)
+        self._entry.head(status, headers, held=headers != EVENTS)
 
     def piece(self, data: bytes) -> None:
         self.sent = True
@@ -53,111 +52,107 @@ class Leader(Sink):
         self._entry.finish()
 
     def spoil(self, data: bytes) -> None:
-        self._entry.piece(data)
-        self._entry.finish(keep=False)
+        self._entry.spoil(data, self._record.error)
 
     def cut(self) -> None:
-        self._entry.fail()
+        if self._entry.held:  # no client has seen anything of it
+            failed = openai_errors.answer("upstream_failed")
+            self._entry.whole(failed.status, failed.headers, failed.body, "upstream_failed")
+        else:
+            self._entry.fail(self._record.error)
 
 
 class Follower:
     """
     One client that waits for the answer; to its connection it is what serves the request.
 
-    A stream it gets as it comes, another answer when that is whole. One that is too large to be
-    kept begins before that, and then comes as fast as the slowest that follow it take it.
+    A stream it gets as it comes, and the engine waits while nobody takes it: a client that lags is
+    left behind only where another one goes on. Another answer it gets when that is whole; one that
+    is too large to be held begins before, and comes as fast as the slowest takes it.
     """
 
-    __slots__ = (
-        *("_answer", "_client", "_entry", "_head", "_held_bytes", "_paced", "_parts", "_told"),
-        "over",
-    )
+    __slots__ = ("_answer", "_client", "_entry", "_joined", "_most_behind", "_told", "over")
 
     def __init__(
         self,
         entry: Entry,
         client: Client,
         answer: Answer,
-        told: Callable[[str], None],
+        told: Callable[[str, str], None],
     ) -> None:
         """
-        Follow an *entry*.
+        Wait to `join` an *entry*.
 
         Args:
-            told: called with how it ended.
+            told: called with how it ended, and the error's code or "".
         """
         self._entry, self._client, self._answer = entry, client, answer
         self._told = told
-        self._head: tuple[int, Given] = (0, ())
-        self._parts: list[bytes] = []
-        self._held_bytes = 0  # of these
-        self._paced = False  # the engine waits for it
+        self._joined = False
+        self._most_behind = 0  # bytes
         self.over = False
+
+    def join(self) -> None:
+        """Follow: get what there is, however much, and then what comes."""
+        self._entry.subscribe(self)
+        if self.over:
+            return
+        self._joined = True
+        self._most_behind = self._client.behind_bytes + _BEHIND_BYTES
+        if self._client.paused:  # by what it got just now, which was not told here
+            self.pause()
 
     # What the entry tells.
 
+    def whole(self, status: int, headers: Given, body: bytes) -> None:
+        self._answer.whole(status, headers, body)
+        self._end("replayed", self._entry.error)
+
     def head(self, status: int, headers: Given) -> None:
-        self._head = status, headers
-        if headers == EVENTS:
-            self._answer.head(status, headers)
+        self._answer.head(status, headers)
 
     def piece(self, data: bytes) -> None:
-        if not self._answer.begun:
-            self._parts.append(data)
-            self._held_bytes += len(data)
-            if self._held_bytes > ENTRY_BYTES:
-                self._begin()
-        elif not self._paced and self._client.behind_bytes > _BEHIND_BYTES:
+        if self._joined and self._lags():
+            failed = openai_errors.answer("stream_interrupted")
             self._entry.unsubscribe(self)
-            self._answer.cut()
-            self._end("cut")
+            self._answer.spoil(sse.error_event(failed.body))
+            self._end("cut", "stream_interrupted")
         else:
             self._answer.piece(data)
 
     def comment(self, data: bytes) -> None:
-        if self._answer.begun:
-            self._answer.comment(data)
+        self._answer.comment(data)
 
     def finish(self) -> None:
-        if self._answer.begun:
-            self._answer.finish()
-        else:
-            status, headers = self._head
-            self._answer.whole(status, headers, b"".join(self._parts))
-        self._end("replayed")
+        self._answer.finish()
+        self._end("replayed", "")
+
+    def spoil(self, data: bytes) -> None:
+        self._answer.spoil(data)
+        self._end("cut", self._entry.error)
 
     def fail(self) -> None:
-        if self._answer.begun:
-            self._answer.cut()
-            self._end("cut")
-        else:
-            failed = openai_errors.answer("upstream_failed")
-            self._answer.whole(failed.status, failed.headers, failed.body)
-            self._end("refused")
+        self._answer.cut()
+        self._end("cut", self._entry.error)
 
     # What the connection tells.
 
     def gone(self) -> None:
-        self._end("client_gone")
+        self._end("client_gone", "")
         self._entry.unsubscribe(self)
 
     def pause(self) -> None:
-        """Let a stream go on: others may follow, or come; `piece` sees to one that lags behind."""
-        if self._paced:
-            self._entry.pause(self)
+        self._entry.pause(self)
 
     def resume(self) -> None:
-        """Go on, where it waits."""
         self._entry.resume(self)
 
-    def _begin(self) -> None:
-        """Send what is held: nobody can join any more, and it is not whole yet."""
-        self._paced = True
-        status, headers = self._head
-        self._answer.head(status, headers)
-        self._answer.piece(b"".join(self._parts))
-        self._parts.clear()
+    def _lags(self) -> bool:
+        behind = self._client.behind_bytes
+        self._most_behind = min(self._most_behind, behind + _BEHIND_BYTES)
+        # Where the engine waits, what is on its way is sent as well.
+        return behind > self._most_behind and not (self._entry.waits or self._entry.paced)
 
-    def _end(self, how: str) -> None:
+    def _end(self, how: str, error: str) -> None:
         self.over = True
-        self._told(how)
+        self._told(how, error)

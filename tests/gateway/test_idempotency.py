@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gpuctl.gateway.idempotency import (
+    ENTRY_BYTES,
     OVERHEAD_BYTES,
     Entry,
     Found,
@@ -32,6 +33,10 @@ class Follower:
         self.heard: list[Any] = []
         self.then = then
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self.heard.append((status, headers, body))
+        self.then()
+
     def head(self, status: int, headers: Headers) -> None:
         self.heard.append((status, headers))
         self.then()
@@ -46,6 +51,10 @@ class Follower:
 
     def finish(self) -> None:
         self.heard.append("finish")
+        self.then()
+
+    def spoil(self, data: bytes) -> None:
+        self.heard.append(("spoil", data))
         self.then()
 
     def fail(self) -> None:
@@ -220,25 +229,84 @@ def test_a_leader_learns_that_it_is_alone() -> None:
     assert alone == [0]
 
 
-def test_a_leader_waits_for_the_slowest() -> None:
-    """It goes on when nobody of those that follow waits any more; who leaves does not."""
+def test_a_leader_waits_while_nobody_takes_it() -> None:
+    """It goes on for the first that takes it again, or that joins; who has left is not slow."""
     entry = led(Memory())
     told: list[str] = []
     one, two, three = Follower(), Follower(), Follower()
-    for each in (one, two, three):
-        entry.subscribe(each)
-    entry.pause(one)
-    entry.resume(one)
     entry.on_pause, entry.on_resume = (lambda: told.append("pause")), (lambda: told.append("go"))
+    for each in (one, two):
+        entry.subscribe(each)
     entry.resume(one)
-    assert told == []
+    entry.pause(one)
+    assert (told, entry.waits) == ([], False)
+    entry.pause(two)
+    entry.pause(three)
+    assert (told, entry.waits) == (["pause"], True)
+    entry.resume(two)
+    entry.unsubscribe(two)
+    assert told == ["pause", "go", "pause"]
+    entry.subscribe(three)
+    assert told == ["pause", "go", "pause", "go"]
+
+
+def test_a_leader_of_what_is_too_large_waits_for_the_slowest() -> None:
+    """Nobody that has waited for it is left behind."""
+    entry = led(Memory())
+    told: list[str] = []
+    one, two = Follower(), Follower()
+    for each in (one, two):
+        entry.subscribe(each)
+    entry.on_pause, entry.on_resume = (lambda: told.append("pause")), (lambda: told.append("go"))
+    entry.head(200, HEADERS, held=True)
+    entry.piece(bytes(ENTRY_BYTES))
+    assert one.heard == []
+    entry.piece(b"more")
     entry.pause(one)
     entry.pause(two)
     entry.resume(one)
-    entry.resume(three)
-    assert told == ["pause", "pause"]
+    assert told == ["pause"]
     entry.unsubscribe(two)
-    assert told == ["pause", "pause", "go"]
+    assert told == ["pause", "go"]
+    entry.finish()
+    assert one.heard == [(200, HEADERS), bytes(ENTRY_BYTES), b"more", "finish"]
+
+
+def test_what_is_held_is_heard_when_it_is_whole() -> None:
+    """In one piece, by those that wait and those that come later, though it is kept no longer."""
+    for memory in (Memory(), Memory(most_bytes=OVERHEAD_BYTES)):
+        entry = led(memory)
+        early, late, last = Follower(), Follower(), Follower()
+        entry.subscribe(early)
+        entry.head(200, HEADERS, held=True)
+        entry.piece(b"one ")
+        entry.subscribe(late)
+        entry.piece(b"two")
+        assert (early.heard, late.heard) == ([], [])
+        entry.finish()
+        if len(memory):
+            entry.subscribe(last)
+            assert last.heard == early.heard
+        assert early.heard == late.heard == [(200, HEADERS, b"one two")]
+    entry = led(Memory())
+    entry.subscribe(early)
+    entry.head(200, HEADERS, held=True)
+    entry.piece(b"half of")
+    entry.whole(502, HEADERS, b"an error", "upstream_failed")
+    assert (early.heard[1:], entry.error) == ([(502, HEADERS, b"an error")], "upstream_failed")
+
+
+def test_a_spoiled_answer_is_not_kept() -> None:
+    """Those that follow hear what it ends with, and who asks after that begins anew."""
+    memory = Memory()
+    entry = led(memory)
+    follower = Follower()
+    entry.subscribe(follower)
+    entry.head(200, HEADERS)
+    entry.spoil(b"error", "stream_interrupted")
+    entry.spoil(b"again", "")
+    assert follower.heard == [(200, HEADERS), ("spoil", b"error")]
+    assert (entry.error, len(memory), memory.bytes) == ("stream_interrupted", 0, 0)
 
 
 def test_a_kept_answer_keeps_no_leader() -> None:

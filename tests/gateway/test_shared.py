@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
+import psutil
 import pytest
 
 from gpuctl.gateway import shared
-from gpuctl.gateway.heads import JSON
-from gpuctl.gateway.idempotency import MIB, Memory
+from gpuctl.gateway.answer import APART_BYTES, EVENTS
+from gpuctl.gateway.heads import JSON, Given
+from gpuctl.gateway.idempotency import MIB, PART_BYTES, Entry, Memory
 from tests.gateway.inside import ASKED, STREAM, Inside, answered, request, upstream, with_stub
 from tests.gateway.scripted import Scripted
 from tests.gateway.test_readers import Told
@@ -121,34 +123,115 @@ def test_large() -> None:
     ):
         client.sendall(request(ASKED, **KEY))
         wait_for(lambda: paused(inside) == [True], "the engine to wait")
-        (follower,) = inside.call(lambda: [each._exchange for each in inside.gateway.clients])
-        assert isinstance(follower, shared.Follower)
-        assert (follower._parts, inside.log.records) == ([], [])
-        assert inside.call(lambda: follower._client.behind_bytes) < 16 * MIB
+        assert inside.log.records == []
+        (held,) = inside.call(lambda: [each.behind_bytes for each in inside.gateway.clients])
+        assert held < 16 * MIB
         answer = answered(client)
         assert (answer.status, len(answer.body)) == (200, size)
         assert inside.record.end == "answered"
 
 
-def test_large_behind() -> None:
-    """What comes before its engine waits is sent as well, however far behind the client is."""
+class Slow(Told):
+    """A client that takes nothing, its connection and its answer in one."""
 
-    class Slow(Told):
-        behind_bytes = 9 * MIB
+    behind_bytes = 0
+    paused = False
 
-    slow: Any = Slow()
+    def whole(self, status: int, headers: Given, body: bytes) -> None:
+        super().whole(status, headers, body)
+        self.behind_bytes += len(body)
+
+    def piece(self, data: bytes) -> None:
+        super().piece(data)
+        self.behind_bytes += len(data)
+
+
+def joined(entry: Entry, client: Any, ends: list[tuple[str, str]]) -> shared.Follower:
+    follower = shared.Follower(entry, client, client, lambda *how: ends.append(how))
+    follower.join()
+    return follower
+
+
+def led() -> tuple[Entry, list[str]]:
+    """Return a new entry, and what its engine is told."""
     entry = Memory().lookup("ci", b"k-1", b"p", 0.0).entry
     assert entry is not None
-    follower = shared.Follower(entry, slow, slow, lambda how: None)
-    entry.on_pause = lambda: slow.events.append("pause")
-    entry.subscribe(follower)
-    entry.head(200, JSON)
+    told: list[str] = []
+    entry.on_pause, entry.on_resume = (lambda: told.append("pause")), (lambda: told.append("go"))
+    return entry, told
+
+
+def test_large_behind() -> None:
+    """What comes before its engine waits is sent as well, however far behind the client is."""
+    entry, told = led()
+    slow = Slow()
+    follower = joined(entry, slow, [])
+    entry.head(200, JSON, held=True)
     for _ in range(9):
         entry.piece(bytes(MIB))
     follower.pause()
     entry.piece(b"more")
     entry.finish()
-    assert slow.events == [("head", 200, JSON, None), bytes(9 * MIB), "pause", b"more", "finish"]
+    assert told == ["pause"]
+    assert slow.events == [("head", 200, JSON, None), *[bytes(MIB)] * 9, b"more", "finish"]
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["whole", "stream"])
+def test_one_body_for_all(held: bool) -> None:
+    """Those that wait for it, and those that get it later, are given the same bytes."""
+    entry, _ = led()
+    early, later, last = Slow(), Slow(), Slow()
+    joined(entry, early, [])
+    entry.head(200, JSON if held else EVENTS, held=held)
+    entry.piece(bytes(PART_BYTES))
+    joined(entry, later, [])
+    if held:
+        entry.piece(b"more")
+    entry.finish()
+    joined(entry, last, [])
+    bodies = [each.events[0][3] if held else each.events[1] for each in (early, later, last)]
+    assert len({id(body) for body in bodies}) == 1
+    assert PART_BYTES >= APART_BYTES
+
+
+def test_who_joins_late_may_take_its_time() -> None:
+    """What it gets at once is shared; it is left behind for what it does not take after that."""
+    entry, told = led()
+    early, late = Slow(), Slow()
+    ends: list[tuple[str, str]] = []
+    joined(entry, early, [])
+    entry.head(200, EVENTS)
+    entry.piece(bytes(MIB))
+    early.behind_bytes = 0
+    late.paused = True
+    joined(entry, late, ends)
+    for _ in range(3):
+        entry.piece(bytes(200_000))
+        early.behind_bytes = 0
+    assert late.events[:4] == [("head", 200, EVENTS, None), bytes(MIB), *[bytes(200_000)] * 2]
+    ((spoiled, last),) = late.events[4:]
+    assert (spoiled, b'"stream_interrupted"' in last, ends) == (
+        "spoil", True, [("cut", "stream_interrupted")],
+    )  # fmt: skip
+    assert told == []
+
+
+def test_all_are_slow() -> None:
+    """The engine waits for them, and none is left behind; it goes on for the first that can."""
+    entry, told = led()
+    clients = Slow(), Slow()
+    one, two = (joined(entry, each, []) for each in clients)
+    entry.head(200, EVENTS)
+    entry.piece(bytes(MIB))
+    one.pause()
+    two.pause()
+    entry.piece(b"on its way")
+    assert [each.events[-1] for each in clients] == [b"on its way"] * 2
+    clients[0].behind_bytes = 0
+    one.resume()
+    entry.piece(b"more")
+    assert [each.events[-1] == b"more" for each in clients] == [True, False]
+    assert told == ["pause", "go"]
 
 
 def test_large_that_breaks_off() -> None:
@@ -253,13 +336,53 @@ def test_one_is_left_behind(engine: StubEngine) -> None:
             assert [each.end for each in inside.log.records] == ["cut", "answered"]
 
 
-def test_left_too_far_behind(engine: StubEngine) -> None:
-    """A client that lags far behind does not get the rest; nobody waits for it."""
+def test_alone_it_is_paced(engine: StubEngine) -> None:
+    """Nobody else follows: its engine waits, as without a key, and it gets the rest."""
     engine.orders |= {"bytes": 100_000, "tokens": 200}
-    with Inside([upstream(engine)]) as inside:
-        slow = inside.connect()
+    with Inside([upstream(engine)]) as inside, inside.connect() as slow:
         slow.sendall(request(STREAM, **KEY))
-        wait_for(lambda: inside.log.records, "its end")
-        wait_for(lambda: engine.running == 0, "the engine to be let go")
-        assert inside.call(lambda: len(inside.gateway.memory)) == 0
-        slow.close()
+        wait_for(lambda: paused(inside) == [True], "the engine to wait")
+        assert answered(slow).events[-1] == "[DONE]"
+        assert inside.record.end == "answered"
+
+
+def test_replays_are_not_copied(engine: StubEngine) -> None:
+    """However many clients take none of an answer: its bytes are held once."""
+    engine.orders["bytes"] = 1_800_000
+    process = psutil.Process()
+    with Inside([upstream(engine)]) as inside, ExitStack() as stack:
+        size = len(inside.post(ASKED, **KEY).body)
+        before = process.memory_info().rss
+        for _ in range(40):
+            stack.enter_context(inside.connect()).sendall(request(ASKED, **KEY))
+        wait_for(lambda: len(inside.log.records) == 41, "all to be written")
+        behind = inside.call(lambda: sum(each.behind_bytes for each in inside.gateway.clients))
+        assert behind > 10 * size
+        assert process.memory_info().rss - before < 8 * size
+
+
+FAULTS = [
+    pytest.param({"fault": "error_stream", "after": 2}, ("cut", 200, "engine_error"), id="error"),
+    pytest.param(
+        {"fault": "close_stream", "after": 2}, ("cut", 200, "stream_interrupted"), id="broken off"
+    ),
+    pytest.param({"fault": "500"}, ("replayed", 500, "engine_error"), id="whole"),
+]
+
+
+@pytest.mark.parametrize(("orders", "told"), FAULTS)
+def test_the_log_tells_a_failed_answer(
+    engine: StubEngine, orders: dict[str, Any], told: tuple[str, int, str]
+) -> None:
+    """Of each that waited for it, as of the first."""
+    with Inside([upstream(engine)]) as inside, inside.connect() as one, inside.connect() as two:
+        asked = request(with_stub(STREAM, delay_seconds=0.3, **orders), **KEY)
+        one.sendall(asked)
+        wait_for(lambda: followers(inside) == 1, "the first to follow")
+        two.sendall(asked)
+        wait_for(lambda: followers(inside) == 2, "the second to follow")
+        bodies = [answered(each).body for each in (one, two)]
+        assert bodies[0] == bodies[1]
+        wait_for(lambda: len(inside.log.records) == 2, "both to end")
+        ends = [(each.end, each.status, each.error) for each in inside.log.records]
+        assert sorted(ends) == sorted([told, (told[0].replace("replayed", "answered"), *told[1:])])
