@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,8 +99,9 @@ def test_what_is_installed(folder: Path) -> None:
     gateway = folder / "gpuctl" / "gateway"
     libraries = {path.name.removesuffix(suffix) for path in gateway.glob(f"*{suffix}")}
     sources = {path.stem for path in gateway.glob("*.py")}
-    assert "exchange" in libraries
-    assert libraries < sources
+    project = tomllib.loads(Path(installed.ROOT, "pyproject.toml").read_text())
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    assert {f"gpuctl/gateway/{name}.py" for name in libraries} == set(hook["modules"])
     assert sources == {path.stem for path in Path(installed.ROOT, "gpuctl/gateway").glob("*.py")}
     (told,) = folder.glob("gpuctl-*.dist-info/WHEEL")
     assert re.search(r"^Tag: (cp3\d+)-\1-linux_\w+$", told.read_text(), re.MULTILINE)
@@ -178,7 +180,7 @@ PLAIN = [
     pytest.param(chat(), id="chat"),
     pytest.param(chat(stream=True), id="stream"),
     pytest.param(chat(stream=True, stream_options={"include_usage": True}), id="usage"),
-    pytest.param(chat(stream=True, tokens=0), id="empty stream"),
+    pytest.param(chat(stream=True, stub={"tokens": 0}), id="empty stream"),
     pytest.param(chat(stub={"bytes": 100_000}), id="large answer"),
     pytest.param(chat(stream=True, stub={"bytes": 20_000, "tokens": 40}), id="large stream"),
     pytest.param(chat(user_config={"a": 1}, api_base="http://x"), id="dropped fields"),
@@ -204,7 +206,7 @@ PLAIN = [
     pytest.param(chat(stream="yes"), id="stream is no boolean"),
     pytest.param(request(b"", AUTHORIZED), id="no body"),
     pytest.param(request(b"[]", AUTHORIZED), id="no object"),
-    pytest.param(request(b"[" * 10_000, AUTHORIZED), id="deep"),
+    pytest.param(request(b'{"model": "chat", "a": ' + b"[" * 10_000, AUTHORIZED), id="deep"),
     pytest.param(request(b'{"model": "\xff"}', AUTHORIZED), id="no UTF-8"),
     pytest.param(request(CHAT, AUTHORIZED, "Content-Encoding: gzip"), id="encoded"),
     pytest.param(request(CHAT, AUTHORIZED, "Expect: 100-continue"), id="expects to go on"),
@@ -247,21 +249,56 @@ def outcome(process: GatewayProcess, data: bytes) -> list[Any]:
     with RawClient(process.port) as client:
         client.send(data)
         try:
-            for _ in range(max(data.count(b" HTTP/1.1\r\n"), 1)):
+            left = max(data.count(b" HTTP/1.1\r\n"), 1)
+            while left:
                 answer = client.answer(without_body=method == b"HEAD")
                 headers = {
                     name: "" if name in CHANGING else value
                     for name, value in answer.headers.items()
                 }
                 found.append((answer.status, headers, VARIES.sub(b"", answer.body)))
+                left -= answer.status >= 200  # what goes before an answer is none
         except (Closed, TimeoutError) as error:
             found.append(type(error).__name__)
     return found
 
 
-@pytest.mark.parametrize("data", [*PLAIN, *HOSTILE])
-def test_both_do_the_same(data: bytes, both: tuple[GatewayProcess, GatewayProcess]) -> None:
-    """Status, headers and body of the compiled one are those of the interpreted one."""
+def alike(data: bytes, both: tuple[GatewayProcess, GatewayProcess]) -> list[Any]:
+    """Return what came of it, the same from both, and in time."""
     compiled, interpreted = (outcome(process, data) for process in both)
     assert compiled == interpreted
-    assert compiled
+    assert "TimeoutError" not in compiled
+    return compiled
+
+
+@pytest.mark.parametrize("data", PLAIN)
+def test_both_do_the_same(data: bytes, both: tuple[GatewayProcess, GatewayProcess]) -> None:
+    """Status, headers and body of the compiled one are those of the interpreted one."""
+    assert "Closed" not in alike(data, both)
+
+
+@pytest.mark.parametrize("data", HOSTILE)
+def test_both_refuse_the_same(data: bytes, both: tuple[GatewayProcess, GatewayProcess]) -> None:
+    """They answer, or close the connection, alike."""
+    assert alike(data, both)
+
+
+@pytest.mark.parametrize(
+    ("name", "statuses", "body"),
+    [
+        pytest.param(
+            "empty stream", [200], rb'^data: .*"delta": ?{}.*\n\ndata: \[DONE', id="empty"
+        ),
+        pytest.param("deep", [400], rb'"json_too_deep"', id="deep"),
+        pytest.param("expects to go on", [100, 200], rb"w0 w1 w2 w3 ", id="expects to go on"),
+    ],
+)
+def test_what_they_are_asked(
+    name: str, statuses: list[int], body: bytes, both: tuple[GatewayProcess, GatewayProcess]
+) -> None:
+    """A request comes to what it is named for, not to another answer that both give alike."""
+    (data,) = (case.values[0] for case in PLAIN if case.id == name)
+    assert isinstance(data, bytes)
+    answers = outcome(both[0], data)
+    assert [status for status, _, _ in answers] == statuses
+    assert re.search(body, answers[-1][2])
