@@ -386,3 +386,24 @@ def test_the_log_tells_a_failed_answer(
         wait_for(lambda: len(inside.log.records) == 2, "both to end")
         ends = [(each.end, each.status, each.error) for each in inside.log.records]
         assert sorted(ends) == sorted([told, (told[0].replace("replayed", "answered"), *told[1:])])
+
+
+def test_a_held_answer_that_breaks_off() -> None:
+    """Nobody has seen any of it: who waits gets an error, and is not cut."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (4 * MIB)
+    with Scripted(head + bytes(3 * MIB)) as large, Inside([large.upstream()]) as inside:
+        assert inside.post(ASKED, **KEY).code == "upstream_failed"
+        assert (inside.record.status, inside.record.error) == (503, "upstream_failed")
+
+
+def test_left_behind_and_gone(engine: StubEngine) -> None:
+    """The first falls behind the second: the log says so of it, and what the other got."""
+    engine.orders |= {"bytes": 100_000, "tokens": 300, "interval_seconds": 0.002}
+    with Inside([upstream(engine)]) as inside, inside.connect() as leader:
+        leader.sendall(request(STREAM, **KEY))
+        wait_for(lambda: followers(inside) == 1, "the first to follow")
+        assert inside.post(STREAM, **KEY).events[-1] == "[DONE]"
+        assert answered(leader).events[-1]["error"]["code"] == "stream_interrupted"
+        wait_for(lambda: len(inside.log.records) == 2, "both to end")
+        ends = [(each.end, each.error) for each in inside.log.records]
+        assert ends == [("replayed", ""), ("answered", "stream_interrupted")]
