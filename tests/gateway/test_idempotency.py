@@ -234,6 +234,10 @@ def test_a_leader_waits_while_nobody_takes_it() -> None:
     entry = led(Memory())
     told: list[str] = []
     one, two, three = Follower(), Follower(), Follower()
+    entry.subscribe(one)
+    entry.pause(one)
+    assert entry.waits
+    entry.resume(one)
     entry.on_pause, entry.on_resume = (lambda: told.append("pause")), (lambda: told.append("go"))
     for each in (one, two):
         entry.subscribe(each)
@@ -270,6 +274,18 @@ def test_a_leader_of_what_is_too_large_waits_for_the_slowest() -> None:
     assert told == ["pause", "go"]
     entry.finish()
     assert one.heard == [(200, HEADERS), bytes(ENTRY_BYTES), b"more", "finish"]
+
+
+def test_what_was_let_go_can_be_joined_while_it_is_kept() -> None:
+    """Whoever comes then gets all of it, as it comes."""
+    entry = led(Memory(entry_bytes=2 * ENTRY_BYTES))
+    late = Follower()
+    entry.head(200, HEADERS, held=True)
+    entry.piece(bytes(ENTRY_BYTES))
+    entry.piece(b"more")
+    entry.subscribe(late)
+    entry.finish()
+    assert late.heard == [(200, HEADERS), bytes(ENTRY_BYTES), b"more", "finish"]
 
 
 def test_what_is_held_is_heard_when_it_is_whole() -> None:
