@@ -124,24 +124,30 @@ def test_a_damaged_copy_is_no_obstacle(here: Session, place: Path) -> None:
 
 
 @pytest.fixture
-def member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+def home(docker: Path) -> Path:
+    """Where a user's directories come to be: in a short path, as there is a socket in one."""
+    return docker.parent / "home"
+
+
+@pytest.fixture
+def member(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A user with directories of their own, beside a system's gpuctl that has published."""
     for name in ("CONFIG", "STATE", "RUNTIME"):
         monkeypatch.setattr(paths, f"SYSTEM_{name}", str(tmp_path / "system"))
     monkeypatch.setattr(session, "_root", lambda: False)
     (tmp_path / "system").mkdir()
     (tmp_path / "system" / "status.json").write_text("{}")
-    return Session(environment={"HOME": str(tmp_path / "home")})
+    return Session(environment={"HOME": str(home)})
 
 
-def test_the_system_s_profile_is_not_a_user_s_to_change(member: Session, tmp_path: Path) -> None:
+def test_the_system_s_profile_is_not_a_user_s_to_change(member: Session, home: Path) -> None:
     """A member of the group who says `up` is told to use sudo; nothing is written or told."""
     with pytest.raises(GpuctlError, match="the system's gpuctl") as caught:
         bring_up.command(member, "cpu", wait=False, timeout=1)
 
     assert caught.value.exit_code == 1
     assert "sudo gpuctl" in caught.value.hint
-    assert not (tmp_path / "home").exists()
+    assert not home.exists()
 
 
 def test_a_user_s_daemon_reads_no_profile_of_the_system_s(member: Session) -> None:

@@ -198,10 +198,10 @@ def answered(client: socket.socket) -> Answered:
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     if headers.get("transfer-encoding") == "chunked":
-        body = b""
+        body = bytearray()
         while size := int(file.readline() or b"0", 16):
             body += file.read(size + 2)[:-2]
-        return Answered(status, headers, body)
+        return Answered(status, headers, bytes(body))
     length = headers.get("content-length")
     return Answered(status, headers, file.read() if length is None else file.read(int(length)))
 
