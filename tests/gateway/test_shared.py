@@ -251,6 +251,7 @@ def test_all_gone(engine: StubEngine) -> None:
         for client in clients:
             client.sendall(request(with_stub(ASKED, fault="hang_head"), **KEY))
         wait_for(lambda: followers(inside) == 3, "all to follow")
+        wait_for(lambda: engine.running == 1, "the engine to begin")
         for client in clients:
             assert engine.running == 1
             client.close()
