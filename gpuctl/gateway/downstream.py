@@ -189,11 +189,9 @@ class Client:
         same = self._same
         if same is None or self._ahead or self.paused:
             return False
-        request = same.request(data, self.gateway.terms)
-        if request is None:
+        if (request := same.request(data, self.gateway.terms)) is None:
             return False
-        size = len(request.body)
-        self._body_count += size
+        self._body_count += (size := len(request.body))
         if self.gateway.hold(size):
             self._begin(request)
         else:
@@ -298,9 +296,15 @@ class Client:
         self._served_bytes = len(request.body)
         if not request.keep_alive:
             self._closing = True
-        # An answer may be complete at once: `finish` has been called then.
-        if (exchange := self.gateway.serve(self, request)) is not None:
-            self._exchange = exchange
+        try:
+            exchange = self.gateway.serve(self, request)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one connection, no more
+            self.gateway.broke(error)
+            self._ahead.clear()
+            self._refuse("internal_error")
+        else:
+            if exchange is not None:  # else it is complete: `finish` has been called
+                self._exchange = exchange
 
     def _refuse(self, code: str, message: str = "") -> None:
         """Answer what could not become a request, and end the connection."""

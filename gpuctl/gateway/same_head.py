@@ -16,6 +16,9 @@ from gpuctl.gateway.terms import Terms
 
 _END: Final = b"\r\n\r\n"
 _MOST_DIGITS: Final = 10
+#: It is held for as long as its connection rests, with what is made of it: no client's is half so
+#: large, but of one that would have the memory filled.
+_MOST_BYTES: Final = 4096
 _LENGTH: Final = re.compile(
     rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE
 )
@@ -65,6 +68,8 @@ def learned(data: bytes, request: Request) -> SameHead | None:
     found = _LENGTH.search(data, 0, begins)
     head = request.head
     if found is None or data[begins:] != request.body or len(request.body) != int(found[1]):
+        return None
+    if begins > _MOST_BYTES:
         return None
     if not (head.http11 and request.keep_alive) or any(name in head.fields for name in _TURNS):
         return None

@@ -70,26 +70,9 @@ class Connection:
     """One connection to one container of a replica."""
 
     __slots__ = (
-        "_answered",
-        "_attempt",
-        "_between",
-        "_bodiless",
-        "_container",
-        "_done",
-        "_head_bytes",
-        "_headers",
-        "_holds",
-        "_keep",
-        "_lessons",
-        "_parser",
-        "_reading",
-        "_replica",
-        "_reused",
-        "_same",
-        "_status",
-        "_transport",
-        "_until_close",
-        "idle_since",
+        *("_answered", "_attempt", "_between", "_bodiless", "_container", "_done", "_head_bytes"),
+        *("_headers", "_holds", "_keep", "_lessons", "_parser", "_reading", "_replica", "_reused"),
+        *("_same", "_status", "_transport", "_until_close", "idle_since"),
     )
 
     def __init__(self, replica: Replica) -> None:
@@ -209,6 +192,12 @@ class Connection:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
                 self._lose("malformed")
+
+    def pause_writing(self) -> None:
+        """Know that a request leaves slowly; it is held until it is answered in any case."""
+
+    def resume_writing(self) -> None:
+        """Know that it has left."""
 
     def eof_received(self) -> None:
         """Let the transport close itself: an engine that sends no more answers no more."""

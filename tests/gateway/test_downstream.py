@@ -57,12 +57,13 @@ class Door:
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.terms = Terms(settings or GatewaySettings())
         self.time = 1000.0
-        self.draining = self.at_once = False
+        self.draining = self.at_once = self.faulty = False
         self.served: list[Served] = []
         self.refusals: list[tuple[str, int]] = []
         self.broken: list[BaseException] = []
         self.held = 0
         self.most_held = gateway.HELD_BYTES
+        self.cursed_bytes = 0
         self.inside = 0
         self._soon: list[Callable[[], None]] = []
 
@@ -77,11 +78,13 @@ class Door:
         self.inside -= 1
 
     def hold(self, size: int) -> bool:
+        if 0 < size == self.cursed_bytes:
+            raise KeyError("one of ours")
         self.held += size
         return self.held <= self.most_held
 
     def serve(self, client: Client, request: Request) -> Served | None:
-        if request.head.target == b"/broken":
+        if self.faulty or request.head.target == b"/broken":
             raise KeyError("one of ours")
         served = Served(client, request)
         self.served.append(served)
@@ -457,14 +460,34 @@ def test_our_fault(bench: Bench) -> None:
     assert bench.door.held == 0
 
 
+def test_our_fault_while_it_is_parsed(bench: Bench) -> None:
+    """So is one that comes up before there is a whole request."""
+    bench.door.cursed_bytes = 2
+    bench.send(post(b"{}"))
+    assert [repr(error) for error in bench.door.broken] == ["KeyError('one of ours')"]
+    assert bench.door.refusals == [("internal_error", 500)]
+    assert bench.wire.ended
+
+
 def test_our_fault_behind_an_answer(bench: Bench) -> None:
-    """One in a request that waited leaves a connection that ends by its deadline."""
-    bench.send(GET + post(target=b"/broken"))
+    """One in a request that waited is told and answered too; what waits behind it is not served."""
+    bench.send(GET + post(target=b"/broken") + GET)
     bench.door.served[0].answer()
-    with pytest.raises(KeyError):
-        bench.door.go()
-    bench.after(TIMEOUTS.keep_alive_seconds + 1)
-    assert bench.wire.aborted
+    bench.door.go()
+    assert [repr(error) for error in bench.door.broken] == ["KeyError('one of ours')"]
+    assert bench.door.refusals == [("internal_error", 500)]
+    assert (len(bench.door.served), bench.wire.ended, bench.door.held) == (1, True, 0)
+
+
+def test_our_fault_with_a_known_head(bench: Bench) -> None:
+    """So is one in a request whose head has come before."""
+    bench.send(post(b"{}"))
+    bench.door.served[0].answer()
+    bench.door.faulty = True
+    bench.send(post(b"{}"))
+    assert [repr(error) for error in bench.door.broken] == ["KeyError('one of ours')"]
+    assert bench.door.refusals == [("internal_error", 500)]
+    assert (bench.wire.ended, bench.door.held) == (True, 0)
 
 
 OFFER = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAA")

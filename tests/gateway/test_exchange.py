@@ -32,6 +32,17 @@ def test_whole(first: StubEngine) -> None:
         assert (record.end, record.attempts, record.status) == ("answered", 1, 200)
 
 
+def test_large_request(first: StubEngine) -> None:
+    """A body that no socket takes at once arrives, and is no fault of the gateway's."""
+    text = "x" * 9_000_000
+    with Inside([upstream(first)]) as inside:
+        answer = inside.post({**ASKED, "messages": [{"role": "user", "content": text}]})
+
+        assert answer.status == 200
+        assert first.seen[-1].asked["messages"][0]["content"] == text
+        assert inside.log.of("internal_error") == []
+
+
 def test_stream(first: StubEngine) -> None:
     """A stream comes without the usage that the gateway asked for, which is counted."""
     with Inside([upstream(first)]) as inside:

@@ -115,6 +115,11 @@ def asked(head: dict[bytes, bytes] | None = None, *, keep_alive: bool = True) ->
         pytest.param(post(b"{}"), asked({b"upgrade": b"h2c"}), id="upgrade"),
         pytest.param(post(b"{}"), asked(keep_alive=False), id="the last"),
         pytest.param(b"2\r\n{}\r\n0\r\n\r\n", asked(), id="chunks"),
+        pytest.param(
+            post(b"{}").replace(b"\r\n\r\n", b"\r\nx: %s\r\n\r\n" % (b"y" * 4096)),
+            asked(),
+            id="large",
+        ),
     ],
 )
 def test_not_gone_by(data: bytes, request_: Request) -> None:
